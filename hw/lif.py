@@ -1,0 +1,154 @@
+"""Leaky integrate-and-fire neurons on integers: exact, by the floor-leak lemma."""
+
+from amaranth import Module, Mux, Shape, Signal
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.fixed import exact, interval_of, interval_shape, shift_right_floor
+
+__all__ = ["LifCell", "carried_interval", "membrane_interval"]
+
+
+def carried_interval(membrane, threshold_max):
+    """Interval of the state ``h`` carried to the next step, from that of ``u`` before the threshold.
+
+    Parameters
+    ----------
+    membrane : (int, int)
+        Ends of ``u``.
+    threshold_max : int
+        Largest threshold; a membrane at or above it has fired and carries 0.
+
+    Returns
+    -------
+    (int, int)
+    """
+    lo, hi = membrane
+    return min(0, lo >> 1), max(0, min(hi, threshold_max - 1) >> 1)
+
+
+def membrane_interval(drive, threshold_max, timesteps):
+    """Interval of ``u = h + x`` over `timesteps` steps from ``h = 0``, for a drive within ``drive``.
+
+    Parameters
+    ----------
+    drive : (int, int)
+        Ends of the input of a step, bias included.
+    threshold_max : int
+        Largest threshold.
+    timesteps : int
+        Steps, at least 1.
+
+    Returns
+    -------
+    (int, int)
+    """
+    union = interval = drive
+    for _ in range(timesteps - 1):
+        h_lo, h_hi = carried_interval(interval, threshold_max)
+        interval = (h_lo + drive[0], h_hi + drive[1])
+        union = (min(union[0], interval[0]), max(union[1], interval[1]))
+    return union
+
+
+class LifCell(wiring.Component):
+    """A row of LIF neurons: ``u = h + x + bias``, ``s = u >= threshold``, ``h' = 0 if s else u >> 1``.
+
+    With an arithmetic shift and integer ``x`` and threshold the spikes are exactly those of the real
+    leak of one half: no guard bits, no rounding model. A tie fires.
+
+    Latency: combinational from `x` to `spikes`; the state moves at the clock edge. Throughput: one time
+    step of every lane a cycle. Resources a lane: the adder and comparator of ``u`` (a power-of-two
+    constant threshold of an unsigned ``u`` is only an OR), and the bits of ``h`` in flip-flops.
+
+    Parameters
+    ----------
+    lanes : int
+        Neurons side by side.
+    x_shape : shape-like
+        Shape of the input of a neuron.
+    membrane : (int, int)
+        Proven ends of ``u`` (`golden.bounds`, or `membrane_interval`). The state is sized from it.
+    threshold : int or shape-like
+        One constant threshold, at least 1, or the shape of a threshold input for each lane.
+    bias_shape : shape-like, optional
+        Adds a bias input for each lane.
+
+    Members
+    -------
+    en : ``In(1)``
+        A time step takes place; without it the state stays.
+    first : ``In(1)``
+        First step of a sequence: the carried state counts as 0.
+    x : ``In(ArrayLayout(x_shape, lanes))``
+        Input of this step.
+    bias : ``In(ArrayLayout(bias_shape, lanes))``
+        Only with `bias_shape`.
+    threshold : ``In(ArrayLayout(threshold, lanes))``
+        Only where `threshold` is a shape.
+    spikes : ``Out(lanes)``
+        Spikes of this step, valid in the cycle of `en`.
+
+    References
+    ----------
+    S2TDPT (arXiv 2511.14691), Eqs. 7-9. Software twin: `golden.lif`.
+    """
+
+    def __init__(self, lanes, x_shape, *, membrane, threshold, bias_shape=None):
+        if not isinstance(lanes, int) or lanes < 1:
+            raise ValueError(f"LIF lanes must be a positive integer, not {lanes!r}")
+        self._lanes = lanes
+        self._x_shape = Shape.cast(x_shape)
+        self._u_shape = interval_shape(*membrane)
+        self._constant = threshold if isinstance(threshold, int) else None
+        if self._constant is not None and self._constant < 1:
+            raise ValueError(f"LIF threshold must be at least 1, not {threshold!r}")
+        self._bias_shape = None if bias_shape is None else Shape.cast(bias_shape)
+        members = {
+            "en": In(1),
+            "first": In(1),
+            "x": In(data.ArrayLayout(self._x_shape, lanes)),
+            "spikes": Out(lanes),
+        }
+        if self._bias_shape is not None:
+            members["bias"] = In(data.ArrayLayout(self._bias_shape, lanes))
+        threshold_max = self._constant
+        if threshold_max is None:
+            members["threshold"] = In(data.ArrayLayout(Shape.cast(threshold), lanes))
+            threshold_max = interval_of(threshold)[1]
+        self._h_shape = interval_shape(*carried_interval(membrane, threshold_max))
+        super().__init__(members)
+
+    @property
+    def lanes(self):
+        return self._lanes
+
+    @property
+    def u_shape(self):
+        """Shape of the membrane before the threshold."""
+        return self._u_shape
+
+    @property
+    def h_shape(self):
+        """Shape of the carried state."""
+        return self._h_shape
+
+    def elaborate(self, platform):
+        m = Module()
+        for lane in range(self._lanes):
+            h = Signal(self._h_shape, name=f"h{lane}")
+            u = Signal(self._u_shape, name=f"u{lane}")
+            spike = self.spikes[lane]
+            total = Mux(self.first, 0, h) + self.x[lane]
+            if self._bias_shape is not None:
+                total = total + self.bias[lane]
+            threshold = self._constant if self._constant is not None else self.threshold[lane]
+            m.d.comb += [
+                # The parameter `membrane` is the proof that u fits.
+                u.eq(exact(total, self._u_shape)),
+                spike.eq(u >= threshold),
+            ]
+            with m.If(self.en):
+                # u < threshold where it is kept, so `carried_interval` proves the shape of h.
+                m.d.sync += h.eq(Mux(spike, 0, exact(shift_right_floor(u, 1), self._h_shape)))
+        return m

@@ -122,7 +122,10 @@ class Params:
         }
 
     def _widths(self) -> dict[str, int]:
-        return {}
+        # Imported here because bounds are derived from parameters.
+        from golden.bounds import derive_bounds
+
+        return derive_bounds(self).widths()
 
     @cached_property
     def _checksum(self) -> str:
@@ -325,7 +328,8 @@ def random_params(config: NetworkConfig, seed: int = 0, sparsity: float = 0.2) -
     """Random integers that keep every neuron layer alive (most rates 5-40 %), for tests and measurements.
 
     Biases and thresholds follow from the mean and the spread that the sums would have if inputs were
-    independent, so that no layer is silent or saturated; about one channel in sixteen has all its weights at one extreme.
+    independent, so that no layer is silent or saturated; about one channel in sixteen has all its weights
+    at one extreme.
 
     Parameters
     ----------

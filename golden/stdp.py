@@ -1,7 +1,11 @@
-"""STDP self-attention on spike counts: the table of weights.
+"""STDP self-attention on spike counts: the table of weights and two exact forms of the product A V.
 
 Ref: S2TDPT (arXiv 2511.14691), latency coding and STDP kernel. Only the difference of spike counts
 d = r_K(j) - r_Q(i) enters, so a table of 2 d_h + 1 integers in 1/256 is the whole kernel.
+
+The matrix form builds A (N x N) and multiplies. The row form never does: row i of A V depends on i only
+through r_Q(i), so it keeps one accumulator row per possible query count and adds each token to all of
+them. It needs (d_h + 1) x d_h accumulators for any N, and additions only.
 """
 
 from __future__ import annotations
@@ -9,9 +13,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import torch
 
 from golden.arith import round_half_even
 from golden.config import ATTENTION_UNITS, NetworkConfig
+from golden.latency import popcount
 
 
 def build_lut(config: NetworkConfig) -> np.ndarray:
@@ -33,3 +39,70 @@ def build_lut(config: NetworkConfig) -> np.ndarray:
         entries.append(config.stdp_offset + e if d < 0 else config.stdp_offset - e)
     assert all(0 < entry < ATTENTION_UNITS for entry in entries)
     return np.array(entries, dtype=np.int16)
+
+
+def attention_weights(query_count: torch.Tensor, key_count: torch.Tensor, lut: torch.Tensor) -> torch.Tensor:
+    """The matrix A in units of 1/256.
+
+    Parameters
+    ----------
+    query_count, key_count : tensor, shape (..., N)
+        Spike counts of one head, 0..d_h.
+    lut : tensor, shape (2 d_h + 1,)
+
+    Returns
+    -------
+    tensor, shape (..., N, N), type of `lut`
+        Row i, column j: the weight of token j for token i.
+    """
+    span = lut.shape[0] // 2
+    index = key_count.unsqueeze(-2) - (query_count - span).unsqueeze(-1)
+    return torch.take(lut, index.long())
+
+
+def attention_matrix(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, lut: torch.Tensor, heads: int
+) -> torch.Tensor:
+    """Y = A V with A built as a matrix.
+
+    Parameters
+    ----------
+    q, k, v : tensor, shape (M, N, D)
+        Spikes 0 or 1 (one row of M per image and time step), in a type that holds N * max(lut) exactly.
+    lut : tensor, shape (2 d_h + 1,), type of `v`
+    heads : int
+
+    Returns
+    -------
+    tensor, shape (M, N, D), units of 1/256
+    """
+    width = v.shape[-1] // heads
+    weights = attention_weights(popcount(q, heads).mT, popcount(k, heads).mT, lut)  # (M, heads, N, N)
+    y = torch.empty(v.shape, dtype=v.dtype)
+    for h in range(heads):  # per head: the channel slices stay views, nothing is transposed or copied
+        part = slice(h * width, (h + 1) * width)
+        torch.bmm(weights[:, h], v[..., part], out=y[..., part])
+    return y
+
+
+def attention_rows(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, lut: torch.Tensor, heads: int
+) -> torch.Tensor:
+    """Y = A V with one accumulator row per query count; arguments and result of :func:`attention_matrix`.
+
+    The accumulation over tokens is written as additions, one token after the other, as a machine with
+    O(d_h^2) state performs it.
+    """
+    m, n, d = v.shape
+    width = d // heads
+    counts = torch.arange(width + 1)
+    query_count = popcount(q, heads).long()  # (M, N, heads)
+    key_count = popcount(k, heads).long()
+    values = v.unflatten(-1, (heads, width))
+    state = torch.zeros((m, heads, width + 1, width), dtype=v.dtype)
+    for j in range(n):
+        weight = lut[key_count[:, j, :, None] - counts + width]  # (M, heads, d_h + 1)
+        # Values are 0 or 1: the product selects, and each accumulator gains one table entry or nothing.
+        state += weight.unsqueeze(-1) * values[:, j].unsqueeze(-2)
+    index = query_count.permute(0, 2, 1).unsqueeze(-1).expand(m, heads, n, width)
+    return torch.gather(state, 2, index).permute(0, 2, 1, 3).reshape(m, n, d)

@@ -1,0 +1,225 @@
+"""Proven intervals of every integer that the network computes, derived from the actual weights.
+
+All intervals hold for any image: they assume only that spikes are 0 or 1 and pixels are bytes. An accumulator
+interval covers every partial sum in any order, hence also every machine that skips or reorders additions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from golden.arith import signed_bits, unsigned_bits
+from golden.config import NetworkConfig
+from golden.params import Params
+
+Channels = tuple[np.ndarray, np.ndarray]
+"""Lower and upper ends per channel, arrays of Python integers: no overflow whatever the configuration."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A closed interval of integers."""
+
+    lo: int
+    hi: int
+
+    def __post_init__(self) -> None:
+        if self.lo > self.hi:
+            raise ValueError(f"empty interval {self.lo}..{self.hi}")
+
+    @property
+    def signed_bits(self) -> int:
+        """Two's-complement width that holds the interval."""
+        return signed_bits(self.lo, self.hi)
+
+    @property
+    def unsigned_bits(self) -> int:
+        """Unsigned width; ValueError if the interval reaches below zero."""
+        if self.lo < 0:
+            raise ValueError(f"{self.lo} needs a sign")
+        return unsigned_bits(self.hi)
+
+    @property
+    def magnitude(self) -> int:
+        """Largest absolute value."""
+        return max(abs(self.lo), abs(self.hi))
+
+    def __contains__(self, value: int) -> bool:
+        return self.lo <= value <= self.hi
+
+    def __or__(self, other: Interval) -> Interval:
+        """Smallest interval that covers both."""
+        return Interval(min(self.lo, other.lo), max(self.hi, other.hi))
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Intervals by layer, the union over channels.
+
+    Attributes
+    ----------
+    acc : dict
+        Sum of weights over spikes of one step, or over one bit plane of the pixels (``sps.0``); partial sums.
+        All weight layers but the head.
+    preact : dict
+        The whole sum before the bias. ``sps.0``: sum of weights times centred pixels, with every prefix of a
+        most-significant-plane-first (Horner) evaluation; otherwise equal to `acc`.
+    membrane : dict
+        h + sum + bias at every step; LIF-fed layers.
+    written : dict
+        sum * 2^shift, and that plus the bias; writers.
+    residual : dict
+        U after the writer.
+    residual_membrane : dict
+        h + U in the neuron behind the writer; all writers but the last.
+    attention : Interval
+        Y, units of 1/256, partial sums included.
+    attention_membrane : Interval
+        h + Y.
+    head_sum : Interval
+        Sum of U over time and tokens, partial sums included.
+    logits : Interval
+        Head output, partial sums with and without the bias.
+    """
+
+    acc: dict[str, Interval]
+    preact: dict[str, Interval]
+    membrane: dict[str, Interval]
+    written: dict[str, Interval]
+    residual: dict[str, Interval]
+    residual_membrane: dict[str, Interval]
+    attention: Interval
+    attention_membrane: Interval
+    head_sum: Interval
+    logits: Interval
+
+    @property
+    def residual_any(self) -> Interval:
+        """U at any place of the network: the union over all writers."""
+        return union(self.residual.values())
+
+    def widths(self) -> dict[str, int]:
+        """Two's-complement bits of every interval, by ``kind.layer`` or kind."""
+        result = {}
+        for kind in ("acc", "preact", "membrane", "written", "residual", "residual_membrane"):
+            for layer, interval in getattr(self, kind).items():
+                result[f"{kind}.{layer}"] = interval.signed_bits
+        for kind in ("attention", "attention_membrane", "head_sum", "logits"):
+            result[kind] = getattr(self, kind).signed_bits
+        return result
+
+
+def union(intervals: Iterable[Interval]) -> Interval:
+    """Smallest interval that covers all of `intervals`."""
+    intervals = list(intervals)
+    return Interval(min(i.lo for i in intervals), max(i.hi for i in intervals))
+
+
+def weight_sums(weight: np.ndarray) -> Channels:
+    """Smallest and largest sum over any subset of the inputs, per output channel; contains 0."""
+    flat = weight.reshape(weight.shape[0], -1).astype(np.int64)
+    return _exact(np.minimum(flat, 0).sum(axis=1)), _exact(np.maximum(flat, 0).sum(axis=1))
+
+
+def pixel_sums(weight: np.ndarray, zero_point: int) -> Channels:
+    """Interval of sum w (pixel - zero_point) and of its Horner prefixes sum w ((pixel - zero_point) >> j)."""
+    negative, positive = weight_sums(weight)
+    lo, hi = -zero_point, 255 - zero_point
+    lows, highs = [], []
+    for j in range(8):
+        low, high = lo >> j, hi >> j
+        lows.append(positive * low + negative * high)
+        highs.append(positive * high + negative * low)
+    return np.minimum.reduce(lows), np.maximum.reduce(highs)
+
+
+def lif_membrane(current: Channels, threshold: np.ndarray | int, steps: int) -> Channels:
+    """Interval of the membrane u = h + current over `steps` steps, per channel.
+
+    The recursion follows the neuron: u lies in h + current; what did not fire is below the threshold and is
+    halved (floor); what fired is 0. If every integer of the current interval can occur independently at every
+    step, both ends are attained.
+    """
+    lo, hi = current
+    top = threshold - 1  # largest membrane that does not fire
+    h_lo = h_hi = lo * 0
+    u_lo, u_hi = lo, hi
+    worst_lo, worst_hi = u_lo, u_hi
+    for _ in range(steps - 1):
+        may_stay, may_fire = u_lo <= top, u_hi > top
+        stay_lo, stay_hi = u_lo >> 1, np.minimum(u_hi, top) >> 1
+        h_lo = np.where(may_stay, np.where(may_fire, np.minimum(stay_lo, 0), stay_lo), 0)
+        h_hi = np.where(may_stay, np.where(may_fire, np.maximum(stay_hi, 0), stay_hi), 0)
+        u_lo, u_hi = h_lo + lo, h_hi + hi
+        worst_lo, worst_hi = np.minimum(worst_lo, u_lo), np.maximum(worst_hi, u_hi)
+    return worst_lo, worst_hi
+
+
+def derive_bounds(params: Params) -> Bounds:
+    """Intervals of every integer for the network `params`."""
+    config = params.config
+    steps = config.timesteps
+    acc, preact, membrane, written_to, residual, residual_membrane = ({} for _ in range(6))
+    stream: Channels | None = None
+    previous = ""
+    for layer in config.layer_names()[:-1]:
+        sums = weight_sums(params.weight(layer))
+        acc[layer] = _union(sums)
+        if layer == "sps.0":
+            sums = pixel_sums(params.weight(layer), config.pixel_zero_point)
+        preact[layer] = _union(sums)
+        bias = _exact(params.bias(layer))
+        if not config.is_writer(layer):
+            current = (sums[0] + bias, sums[1] + bias)
+            membrane[layer] = _union(lif_membrane(current, _exact(params.threshold(layer)), steps))
+            continue
+        scale = np.array([1 << int(s) for s in params.shift(layer)], dtype=object)
+        shifted = (sums[0] * scale, sums[1] * scale)
+        added = (shifted[0] + bias, shifted[1] + bias)
+        written_to[layer] = _union(shifted) | _union(added)
+        if stream is not None:
+            residual_membrane[previous] = _union(lif_membrane(stream, params.residual_threshold, steps))
+            added = (stream[0] + added[0], stream[1] + added[1])
+        stream, previous = added, layer
+        residual[layer] = _union(stream)
+    attention = Interval(0, config.tokens * int(params.lut.max()))
+    current = (np.array([0], dtype=object), np.array([attention.hi], dtype=object))
+    head_lo, head_hi = (end * (steps * config.tokens) for end in stream)
+    total = (np.minimum(head_lo, 0), np.maximum(head_hi, 0))
+    return Bounds(
+        acc=acc,
+        preact=preact,
+        membrane=membrane,
+        written=written_to,
+        residual=residual,
+        residual_membrane=residual_membrane,
+        attention=attention,
+        attention_membrane=_union(lif_membrane(current, params.attention_threshold, steps)),
+        head_sum=_union(total),
+        logits=_head_logits(params, total),
+    )
+
+
+def neuron_layers(config: NetworkConfig) -> tuple[str, ...]:
+    """Weight layers whose sums feed neurons of their own (LIF-fed)."""
+    return tuple(n for n in config.layer_names() if n != "head" and not config.is_writer(n))
+
+
+def _head_logits(params: Params, total: Channels) -> Interval:
+    weight, bias = _exact(params.weight("head")), _exact(params.bias("head"))
+    ends = np.stack([weight * total[0], weight * total[1]])
+    # Each product may be missing from a partial sum, hence the 0.
+    lo = np.minimum(ends.min(axis=0), 0).sum(axis=1)
+    hi = np.maximum(ends.max(axis=0), 0).sum(axis=1)
+    return _union((lo, hi)) | _union((lo + bias, hi + bias))
+
+
+def _exact(array: np.ndarray) -> np.ndarray:
+    return np.asarray(array).astype(object)
+
+
+def _union(ends: Channels) -> Interval:
+    return Interval(int(min(ends[0])), int(max(ends[1])))

@@ -1,0 +1,44 @@
+"""Leaky integrate-and-fire on integers, tau = 2, reset to zero.
+
+Ref: S2TDPT (arXiv 2511.14691) Eqs. 7-9 with beta = 1/2: U[t] = H[t-1] + X[t]; S = (U >= threshold); H = 0
+after a spike, else floor(U / 2). With integer inputs and an integer threshold the floor changes no spike of
+the real-valued leak, because floor(y / 2) = floor(floor(y) / 2) and y >= n is floor(y) >= n for whole n.
+"""
+
+from __future__ import annotations
+
+import torch
+
+
+def lif(
+    current: torch.Tensor, threshold: torch.Tensor | int, out: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Spikes of a layer over all time steps.
+
+    Parameters
+    ----------
+    current : tensor, shape (T, ..., C)
+        Integer inputs, of an integer type or of a floating type that holds every membrane value exactly.
+        Not changed.
+    threshold : tensor broadcastable to (..., C), or int
+        Firing thresholds, whole, at least 1; a membrane equal to the threshold fires.
+    out : tensor, shape (T, ..., C), optional
+        Where to write; may be a strided view of another type.
+
+    Returns
+    -------
+    tensor, shape (T, ..., C)
+        0 or 1, `out` or a tensor of the type of `current`.
+    """
+    steps = current.shape[0]
+    if out is None:
+        out = torch.empty_like(current)
+    floating = current.dtype.is_floating_point
+    membrane = torch.empty_like(current[0])
+    for t in range(steps):
+        u = torch.add(current[t], membrane, out=membrane) if t else membrane.copy_(current[t])
+        fired = torch.ge(u, threshold, out=out[t])
+        if t + 1 < steps:
+            u = u.mul_(0.5).floor_() if floating else u.bitwise_right_shift_(1)
+            u.addcmul_(u, fired, value=-1)  # reset: u - u * 1 = 0
+    return out

@@ -1,0 +1,275 @@
+"""The whole network on integers: the reference that every other implementation must equal, bit for bit.
+
+Numbers travel in float32 or float64 where the proven bounds of the actual weights show that every partial sum
+is a whole number that the type holds exactly (below 2^24 or 2^53); this is checked at construction. All
+results are therefore independent of summation order, thread count and processor.
+
+Inside, tensors are ordered time first, (T, B, N, C): a neuron walks over contiguous memory, and the products
+of all layers read it without rearranging.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from golden import conv, head, stdp
+from golden.bounds import Bounds, derive_bounds
+from golden.errors import UserError
+from golden.lif import lif
+from golden.params import Params
+from golden.pool import or_pool
+from golden.residual import scale_of
+from golden.trace import is_binary
+
+Recorder = Callable[[str, torch.Tensor], None]
+ATTENTIONS = {"matrix": stdp.attention_matrix, "rows": stdp.attention_rows}
+CHUNK_VALUES = 1 << 20
+"""Values of the largest activation that one pass keeps, so that it stays in the cache."""
+
+
+def carrier(magnitude: int) -> torch.dtype:
+    """Fastest floating type that holds every whole number up to `magnitude` exactly.
+
+    Raises
+    ------
+    UserError
+        Not even float64 does.
+    """
+    if magnitude < 1 << 24:
+        return torch.float32
+    if magnitude < 1 << 53:
+        return torch.float64
+    raise UserError(
+        f"integers reach {magnitude}; expected less than 2^53 for exact evaluation; "
+        "reduce biases, shifts or widths"
+    )
+
+
+class GoldenNetwork:
+    """Bit-accurate integer model of one parameter set.
+
+    Parameters
+    ----------
+    params : Params
+    attention : {"matrix", "rows"}
+        Form of the attention product; both give the same integers.
+
+    Attributes
+    ----------
+    params, config, bounds
+    """
+
+    def __init__(self, params: Params, attention: str = "matrix") -> None:
+        if attention not in ATTENTIONS:
+            raise UserError(
+                f"unknown attention form '{attention}'; expected one of {', '.join(ATTENTIONS)}; choose one"
+            )
+        self.params = params
+        self.config = params.config
+        self.bounds: Bounds = derive_bounds(params)
+        self._attention = ATTENTIONS[attention]
+        self._prepare()
+
+    def forward(self, images: torch.Tensor | np.ndarray) -> torch.Tensor:
+        """Logits of a batch.
+
+        Parameters
+        ----------
+        images : uint8, shape (B, H, W, C)
+
+        Returns
+        -------
+        tensor, int64, shape (B, classes)
+
+        Raises
+        ------
+        UserError
+            `images` has another type or shape.
+        """
+        return self._run(images, None)
+
+    __call__ = forward
+
+    def classify(self, images: torch.Tensor | np.ndarray) -> torch.Tensor:
+        """Classes of a batch, int64 (B,): the lowest index of the largest logit."""
+        return head.class_of(self.forward(images))
+
+    def trace(self, images: torch.Tensor | np.ndarray) -> dict[str, torch.Tensor]:
+        """Every intermediate integer of a batch.
+
+        Returns
+        -------
+        dict
+            As in :func:`golden.trace.trace_shapes` with a leading batch axis: uint8 for spikes, else int64.
+        """
+        parts: dict[str, list[torch.Tensor]] = {}
+
+        def record(name: str, value: torch.Tensor) -> None:
+            kept = value.to(torch.uint8 if is_binary(name) else torch.int64)
+            if not name.startswith("head."):  # (T, B, ..., C) to (B, T, N, C)
+                kept = kept.flatten(2, -2).transpose(0, 1).contiguous()
+            parts.setdefault(name, []).append(kept)
+
+        self._run(images, record)
+        return {name: torch.cat(pieces) for name, pieces in parts.items()}
+
+    # Construction ------------------------------------------------------------------------------------------
+
+    def _prepare(self) -> None:
+        """Weights in their carrier types, transposed for the products."""
+        config, params, bounds = self.config, self.params, self.bounds
+        self._matrix: dict[str, torch.Tensor] = {}
+        self._bias: dict[str, torch.Tensor] = {}
+        self._threshold: dict[str, torch.Tensor] = {}
+        self._stream = carrier(self._stream_magnitude())
+        for layer in config.layer_names()[:-1]:
+            group = [layer]
+            if layer.endswith((".k", ".v")):
+                continue
+            if layer.endswith(".q"):  # q, k and v read the same spikes: one product
+                group = [layer[:-1] + part for part in "qkv"]
+            if config.is_writer(layer):
+                dtype = self._stream
+                scale = scale_of(torch.tensor(params.shift(layer)), dtype)
+            else:
+                dtype = carrier(max(self._neuron_magnitude(member) for member in group))
+                self._threshold[layer] = self._join(params.threshold, group, dtype)
+                scale = None
+            weight = self._join(params.weight, group, dtype)
+            matrix = conv.conv_matrix(weight) if weight.dim() == 4 else weight.T.contiguous()
+            self._matrix[layer] = matrix if scale is None else matrix * scale
+            self._bias[layer] = self._join(params.bias, group, dtype)
+        carrier(max(bounds.head_sum.magnitude, bounds.logits.magnitude))
+        self._head_weight = torch.tensor(params.weight("head")).double()
+        self._head_bias = torch.tensor(params.bias("head")).double()
+        attention = max(bounds.attention_membrane.magnitude, bounds.attention.magnitude)
+        self._y_type = carrier(max(attention, params.attention_threshold))
+        self._lut = torch.tensor(params.lut).to(self._y_type)
+        positions = [h * w * c for (h, w), c in zip(map(config.map_size, range(config.sps_depth)),
+                                                     config.sps_channels, strict=True)]
+        largest = max(*positions, config.tokens * config.hidden_dim)
+        self._chunk = max(1, CHUNK_VALUES // (largest * config.timesteps))
+
+    @staticmethod
+    def _join(source: Callable[[str], np.ndarray], group: list[str], dtype: torch.dtype) -> torch.Tensor:
+        return torch.cat([torch.tensor(source(member)) for member in group]).to(dtype)
+
+    def _neuron_magnitude(self, layer: str) -> int:
+        bounds = self.bounds
+        threshold = int(self.params.threshold(layer).max())
+        return max(bounds.preact[layer].magnitude, bounds.membrane[layer].magnitude, threshold)
+
+    def _stream_magnitude(self) -> int:
+        """Anything that occurs on the stream, also while a product is being added to it term by term."""
+        bounds = self.bounds
+        writes = max(interval.magnitude for interval in bounds.written.values())
+        neurons = [interval.magnitude for interval in bounds.residual_membrane.values()]
+        return max(bounds.residual_any.magnitude + writes, self.params.residual_threshold, *neurons)
+
+    # Evaluation --------------------------------------------------------------------------------------------
+
+    def _run(self, images: torch.Tensor | np.ndarray, record: Recorder | None) -> torch.Tensor:
+        config = self.config
+        if isinstance(images, np.ndarray):
+            images = torch.from_numpy(np.ascontiguousarray(images))
+        expected = (config.image_height, config.image_width, config.image_channels)
+        if images.dtype != torch.uint8 or images.dim() != 4 or tuple(images.shape[1:]) != expected:
+            raise UserError(
+                f"images are {str(images.dtype).removeprefix('torch.')}{list(images.shape)}; expected "
+                f"uint8[batch, {', '.join(map(str, expected))}]; convert or resize them"
+            )
+        with torch.inference_mode():
+            logits = [self._pass(chunk, record) for chunk in images.split(self._chunk)] if len(images) else []
+            return torch.cat(logits) if logits else torch.empty((0, config.num_classes), dtype=torch.int64)
+
+    def _pass(self, images: torch.Tensor, record: Recorder | None) -> torch.Tensor:
+        u = self._stem(images, record)
+        for b in range(self.config.depth):
+            self._block(u, b, record)
+        total = head.head_sum(u)
+        logits = head.logits_of(total.double(), self._head_weight, self._head_bias).long()
+        if record is not None:
+            record("head.sum", total)
+            record("head.logits", logits)
+            record("head.class", head.class_of(logits))
+        return logits
+
+    def _stem(self, images: torch.Tensor, record: Recorder | None) -> torch.Tensor:
+        """Stem convolutions: (B, H, W, C) bytes to the stream U, (T, B, N, D)."""
+        config = self.config
+        steps, batch = config.timesteps, len(images)
+        spikes = bordered = images
+        for i in range(config.sps_depth):
+            layer = f"sps.{i}"
+            matrix, bias = self._matrix[layer], self._bias[layer]
+            h, w = config.map_size(i)
+            if i == 0:
+                padded = conv.pad_map(images.to(matrix.dtype) - config.pixel_zero_point)
+            elif config.sps_pool[i]:
+                pooled = or_pool(spikes.flatten(0, 1))
+                if record is not None:
+                    record(f"{layer}.pooled", pooled.unflatten(0, (steps, batch)))
+                padded = conv.pad_map(pooled.to(matrix.dtype))
+            else:
+                padded = bordered.flatten(0, 1).to(matrix.dtype)
+            current = torch.addmm(bias, conv.unfold(padded), matrix)
+            # The first sums are the same at every step: one evaluation serves all.
+            current = current.view(-1, batch, h, w, matrix.shape[1]).expand(steps, -1, -1, -1, -1)
+            if i + 1 == config.sps_depth:
+                break
+            # Spikes go straight into the border that the next convolution needs.
+            bordered = self._next_map(i, steps, batch, h, w, current)
+            spikes = bordered if config.sps_pool[i + 1] else bordered[:, :, 1:-1, 1:-1]
+            lif(current, self._threshold[layer], out=spikes)
+            if record is not None:
+                record(f"{layer}.spikes", spikes)
+        u = current.flatten(2, 3).contiguous()
+        if record is not None:
+            record("sps.u", u)
+        return u
+
+    def _next_map(self, i: int, steps: int, batch: int, h: int, w: int, like: torch.Tensor) -> torch.Tensor:
+        channels = like.shape[-1]
+        if self.config.sps_pool[i + 1]:
+            return torch.empty((steps, batch, h, w, channels), dtype=torch.float32)
+        return torch.zeros((steps, batch, h + 2, w + 2, channels), dtype=torch.float32)
+
+    def _block(self, u: torch.Tensor, b: int, record: Recorder | None) -> None:
+        """One encoder block; adds to `u` (T, B, N, D) in place."""
+        config, params = self.config, self.params
+        block = f"block.{b}"
+        d, shape = config.embed_dim, u.shape
+        theta = params.residual_threshold
+        x = lif(u, theta)
+        qkv = self._neurons(x, f"{block}.q").flatten(0, 1)
+        q, k, v = (part.to(self._y_type) for part in qkv.split(d, dim=-1))
+        y = self._attention(q, k, v, self._lut, config.heads).view(shape)
+        attn = lif(y, params.attention_threshold)
+        self._write(u, attn, f"{block}.proj")
+        if record is not None:
+            record(f"{block}.x", x)
+            for name, part in (("q", q), ("k", k), ("v", v), ("y", y), ("attn", attn), ("u_attn", u)):
+                record(f"{block}.{name}", part.view(shape) if part.dim() == 3 else part)
+        mlp_in = lif(u, theta)
+        hidden = self._neurons(mlp_in, f"{block}.fc1")
+        self._write(u, hidden, f"{block}.fc2")
+        if record is not None:
+            record(f"{block}.mlp_in", mlp_in)
+            record(f"{block}.hidden", hidden)
+            record(f"{block}.u", u)
+
+    def _neurons(self, spikes: torch.Tensor, layer: str) -> torch.Tensor:
+        """Projection and its neurons: (T, B, N, Ci) to (T, B, N, Co)."""
+        matrix = self._matrix[layer]
+        current = torch.addmm(self._bias[layer], spikes.flatten(0, 2).to(matrix.dtype), matrix)
+        current = current.view(*spikes.shape[:3], -1)
+        return lif(current, self._threshold[layer])
+
+    def _write(self, u: torch.Tensor, spikes: torch.Tensor, layer: str) -> None:
+        """Add a writer's sums (on the grid: its weights carry the shift) and its bias to `u`, in place."""
+        matrix = self._matrix[layer]
+        u.view(-1, u.shape[-1]).addmm_(spikes.flatten(0, 2).to(matrix.dtype), matrix)
+        u.add_(self._bias[layer])

@@ -1,0 +1,100 @@
+"""Register widths of the datapath, from the proven intervals of the actual weights."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from golden.arith import signed_bits, unsigned_bits
+from golden.bounds import Bounds, Interval
+from golden.params import Params
+
+from .config import PIXEL_PLANES
+
+
+@dataclass(frozen=True)
+class Widths:
+    """Bits of every register class; each is wide enough for every value that can occur in it.
+
+    Parameters
+    ----------
+    accumulator : int
+        Signed sum of weights in one plane (time step or bit plane), every partial sum included.
+    combined : int
+        Signed Horner combination of bit planes (conv 0, head), every prefix included.
+    value : int
+        Signed value handed to the LIF: sum plus bias, or the updated membrane stream U.
+    membrane : int
+        Signed LIF membrane u = h + value.
+    residual : int
+        Signed membrane stream U.
+    head_sum : int
+        Signed sum of U over steps and tokens, every partial sum included.
+    logit : int
+        Signed logits.
+    bias, threshold, shift : int
+        Per-channel constants: signed bias, unsigned threshold, unsigned left shift.
+    attention : int
+        Unsigned attention sum Y.
+    attention_membrane : int
+        Signed membrane of the attention LIF.
+    """
+
+    accumulator: int
+    combined: int
+    value: int
+    membrane: int
+    residual: int
+    head_sum: int
+    logit: int
+    bias: int
+    threshold: int
+    shift: int
+    attention: int
+    attention_membrane: int
+
+    def as_dict(self) -> dict[str, int]:
+        return asdict(self)
+
+
+def _signed(*intervals: Interval) -> int:
+    """Signed bits that hold every interval, and zero (the reset value)."""
+    return signed_bits(min(0, *(i.lo for i in intervals)), max(0, *(i.hi for i in intervals)))
+
+
+def _head_sums(params: Params, head_sum: Interval) -> tuple[Interval, Interval]:
+    """Sums of head weights over any subset of channels, and the weighted sums of ``head_sum >> b`` for any b."""
+    weight = params.tensors["head.weight"].astype(object)
+    negative = [sum(w for w in row if w < 0) for row in weight]
+    positive = [sum(w for w in row if w > 0) for row in weight]
+    lo, hi = min(head_sum.lo, -1), max(head_sum.hi, 0)
+    lows = [p * lo + n * hi for p, n in zip(positive, negative, strict=True)]
+    highs = [p * hi + n * lo for p, n in zip(positive, negative, strict=True)]
+    return Interval(min(negative), max(positive)), Interval(min(0, *lows), max(0, *highs))
+
+
+def derive_widths(params: Params, bounds: Bounds) -> Widths:
+    """Widths for one set of weights.
+
+    # Ref: docs/parameters.md, "Proven widths"
+    """
+    biases = [params.tensors[f"{name}.bias"] for name in params.config.layer_names()]
+    thresholds = [t for key, t in params.tensors.items() if key.endswith(".threshold")]
+    shifts = [t for key, t in params.tensors.items() if key.endswith(".shift")]
+    head_planes, head_prefixes = _head_sums(params, bounds.head_sum)
+    # The first step has h = 0, so a layer's membrane interval contains its biased sums.
+    values = [*bounds.residual.values(), *bounds.written.values(), *bounds.membrane.values()]
+    membranes = [*bounds.membrane.values(), *bounds.residual_membrane.values()]
+    return Widths(
+        accumulator=_signed(*bounds.acc.values(), head_planes),
+        combined=_signed(bounds.preact["sps.0"], head_prefixes, bounds.logits),
+        value=_signed(*values),
+        membrane=_signed(*membranes),
+        residual=_signed(*bounds.residual.values()),
+        head_sum=max(_signed(bounds.head_sum), PIXEL_PLANES),
+        logit=_signed(bounds.logits),
+        bias=signed_bits(min(int(b.min()) for b in biases), max(int(b.max()) for b in biases)),
+        threshold=unsigned_bits(max([params.residual_threshold, *(int(t.max()) for t in thresholds)])),
+        shift=unsigned_bits(max(int(s.max()) for s in shifts)) or 1,
+        attention=unsigned_bits(bounds.attention.hi),
+        attention_membrane=_signed(bounds.attention_membrane),
+    )

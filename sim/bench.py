@@ -56,6 +56,7 @@ class Bench:
         dut = self.dut
         dut.record.value = int(self.job["record"] > 0)
         dut.aresetn.value = 0
+        await Timer(PERIOD, "step")  # the bus models see the reset before the first clock edge
         # Driven by the simulator's own callbacks: no Python on a clock edge.
         Clock(dut.aclk, PERIOD, "step", impl="gpi").start()
         await ClockCycles(dut.aclk, 8)

@@ -122,7 +122,8 @@ def _verilator_runner():
             verilate, make = super()._build_command()
             verilate.remove("--public-flat-rw")
             make[make.index("-j") + 1] = "2"
-            return [verilate, [*make, *_OPTIMISE]]
+            ready = [f"--old-file={path.name}" for path in Path(self.build_dir).glob("*.o")]
+            return [verilate, [*make, *ready, *_OPTIMISE, f"PYTHON3={sys.executable}"]]
 
     return FastVerilator()
 
@@ -187,6 +188,10 @@ def build(verilog: str, module: str, simulator: str = "verilator", waves: bool =
     for name, text in (("design.sv", verilog), ("bench.sv", top), ("probe.sv", probe)):
         (work / name).write_text(text, encoding="utf-8")
     log = work / "build.log"
+    runtime = folder.parent / f"runtime-{_key((find_tool('g++').version,), simulator, waves)}"
+    if simulator == "verilator" and runtime.is_dir():
+        for path in runtime.iterdir():
+            shutil.copyfile(path, work / path.name)
     try:
         runner.build(
             sources=[work / "design.sv", work / "probe.sv", work / "bench.sv"],
@@ -206,6 +211,7 @@ def build(verilog: str, module: str, simulator: str = "verilator", waves: bool =
             f"{simulator} could not build the design: {_first_error(kept) or error}; see {kept}"
         ) from None
     if simulator == "verilator":
+        _keep_runtime(work, runtime)
         for path in work.iterdir():  # the objects have done their work
             if path.name not in (BENCH, "design.sv", "bench.sv", "probe.sv", "build.log"):
                 path.unlink() if path.is_file() else shutil.rmtree(path)
@@ -217,6 +223,19 @@ def build(verilog: str, module: str, simulator: str = "verilator", waves: bool =
     return Build(folder, simulator, ports, waves, time.perf_counter() - started)
 
 
+def _keep_runtime(work: Path, runtime: Path) -> None:
+    """Keep the objects of Verilator's own library: the same for every design, and most of a small build."""
+    if runtime.is_dir():
+        return
+    fresh = Path(tempfile.mkdtemp(prefix="work-", dir=runtime.parent))
+    for path in work.glob("verilat*.o"):
+        shutil.copyfile(path, fresh / path.name)
+    try:
+        fresh.rename(runtime)
+    except OSError:  # another process was faster
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
 def _prune(folder: Path) -> None:
     """Drop the builds that were not used for longest, and what an interrupted build left behind."""
     entries = []
@@ -225,7 +244,7 @@ def _prune(folder: Path) -> None:
             entries.append((path.stat().st_mtime, path))
         except OSError:  # removed by another process
             continue
-    finished = sorted(entry for entry in entries if not entry[1].name.startswith("work-"))
+    finished = sorted(entry for entry in entries if not entry[1].name.startswith(("work-", "runtime-")))
     stale = [path for age, path in entries if path.name.startswith("work-") and age < time.time() - 3600]
     for path in [path for _, path in finished[:-KEEP_BUILDS]] + stale:
         shutil.rmtree(path, ignore_errors=True)
@@ -303,7 +322,6 @@ def run(built: Build, job: Job, folder: Path, waveform: Path | None = None) -> d
                 "S2TDPT_JOB": str(folder / "job.json"),
                 "S2TDPT_RESULT": str(result),
                 "COCOTB_LOG_LEVEL": "WARNING",
-                "COCOTB_TRUST_INERTIAL_WRITES": "1",
             },
             **arguments,
         )

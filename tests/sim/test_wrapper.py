@@ -1,0 +1,83 @@
+"""Port reader, bench top and stall patterns."""
+
+import itertools
+
+import pytest
+import standin
+
+from golden.errors import UserError
+from sim.stalls import PATTERNS, pauses
+from sim.wrapper import bench_top, read_ports
+
+YOSYS_STYLE = (
+    """
+(* top = 1 *)
+module other(x);
+  input x;
+endmodule
+module accelerator(aclk, s_axis_tdata);
+  input aclk;
+  wire aclk;
+  input [7:0] s_axis_tdata;
+  wire [7:0] s_axis_tdata;
+  // output [3:0] not_a_port;
+"""
+    + "\n".join(
+        f"  output {name};"
+        for name in (
+            "s_axis_tvalid s_axis_tready s_axis_tlast m_axis_tdata m_axis_tvalid m_axis_tready m_axis_tlast "
+            "aresetn error_short error_long busy probe_op probe_start probe_done probe_acc"
+        ).split()
+    )
+    + """
+  output signed [127:0] probe_spike_data;
+endmodule
+"""
+)
+
+
+def test_reads_ports_of_the_named_module_only():
+    ports = read_ports(YOSYS_STYLE, "accelerator")
+    assert ports.inputs == {"aclk": 1, "s_axis_tdata": 8}
+    assert ports.width("probe_spike_data") == 128
+    assert ports.width("not_a_port") == 0
+    assert not ports.has_weight_stream
+
+
+def test_unknown_module_and_missing_port():
+    with pytest.raises(UserError, match="^the Verilog text has no module named accel; "):
+        read_ports(YOSYS_STYLE, "accel")
+    with pytest.raises(UserError, match=r"^module other lacks the port\(s\) aclk, aresetn, "):
+        read_ports(YOSYS_STYLE, "other")
+
+
+def test_absent_observation_fields_are_tied_to_zero():
+    text = bench_top(read_ports(YOSYS_STYLE, "accelerator"))
+    assert ".u_en('0)" in text
+    assert ".spike_data(probe_spike_data)" in text
+    assert ".SPIKE_DATA(128)" in text and ".U_DATA(1)" in text
+
+
+def test_every_functional_port_is_public_and_nothing_else():
+    text = bench_top(read_ports(standin.verilog(), standin.MODULE))
+    for line in text.splitlines():
+        assert ("public_flat_rw" in line) == line.strip().startswith(("input wire", "output wire"))
+
+
+def test_patterns_are_reproducible_and_independent():
+    for pattern in PATTERNS[1:]:
+        first = list(itertools.islice(pauses(pattern, 3, "source"), 4000))
+        assert first == list(itertools.islice(pauses(pattern, 3, "source"), 4000))
+        assert first != list(itertools.islice(pauses(pattern, 3, "sink"), 4000))
+        assert first != list(itertools.islice(pauses(pattern, 4, "source"), 4000))
+        share = sum(first) / len(first)
+        low, high = {"random": (0.45, 0.55), "bursty": (0.35, 0.65), "starved": (0.875, 0.875)}[pattern]
+        assert low <= share <= high
+    assert pauses("none", 0, "source") is None
+
+
+def test_unknown_pattern():
+    with pytest.raises(
+        UserError, match="^unknown stall pattern 'odd'; expected one of none, random, bursty, starved$"
+    ):
+        pauses("odd", 0, "source")

@@ -37,8 +37,8 @@ class PlaneCombiner(wiring.Component):
     add_bias : In(1)
         Instead of a plane, add `bias` without doubling.
     save : In(1)
-        Save the total of `group` (after the current cycle's `en`, give `save` one cycle later).
-    group, save_group : In
+        Save the total of `group`, as it is before this cycle's edge.
+    group : In
     sums, bias : In
     total : Out(lanes * width)
     """
@@ -48,7 +48,7 @@ class PlaneCombiner(wiring.Component):
         self._sum_width, self._bias_width, self._width = sum_width, bias_width, width
         super().__init__({
             "en": In(1), "first": In(1), "resume": In(1), "negate": In(1), "add_bias": In(1), "save": In(1),
-            "group": In(range(max(2, groups))), "save_group": In(range(max(2, groups))),
+            "group": In(range(max(2, groups))),
             "sums": In(lanes * sum_width), "bias": In(lanes * bias_width), "total": Out(lanes * width),
         })  # fmt: skip
 
@@ -60,7 +60,7 @@ class PlaneCombiner(wiring.Component):
         write = saved.write_port()
         m.d.comb += [
             read.addr.eq(self.group),
-            write.addr.eq(self.save_group),
+            write.addr.eq(self.group),
             write.data.eq(self.total),
             write.en.eq(self.save),
         ]

@@ -206,6 +206,7 @@ class PostProcessor(wiring.Component):
             combiner.resume.eq(to_logits & ~delayed(first_slice, 1, "first_slice")),
             combiner.negate.eq(delayed(negate, 1, "negate")),
             combiner.add_bias.eq(tail_1),
+            combiner.save.eq(tail_1 & to_logits & ~last_slice_1),
             combiner.group.eq(combiner_group_1),
             combiner.sums.eq(sums),
             combiner.bias.eq(bias_1),
@@ -244,10 +245,8 @@ class PostProcessor(wiring.Component):
             self.probe_u_data.eq(
                 Cat(residual.result.word_select(i, w.value)[: w.residual] for i in range(post))
             ),
-            combiner.save_group.eq(delayed(combiner_group_1, 1, "save_group")),
-            combiner.save.eq(delayed(tail_1 & to_logits & ~last_slice_1, 1, "save")),
             self.result_en.eq(delayed(tail_1 & to_logits & last_slice_1, 1, "result")),
-            self.result_index.eq(combiner.save_group),
+            self.result_index.eq(delayed(combiner_group_1, 1, "result_index")),
             self.result_data.eq(combiner.total),
         ]
 

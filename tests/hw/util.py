@@ -2,7 +2,7 @@
 
 import warnings
 
-from amaranth import Module
+from amaranth import Module, Value
 from amaranth.hdl import Fragment
 from amaranth.hdl._ir import build_netlist
 from amaranth.hdl._nir import FlipFlop
@@ -124,7 +124,7 @@ class Delay(wiring.Component):
 
 def state_of(component):
     """``(flip-flop bits, memory bits)`` of a component, counted in its elaborated netlist."""
-    ports = [port for _, _, port in component.signature.flatten(component)]
+    ports = [Value.cast(port) for _, _, port in component.signature.flatten(component)]
     netlist = build_netlist(Fragment.get(component, None), ports=ports)
     flops = sum(len(cell.data) for cell in netlist.cells if isinstance(cell, FlipFlop))
     memories = sum(cell.width * cell.depth for cell in netlist.cells if isinstance(cell, MemoryCell))

@@ -26,7 +26,7 @@ from .widths import Widths
 class Core(wiring.Component):
     """Runs the layer program for every frame: pixels in, logits and class out.
 
-    One operation runs at a time; between two operations the sequencer takes `SEQUENCER_CYCLES` cycles. The
+    One operation runs at a time; between two operations the sequencer takes `cycles.SEQUENCER_CYCLES` cycles. The
     next frame is received while the current one is computed.
 
     Latency and throughput: `cycles.frame_cycles`, exact for given spikes.
@@ -62,6 +62,7 @@ class Core(wiring.Component):
             lut=params.tensors["stdp.lut"].tolist(), threshold=params.attention_threshold,
             addr_width=self._address, lanes=hw.lanes, post_lanes=hw.post_lanes,
         )  # fmt: skip
+        assert self._attention.y_shape.width == widths.attention
         self._sender = ResultSender(net.num_classes, hw.post_lanes, widths.combined)
         y = self._attention.signature.members
         u = self._engine.signature.members
@@ -75,7 +76,7 @@ class Core(wiring.Component):
             "probe_spike_data": Out(hw.lanes * net.timesteps),
             "probe_u_en": Out(1), "probe_u_addr": u["probe_u_addr"], "probe_u_data": u["probe_u_data"],
             "probe_y_en": Out(1), "probe_y_token": y["y_token"], "probe_y_t": y["y_t"],
-            "probe_y_head": y["y_head"], "probe_y_data": y["y_data"],
+            "probe_y_head": y["y_head"], "probe_y_data": Out(net.head_dim * widths.attention),
         }  # fmt: skip
         if hw.weight_memory == "stream":
             members |= {
@@ -263,7 +264,7 @@ class Core(wiring.Component):
             self.probe_u_data.eq(engine.probe_u_data),
             self.probe_y_en.eq(attention.y_en), self.probe_y_token.eq(attention.y_token),
             self.probe_y_t.eq(attention.y_t), self.probe_y_head.eq(attention.y_head),
-            self.probe_y_data.eq(attention.y_data),
+            self.probe_y_data.eq(attention.y_data.as_value()),
         ]  # fmt: skip
         if hw.weight_memory == "stream":
             m.d.comb += [
@@ -271,7 +272,3 @@ class Core(wiring.Component):
                 self.w_tready.eq(store.tready), self.error_weights.eq(store.error),
             ]  # fmt: skip
         return m
-
-
-SEQUENCER_CYCLES = 3
-"""Cycles from the end of an operation to the start of the next: fetch, latch, start."""

@@ -68,7 +68,10 @@ class Operation:
         Residual sink: it initialises U; its LIF(U) spikes are wanted; U is summed for the head.
     tile_base, const_base : int
         First row of its weights and first word of its constants in the on-chip image.
+    reads : tuple of str
+        Golden trace tensors it reads: spikes, "pixels" or "head.sum".
     trace : tuple of TraceMap
+        Golden trace tensors that can be observed while it runs.
     """
 
     name: str
@@ -89,6 +92,7 @@ class Operation:
     sums_head: bool = False
     tile_base: int = 0
     const_base: int = 0
+    reads: tuple[str, ...] = ()
     trace: tuple[TraceMap, ...] = ()
 
     @property
@@ -262,7 +266,8 @@ def _place(ops, tensors: dict[str, _Tensor]) -> tuple[list[Operation], int]:
             base[writes] = regions.place(words, i, last_read[writes])
         addresses = [base[name] for name in reads] + [0] * (3 - len(reads))
         fields = {"src_base": addresses[0], "k_base": addresses[1], "v_base": addresses[2]}
-        placed.append(replace(op, dst_base=base[writes] if writes else 0, **fields))
+        names = reads or {"pixels": ("pixels",), "head_sum": ("head.sum",)}[op.source]
+        placed.append(replace(op, dst_base=base[writes] if writes else 0, reads=names, **fields))
     return placed, regions.depth
 
 

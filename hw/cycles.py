@@ -1,0 +1,170 @@
+"""How long an image takes: exact cycle counts by plain arithmetic on its spikes, no simulation.
+
+The machine is data-driven, so its cycles depend on the spikes. Given the tensors of a golden trace, every
+operation's cycles follow from a recurrence over its positions (one row: accumulate, then drain, with two
+banks between them). The same layer program that the hardware executes is counted here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from .config import PIXEL_PLANES
+from .layout import Packing
+from .pool import pool_cycles
+from .post import PIPELINE
+from .schedule import Operation, Program
+from .stdp_cycles import attention_cycles
+
+SEQUENCER_CYCLES = 3
+"""From the end of an operation to the start of the next: fetch, latch, start (`core.Core`)."""
+FIRST_EVENT = 6
+"""From the start of an accumulate operation to its first event: position, window, request, word, chunk."""
+EVENT_TO_SUM = 3
+"""From the last event of a position to the first cycle in which it may be drained."""
+
+
+@dataclass(frozen=True)
+class OperationCycles:
+    """Cost of one operation on one image.
+
+    Parameters
+    ----------
+    name : str
+    cycles : int
+        From the cycle of `start` to the cycle of `done`.
+    events : int
+        Accumulate cycles, over all rows: one a spike, group of output channels and tap.
+    accumulates : int
+        Useful accumulates: events times the output channels of their group.
+    bound : {"accumulate", "drain", "pool", "attention"}
+        What takes most of the time.
+    """
+
+    name: str
+    cycles: int
+    events: int
+    accumulates: int
+    bound: str
+
+
+def _slot_popcounts(counts: np.ndarray, packing: Packing) -> np.ndarray:
+    """Events of every word: [N, C] events a channel to [N, groups]."""
+    slots = packing.slots() // packing.lanes
+    words = np.zeros((counts.shape[0], packing.groups), np.int64)
+    np.add.at(words, (slice(None), slots), counts)
+    return words
+
+
+def _over_window(per_position: np.ndarray, op: Operation) -> np.ndarray:
+    """Sum over the valid taps of every position, [N] to [N]."""
+    if op.kernel == 1:
+        return per_position
+    grid = np.pad(per_position.reshape(op.height, op.width), 1)
+    return sum(grid[y : y + op.height, x : x + op.width] for y in range(3) for x in range(3)).reshape(-1)
+
+
+def event_counts(op: Operation, program: Program, tensor: np.ndarray) -> np.ndarray:
+    """Events of every position and input word, int64 [positions, groups], before windows are formed.
+
+    Parameters
+    ----------
+    tensor : ndarray
+        Spikes [T, N, C], pixels uint8 [H, W, C] or head sums [D] of one image.
+    """
+    net = program.network
+    if op.source == "spikes":
+        return _slot_popcounts(np.asarray(tensor, np.int64).sum(axis=0), op.packing_in)
+    if op.source == "pixels":
+        # p - zero point as a byte: a zero point of 128 only inverts the top bit.
+        value = np.asarray(tensor, np.uint8).reshape(op.positions, -1) ^ np.uint8(net.pixel_zero_point)
+        return _slot_popcounts(np.bitwise_count(value).astype(np.int64), op.packing_in)
+    slices = []
+    for k in reversed(range(program.head_slices)):
+        value = (np.asarray(tensor, np.int64) >> (k * PIXEL_PLANES)) & 0xFF
+        slices.append(np.bitwise_count(value).astype(np.int64))
+    return _slot_popcounts(np.stack(slices), op.packing_in)
+
+
+def accumulate_cycles(op: Operation, program: Program, tensor: np.ndarray) -> OperationCycles:
+    """Cycles of an accumulate operation; exact for on-chip weights.
+
+    A position costs max(1, events) cycles a word; its drain costs a fixed number of micro-steps. A row
+    starts a position when the previous one is issued and one of its two banks is free; the drains of all
+    rows follow each other in position order. With streamed weights this is the count when the stream is
+    never late.
+    """
+    hw, steps = program.hardware, program.network.timesteps
+    words = event_counts(op, program, tensor)
+    length = _over_window(np.maximum(words, 1).sum(axis=1), op).tolist()
+    events = int(_over_window(words.sum(axis=1), op).sum())
+    tail = 1 if op.sink == "logits" else steps
+    micro_steps = tail + (PIXEL_PLANES if op.source != "spikes" else 0)
+
+    issued = [FIRST_EVENT - 1] * hw.rows  # last event of the row's previous position
+    released = [[-1, -1] for _ in range(hw.rows)]  # drains of the row's last two positions
+    drained = -1
+    busy = accumulates = 0
+    packing = op.packing_out
+    for group in range(packing.groups):
+        drain = op.subgroups(group, hw.post_lanes) * micro_steps
+        channels = packing.last_lanes if group == packing.groups - 1 else packing.full_lanes
+        accumulates += events * channels
+        for position, cycles in enumerate(length):
+            row = position % hw.rows
+            first = max(issued[row] + 1, released[row][0] + 1)
+            issued[row] = first + cycles - 1
+            drained = max(issued[row] + EVENT_TO_SUM, drained + 1) + drain - 1
+            released[row] = [released[row][1], drained]
+            busy += drain
+    bound = "drain" if busy > packing.groups * sum(length) / hw.rows else "accumulate"
+    return OperationCycles(op.name, drained + PIPELINE, events * packing.groups, accumulates, bound)
+
+
+def operation_cycles(op: Operation, program: Program, trace: Mapping[str, np.ndarray]) -> OperationCycles:
+    """Cycles of one operation on one image.
+
+    Parameters
+    ----------
+    trace : mapping
+        Golden trace of one image, without the batch axis, plus "pixels" (uint8 [H, W, C]).
+    """
+    if op.kind == "pool":
+        return OperationCycles(op.name, pool_cycles(op.height, op.width, op.packing_in.groups), 0, 0, "pool")
+    tensors = [np.asarray(trace[name]) for name in op.reads]
+    if op.kind == "attention":
+        net = program.network
+        cycles = attention_cycles(*tensors, heads=net.heads, lanes=program.hardware.lanes)
+        return OperationCycles(op.name, cycles, 0, 0, "attention")
+    return accumulate_cycles(op, program, tensors[0])
+
+
+def frame_cycles(program: Program, trace: Mapping[str, np.ndarray]) -> tuple[list[OperationCycles], int]:
+    """Cycles of every operation on one image and of the whole image.
+
+    Returns
+    -------
+    operations : list of OperationCycles
+    total : int
+        From the start of the first operation to the end of the last; back-to-back frames follow after
+        `SEQUENCER_CYCLES` + 1 more.
+    """
+    operations = [operation_cycles(op, program, trace) for op in program.ops]
+    return operations, sum(o.cycles for o in operations) + SEQUENCER_CYCLES * (len(operations) - 1)
+
+
+def utilisation(operations: list[OperationCycles], program: Program, layers: bool = True) -> float:
+    """Useful accumulates / (lanes x rows x cycles) over the convolutions and linear layers.
+
+    Parameters
+    ----------
+    layers : bool
+        Only operations that accumulate; otherwise the whole image.
+    """
+    hw = program.hardware
+    chosen = [o for o in operations if o.events or not layers]
+    cycles = sum(o.cycles for o in chosen)
+    return sum(o.accumulates for o in chosen) / (hw.lanes * hw.rows * cycles) if cycles else 0.0

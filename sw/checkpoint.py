@@ -1,0 +1,140 @@
+"""Training state on disk: one safetensors file, tensors in its body and JSON in its header.
+
+The file holds everything that the next step depends on (weights, running statistics, optimiser moments,
+random generator, epoch, settings), so a resumed run is bit-identical to an uninterrupted one. There is no
+pickle: a checkpoint from elsewhere cannot run code.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from golden.errors import UserError
+
+FORMAT = "s2tdpt-checkpoint"
+VERSION = 1
+
+
+def first_not_finite(tensors: dict[str, Tensor]) -> str | None:
+    """Name of a tensor that holds NaN or infinity, if any."""
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            return name
+    return None
+
+
+def save_checkpoint(
+    path: Path,
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer | None,
+    generator: torch.Generator | None,
+    meta: dict[str, Any],
+) -> None:
+    """Write the state in one step: an interrupted write leaves the previous file.
+
+    Raises
+    ------
+    UserError
+        A tensor is not finite (the previous file stays), or the file cannot be written.
+    """
+    tensors = {f"model.{name}": tensor for name, tensor in network.state_dict().items()}
+    if optimizer is not None:
+        for index, state in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items()}
+    if (bad := first_not_finite(tensors)) is not None:
+        raise UserError(
+            f"tensor {bad} became NaN or infinite; expected finite values; the last good state "
+            f"stays in {path} if there was one; lower the learning rate and resume"
+        )
+    if generator is not None:
+        tensors["rng.generator"] = generator.get_state()
+    header = {"format": FORMAT, "version": VERSION, **meta}
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(
+            {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()},
+            temporary,
+            {"s2tdpt": json.dumps(header, allow_nan=False)},
+        )
+        os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(
+            f"cannot write checkpoint {path} ({error}); expected a writable folder; "
+            "choose another output folder"
+        ) from None
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and JSON of a checkpoint.
+
+    Raises
+    ------
+    UserError
+        Not there, damaged, of another kind, newer than this version, or holding NaN.
+    """
+    if not path.is_file():
+        raise UserError(
+            f"no checkpoint {path}; expected a file written by training; train first or correct the path"
+        )
+    try:
+        with safe_open(path, "pt") as file:
+            meta = json.loads((file.metadata() or {})["s2tdpt"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+        if meta["format"] != FORMAT:
+            raise ValueError(meta["format"])
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path} is not a readable checkpoint ({type(error).__name__}); expected a file written by "
+            "training; delete it or name another"
+        ) from None
+    if meta.get("version") != VERSION:
+        raise UserError(
+            f"checkpoint {path} has version {meta.get('version')}; expected {VERSION}; "
+            "use the program version that wrote it"
+        )
+    if (bad := first_not_finite(tensors)) is not None:
+        raise UserError(
+            f"checkpoint {path} holds NaN or infinity in {bad}; expected finite values; "
+            "delete it and resume from an earlier one"
+        )
+    return tensors, meta
+
+
+def restore(
+    path: Path,
+    tensors: dict[str, Tensor],
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer | None = None,
+    generator: torch.Generator | None = None,
+) -> None:
+    """Put a checkpoint's tensors back in place; raises UserError if they do not fit the network."""
+    model = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
+    here = {name: tensor.shape for name, tensor in network.state_dict().items()}
+    if here != {name: tensor.shape for name, tensor in model.items()}:
+        odd = sorted(set(here) ^ set(model)) or sorted(n for n in here if here[n] != model[n].shape)
+        raise UserError(
+            f"checkpoint {path} does not fit the network ({odd[0]} differs); expected the same "
+            "configuration; pass the configuration that it was trained with"
+        )
+    network.load_state_dict(model)
+    if optimizer is not None:
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            if name.startswith("optimizer."):
+                _, index, key = name.split(".", 2)
+                state.setdefault(int(index), {})[key] = tensor
+        if state:
+            optimizer.load_state_dict(
+                {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
+            )
+    if generator is not None and "rng.generator" in tensors:
+        generator.set_state(tensors["rng.generator"])

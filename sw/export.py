@@ -1,0 +1,117 @@
+"""Between the trainable integer network and the parameter file.
+
+References
+----------
+`golden.params` alone reads and writes the file; this module only moves integers across.
+"""
+
+from __future__ import annotations
+
+import math
+import platform
+
+import numpy as np
+import torch
+
+from golden.errors import UserError
+from golden.params import Params, tensor_layout
+from golden.stdp import build_lut
+from sw.attention import DEFAULT_HALF_WIDTH, DEFAULT_VARIANT, STDP_GRADIENTS
+from sw.quantize import QatNetwork
+
+
+def tool_versions() -> dict[str, str]:
+    """Versions that a training result depends on."""
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__.split("+")[0],
+        "numpy": np.__version__,
+    }
+
+
+def export(network: QatNetwork, provenance: dict | None = None) -> Params:
+    """Parameters of `network` as golden integers.
+
+    Raises
+    ------
+    UserError
+        The attention is a control that the hardware does not have, or a value is not finite.
+    """
+    if network.variant not in STDP_GRADIENTS:
+        raise UserError(
+            f"attention {network.variant!r} is a software control; expected an STDP network "
+            f"({', '.join(STDP_GRADIENTS)}); train one of these to export it"
+        )
+    config, tensors, scales = network.config, {}, {}
+    with torch.no_grad():
+        for name in config.layer_names():
+            layer = network.layer(name)
+            tensors[f"{name}.weight"], tensors[f"{name}.bias"] = layer.integer_weight(), layer.integer_bias()
+            if layer.threshold is not None:
+                tensors[f"{name}.threshold"] = layer.threshold
+            if layer.gain is not None:
+                tensors[f"{name}.shift"] = torch.log2(layer.gain)
+            scales[name] = layer.scale.tolist()
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise UserError(
+                f"tensor {name} holds NaN or infinity; expected finite weights; "
+                "train again with a lower learning rate"
+            )
+    layout = tensor_layout(config)
+    arrays = {name: tensor.cpu().double().numpy().astype(layout[name][0]) for name, tensor in tensors.items()}
+    arrays["stdp.lut"] = build_lut(config)
+    return Params(
+        config=config,
+        tensors=arrays,
+        residual_threshold=network.residual_threshold,
+        attention_threshold=network.attention_threshold,
+        provenance=provenance or {},
+        scales=scales,
+    )
+
+
+def from_params(
+    params: Params, variant: str = DEFAULT_VARIANT, half_width: float = DEFAULT_HALF_WIDTH
+) -> QatNetwork:
+    """The trainable network that computes exactly what `params` say, for evaluation or more training.
+
+    Real scales are taken from the file where it has them; otherwise they follow from the thresholds.
+    """
+    config = params.config
+    if not np.array_equal(params.lut, build_lut(config)):
+        raise UserError(
+            "the STDP table is not the one of the configuration; expected golden.stdp.build_lut; "
+            "evaluate such parameters with the golden network"
+        )
+    network = QatNetwork(config, variant, half_width)
+    network.residual_threshold = params.residual_threshold
+    network.attention_threshold = params.attention_threshold
+    step = 2.0**-config.residual_fraction_bits
+    with torch.no_grad():
+        for name in config.layer_names():
+            layer = network.layer(name)
+            weight = torch.as_tensor(params.weight(name).astype(np.float64))
+            layer.weight.copy_(weight / layer.limit)
+            scale = torch.as_tensor(params.scales.get(name, []), dtype=torch.float64)
+            if layer.gain is not None:
+                layer.gain.copy_(torch.exp2(torch.as_tensor(params.shift(name).astype(np.float64))))
+                layer.scale.copy_(layer.gain * step)
+                layer.unit.fill_(step)
+            else:
+                if layer.threshold is not None:
+                    layer.threshold.copy_(torch.as_tensor(params.threshold(name).astype(np.float64)))
+                    known = scale if len(scale) else 2.0 * config.v_threshold / layer.threshold
+                else:
+                    known = scale if len(scale) else torch.full_like(layer.scale, 1.0 / (layer.limit * 8))
+                layer.scale.copy_(known)
+                layer.unit.copy_(known)
+                if name == "head":
+                    layer.unit.mul_(step / (config.timesteps * config.tokens))
+            layer.bias.copy_(torch.as_tensor(params.bias(name).astype(np.float64)) * layer.unit)
+            if not torch.equal(layer.integer_bias(), torch.as_tensor(params.bias(name).astype(np.float64))):
+                raise UserError(
+                    f"bias of {name} does not survive its scale; expected |bias| < "
+                    f"2^{math.floor(math.log2(2**52))}; export the network again"
+                )
+    return network.eval()

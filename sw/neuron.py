@@ -1,0 +1,81 @@
+"""Leaky integrate-and-fire neuron over T steps, with a surrogate gradient.
+
+The neuron is the paper's (Eqs. 7-9) with beta = 1/2 and a hard reset to 0. SpikingJelly's form of the
+same neuron halves its input; here the input stays whole and the threshold doubles (2 V_th), which
+gives the same spikes and keeps every value on the integer grid once weights are integers.
+
+References
+----------
+S2TDPT: arXiv 2511.14691, Eqs. 7-9 (neuron).
+Spikingformer: arXiv 2304.11954 (sigmoid surrogate, alpha = 4, detached reset).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+ALPHA = 4.0
+"""Steepness of the sigmoid surrogate, in units of the halved membrane (public code)."""
+
+HALF = 0.5
+"""The surrogate sees u/2, because the public code's membrane is half of the one kept here."""
+
+
+class _MultiStepLIF(torch.autograd.Function):
+    """Forward: T steps of the neuron. Backward: time-reversed sum with the reset detached.
+
+    One saved tensor (the membrane) instead of the five a step that autograd would keep: the neuron is
+    memory-bound, not compute-bound.
+    """
+
+    @staticmethod
+    def forward(ctx, current: Tensor, threshold: Tensor, slope: Tensor, floor_leak: bool) -> Tensor:
+        membrane = torch.empty_like(current)
+        carried = torch.zeros_like(current[0])
+        for t in range(current.shape[0]):
+            u = torch.add(carried, current[t], out=membrane[t])  # Ref: Eq. 7
+            decayed = u * 0.5
+            if floor_leak:
+                decayed.floor_()  # arithmetic shift of the hardware
+            carried = decayed.masked_fill_(u >= threshold, 0.0)  # Ref: Eq. 9, V_reset = 0
+        ctx.save_for_backward(membrane, threshold, slope)
+        return (membrane >= threshold).to(current.dtype)  # Ref: Eq. 8, a tie fires
+
+    @staticmethod
+    def backward(ctx, grad_spikes: Tensor):
+        membrane, threshold, slope = ctx.saved_tensors
+        steepness = ALPHA * slope
+        gate = (membrane - threshold).mul_(steepness).sigmoid_()
+        grad = torch.addcmul(gate, gate, gate, value=-1.0)  # gate (1 - gate)
+        grad.mul_(steepness).mul_(grad_spikes)  # through S = step(u - threshold)
+        keep = torch.lt(membrane, threshold, out=gate).mul_(0.5)  # through H = (1 - S) u / 2, S detached
+        for t in range(membrane.shape[0] - 2, -1, -1):
+            grad[t].addcmul_(keep[t], grad[t + 1])
+        return grad, None, None, None
+
+
+def lif(
+    current: Tensor, threshold: Tensor | float, scale: Tensor | float = 1.0, floor_leak: bool = False
+) -> Tensor:
+    """Spikes of LIF neurons driven by `current` from a resting membrane.
+
+    Parameters
+    ----------
+    current : float tensor [T, ...]
+        Synaptic input of each step, in any unit.
+    threshold : float or tensor broadcastable to ``current[0]``
+        Firing threshold in the unit of `current` (2 V_th; 1.0 for the attention). ``u >= threshold`` fires.
+    scale : float or tensor broadcastable to ``current[0]``
+        Real value of one unit of `current`: 1 in the float network, the channel's scale where the unit
+        is an integer step. It only enters the surrogate gradient.
+    floor_leak : bool
+        Leak by floor(u/2), an arithmetic shift, as the hardware does. With integer inputs and threshold
+        the spikes are those of the real leak (floor(y/2) = floor(floor(y)/2)).
+
+    Returns
+    -------
+    float tensor [T, ...] of 0 and 1.
+    """
+    as_tensor = lambda value: torch.as_tensor(value, dtype=current.dtype, device=current.device)  # noqa: E731
+    return _MultiStepLIF.apply(current, as_tensor(threshold), as_tensor(scale) * HALF, floor_leak)

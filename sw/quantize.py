@@ -1,0 +1,344 @@
+"""The network on the integer grid: quantisation-aware training whose evaluation is the integer network.
+
+Every value in the forward pass is an integer held in a float: integer weights by straight-through
+rounding, integer biases, ceiled thresholds, floor leak, the STDP table. What the hardware computes is
+therefore what is trained; there is no later conversion that could change an answer.
+
+Scales are fixed when the folded network is quantised. A LIF-fed layer has one free scale a channel, which
+its threshold and bias absorb (no requantiser). A writer of the residual stream U, whose grid is 2^-F, has
+a power of two, 2^(shift - F), so that aligning it is a left shift and every addition is exact.
+
+References
+----------
+Jacob et al., arXiv 1712.05877 (quantisation-aware training with straight-through rounding).
+S2TDPT: arXiv 2511.14691, Eqs. 7-9 (neuron). floor(y/2) = floor(floor(y)/2) makes the floor leak exact.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from golden.config import NetworkConfig
+from golden.errors import UserError
+from golden.params import MAX_SHIFT
+from sw.attention import DEFAULT_HALF_WIDTH, DEFAULT_VARIANT, make_attention
+from sw.network import (
+    PIXEL_SCALE,
+    Network,
+    Record,
+    centred_pixels,
+    merge_heads,
+    or_pool,
+    split_heads,
+    to_tokens,
+)
+from sw.neuron import lif
+
+INT32_MAX = 2**31 - 1
+EXACT_FLOAT32 = 2**24
+"""float32 holds every integer below this magnitude, so sums that stay below it are exact in any order."""
+
+FINEST_STEP = 2.0**-16
+"""No LIF-fed channel gets a step finer than this part of its threshold: a dead channel (gain near 0)
+would otherwise ask for a threshold beyond int32, and a finer step changes nothing."""
+
+
+def weight_limit(bits: int) -> int:
+    """Largest weight magnitude: 127 for 8 bits, 7 for 4 (symmetric)."""
+    return 2 ** (bits - 1) - 1
+
+
+class _Round(torch.autograd.Function):
+    """Round to nearest even; the gradient passes straight through."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        return torch.round(x)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> Tensor:
+        return grad
+
+
+def best_scale(rows: Tensor, limit: int, candidates: Tensor) -> Tensor:
+    """Per row, the candidate step with the least squared rounding error.
+
+    rows [Co, fan-in] float64, candidates [n, Co]; returns [Co]. The first of equals wins.
+    """
+    errors = torch.stack(
+        [
+            ((rows / s[:, None]).round().clamp(-limit, limit) * s[:, None] - rows).square().sum(1)
+            for s in candidates
+        ]
+    )
+    return candidates.gather(0, errors.argmin(0, keepdim=True))[0]
+
+
+class QuantLayer(nn.Module):
+    """One layer in integers: weights, bias, and either a threshold (LIF-fed) or a shift (writer).
+
+    Parameters are kept in units in which one learning rate suits all layers: `weight` as a fraction of the
+    full integer range, in [-1, 1]; `bias` in real units.
+
+    Attributes
+    ----------
+    scale : float64 [Co]
+        Real value of one integer step of the layer's sum (head: of the weight, one for all rows).
+    unit : float64 [Co]
+        Real value of one integer step of the bias: `scale`, but 2^-F for a writer.
+    threshold : float64 [Co] or None
+        Integers >= 1; u >= threshold fires.
+    gain : float64 [Co] or None
+        2^shift of a writer.
+    """
+
+    def __init__(self, shape: tuple[int, ...], bits: int, writer: bool, fires: bool):
+        super().__init__()
+        channels = shape[0]
+        self.limit = weight_limit(bits)
+        self.weight = nn.Parameter(torch.zeros(shape))
+        self.bias = nn.Parameter(torch.zeros(channels, dtype=torch.float64))
+        ones = torch.ones(channels, dtype=torch.float64)
+        self.register_buffer("scale", ones.clone())
+        self.register_buffer("unit", ones.clone())
+        self.register_buffer("threshold", ones.clone() if fires else None)
+        self.register_buffer("gain", ones.clone() if writer else None)
+
+    def integer_weight(self) -> Tensor:
+        """Weights as integers in float32, |w| <= limit."""
+        return _Round.apply(self.weight.clamp(-1.0, 1.0) * self.limit)
+
+    def integer_bias(self) -> Tensor:
+        """Bias as integers in float64, within int32 unless it is the head's."""
+        bias = _Round.apply(self.bias / self.unit)
+        return bias if self.threshold is None and self.gain is None else bias.clamp(-INT32_MAX, INT32_MAX)
+
+    def set_real(self, weight: Tensor, bias: Tensor) -> None:
+        """Take real weights [Co, ...] and bias [Co] at the present scales; what does not fit is clipped."""
+        column = self.scale.reshape(-1, *[1] * (weight.dim() - 1))
+        with torch.no_grad():
+            self.weight.copy_((weight.double() / (column * self.limit)).clamp(-1.0, 1.0))
+            self.bias.copy_(bias)
+
+    def sum_bound(self, largest_input: int) -> float:
+        """Largest |sum + bias| over channels for inputs up to `largest_input`, in the layer's output unit."""
+        rows = self.integer_weight().detach().double().abs().flatten(1).sum(1) * largest_input
+        return float(
+            ((rows * self.gain if self.gain is not None else rows) + self.integer_bias().detach().abs()).max()
+        )
+
+    def convolve(self, x: Tensor) -> Tensor:
+        """3x3 s1 p1 sums [M, Co, H, W] of integers [M, Ci, H, W].
+
+        Evaluation adds nine matrix products: sums of products in some order, exact whatever the order.
+        A library convolution may pick Winograd or FFT, which are not.
+        """
+        weight = self.integer_weight().to(x.dtype)
+        if self.training:
+            return F.conv2d(x, weight, padding=1)
+        height, width = x.shape[2:]
+        padded = F.pad(x, (1, 1, 1, 1))
+        total = 0.0
+        for dy in range(3):
+            for dx in range(3):
+                window = padded[:, :, dy : dy + height, dx : dx + width].flatten(2)
+                total = total + weight[:, :, dy, dx] @ window
+        return total.unflatten(2, (height, width))
+
+    def project(self, x: Tensor) -> Tensor:
+        """1x1 sums [..., Co] of integers [..., Ci]."""
+        return x @ self.integer_weight().to(x.dtype).t()
+
+    def finish(self, total: Tensor, channel_axis: int) -> Tensor:
+        """Spikes of a LIF-fed layer, or a writer's contribution to U; `total` is [T, ...]."""
+        shape = [1] * (total.dim() - 1)
+        shape[channel_axis - 1] = -1
+        bias = self.integer_bias().to(total.dtype).reshape(shape)
+        if self.gain is not None:
+            return total * self.gain.to(total.dtype).reshape(shape) + bias
+        return lif(
+            total + bias,
+            self.threshold.to(total.dtype).reshape(shape),
+            self.scale.to(total.dtype).reshape(shape),
+            floor_leak=True,
+        )
+
+
+class QatNetwork(nn.Module):
+    """S2TDPT in integers; trainable.
+
+    In evaluation mode ``forward`` returns exactly the logits of the golden integer network, as float64
+    integers [B, K]; times `logit_scale` they estimate the float network's logits.
+
+    Parameters
+    ----------
+    config : NetworkConfig
+        Its `weight_bits` decides the weight grid.
+    variant, half_width
+        Attention and its gradient, as in `sw.network.Network`.
+    """
+
+    def __init__(
+        self,
+        config: NetworkConfig,
+        variant: str = DEFAULT_VARIANT,
+        half_width: float = DEFAULT_HALF_WIDTH,
+        attention_seed: int = 0,
+    ):
+        super().__init__()
+        self.config, self.variant, self.half_width = config, variant, half_width
+        self.layers = nn.ModuleDict()
+        for name in config.layer_names():
+            writer = config.is_writer(name)
+            self.layers[name.replace(".", "/")] = QuantLayer(
+                config.weight_shape(name), config.weight_bits, writer, not writer and name != "head"
+            )
+        self.attentions = nn.ModuleList(
+            make_attention(config, variant, half_width, attention_seed + b) for b in range(config.depth)
+        )
+        self.residual_threshold = config.residual_threshold
+        self.attention_threshold = self.attentions[0].threshold
+
+    @classmethod
+    def from_folded(cls, folded: Network, weight_bits: int = 8) -> QatNetwork:
+        """Quantise a folded network; the result's config carries `weight_bits`."""
+        if not folded.folded:
+            raise UserError("the network still has BatchNorm; expected a folded one; call sw.fold.fold first")
+        config = folded.config.model_copy(update={"weight_bits": weight_bits})
+        network = cls(config, folded.variant, folded.half_width, folded.attention_seed)
+        step = 2.0**-config.residual_fraction_bits
+        theta = 2.0 * config.v_threshold
+        for name in config.layer_names():
+            layer, source = network.layer(name), folded.layer(name)
+            linear = source if name == "head" else source.map
+            weight = linear.weight.detach().double()
+            if name == "sps.0":
+                weight = weight * PIXEL_SCALE  # the sum's unit becomes one pixel step
+            rows, limit = weight.flatten(1), layer.limit
+            if layer.gain is not None:  # writer: a power of two on the grid of U
+                shifts = torch.arange(MAX_SHIFT + 1, dtype=torch.float64, device=rows.device)
+                candidates = (step * torch.exp2(shifts))[:, None].expand(-1, len(rows))
+                layer.scale.copy_(best_scale(rows, limit, candidates))
+                layer.gain.copy_(layer.scale / step)
+                layer.unit.fill_(step)
+            else:
+                head = name == "head"
+                rows = rows.reshape(1, -1) if head else rows  # classes are compared: one scale for all
+                largest = rows.abs().amax(1).clamp_min(1e-12 if head else theta * FINEST_STEP * limit) / limit
+                fractions = torch.linspace(1.0, 0.4, 31, dtype=torch.float64, device=rows.device)[:, None]
+                floor = 0.0 if head else theta * FINEST_STEP
+                layer.scale.copy_(best_scale(rows, limit, (fractions * largest).clamp_min(floor)))
+                layer.unit.copy_(layer.scale)
+                if head:
+                    layer.unit.mul_(step / (config.timesteps * config.tokens))
+                else:
+                    layer.threshold.copy_(torch.ceil(theta / layer.scale).clamp(1, INT32_MAX))
+            layer.set_real(weight, linear.bias.detach().double())
+        return network.to(folded.head.weight.device)
+
+    def layer(self, name: str) -> QuantLayer:
+        """The layer called `name` in `config.layer_names()`."""
+        return self.layers[name.replace(".", "/")]
+
+    @property
+    def logit_scale(self) -> float:
+        """Real value of one unit of the logits."""
+        return float(self.layer("head").unit[0])
+
+    def clip_(self) -> None:
+        """Bring weights back into their range after an optimiser step, so that none is stuck outside."""
+        with torch.no_grad():
+            for layer in self.layers.values():
+                layer.weight.clamp_(-1.0, 1.0)
+
+    def magnitude_bound(self) -> float:
+        """No value before the head's sum can exceed this magnitude (membranes: twice their input)."""
+        config, residual, bound = self.config, 0.0, 510.0 * self.config.tokens
+        for name in config.layer_names()[:-1]:
+            layer = self.layer(name)
+            largest = layer.sum_bound(
+                max(255 - config.pixel_zero_point, config.pixel_zero_point) if name == "sps.0" else 1
+            )
+            if layer.gain is not None:
+                residual += largest
+            bound = max(bound, 2.0 * largest, 2.0 * residual)
+        return bound
+
+    def exact_dtype(self) -> torch.dtype:
+        """float32 where it provably holds every integer of the forward pass, else float64."""
+        plain = torch.get_float32_matmul_precision() == "highest"  # TF32 products would round
+        return torch.float32 if plain and self.magnitude_bound() < EXACT_FLOAT32 else torch.float64
+
+    def forward(self, images: Tensor, record: Record | None = None) -> Tensor:
+        """Integer logits [B, K] (float64) of images [B, H, W, C] with pixels 0..255.
+
+        `record`, if given, receives spikes, Y and U by trace name as integers, laid out [T, B, N, C].
+        """
+        config, steps = self.config, self.config.timesteps
+        record = {} if record is None else record
+        dtype = torch.float32 if self.training else self.exact_dtype()
+        pixels = centred_pixels(images, config, dtype)
+        total = self.layer("sps.0").convolve(pixels)  # once for all steps
+        x = self.layer("sps.0").finish(total.unsqueeze(0).expand(steps, -1, -1, -1, -1), 2)
+        for i in range(1, config.sps_depth):
+            spikes = x.flatten(0, 1)  # [T*B, C, H, W]
+            record[f"sps.{i - 1}.spikes"] = to_tokens(spikes, steps)
+            if config.sps_pool[i]:
+                spikes = or_pool(spikes)
+                record[f"sps.{i}.pooled"] = to_tokens(spikes, steps)
+            layer = self.layer(f"sps.{i}")
+            x = layer.finish(layer.convolve(spikes).unflatten(0, (steps, -1)), 2)
+        u = record["sps.u"] = to_tokens(x.flatten(0, 1), steps)  # [T, B, N, D]
+        for b in range(config.depth):
+            u = self._block(b, u, record)
+        total = u.double().sum(dim=(0, 2))  # [B, D], beyond float32
+        head = self.layer("head")
+        logits = total @ head.integer_weight().double().t() + head.integer_bias()
+        record["head.sum"], record["head.logits"] = total, logits
+        return logits
+
+    def _block(self, b: int, u: Tensor, record: Record) -> Tensor:
+        name, heads, step = f"block.{b}", self.config.heads, 2.0**-self.config.residual_fraction_bits
+
+        def apply(part: str, spikes: Tensor) -> Tensor:
+            layer = self.layer(f"{name}.{part}")
+            return layer.finish(layer.project(spikes), 3)
+
+        x = lif(u, self.residual_threshold, step, floor_leak=True)
+        q, k, v = (apply(part, x) for part in "qkv")
+        y = merge_heads(self.attentions[b](*(split_heads(s, heads) for s in (q, k, v))))
+        attn = lif(y, self.attention_threshold, 1.0 / self.attention_threshold, floor_leak=True)
+        u = u + apply("proj", attn)
+        record |= {
+            f"{name}.x": x,
+            f"{name}.q": q,
+            f"{name}.k": k,
+            f"{name}.v": v,
+            f"{name}.y": y,
+            f"{name}.attn": attn,
+            f"{name}.u_attn": u,
+        }
+        mlp_in = lif(u, self.residual_threshold, step, floor_leak=True)
+        hidden = apply("fc1", mlp_in)
+        u = u + apply("fc2", hidden)
+        record |= {f"{name}.mlp_in": mlp_in, f"{name}.hidden": hidden, f"{name}.u": u}
+        return u
+
+    @torch.no_grad()
+    def trace(self, images: Tensor) -> dict[str, Tensor]:
+        """Every named intermediate value as int64: [B, T, N, C], and head.sum, head.logits, head.class."""
+        was_training, record = self.training, {}
+        self.eval()(images, record)
+        self.train(was_training)
+        trace = {
+            name: (value if name.startswith("head.") else value.transpose(0, 1)).long().contiguous()
+            for name, value in record.items()
+        }
+        # The lowest index of the maximum; torch.argmax does not promise which of equals it returns.
+        logits = trace["head.logits"]
+        index = torch.arange(logits.shape[1], device=logits.device)
+        top = logits == logits.amax(1, keepdim=True)
+        trace["head.class"] = torch.where(top, index, logits.shape[1]).amin(1)
+        return trace

@@ -1,0 +1,65 @@
+"""Two optional loss terms: fewer spikes where they cost most, and spike counts that differ.
+
+The hardware adds one weight row a spike, so an inference costs spikes x outputs. `synaptic_rate` is that
+cost as a fraction of the dense multiply-accumulates: the mean firing rate, weighted by where it matters.
+
+STDP attention sees q and k only through their counts. Where every token has the same count the attention
+is a constant, and nothing in a classification loss asks for anything else; `count_spread_loss` does.
+
+References
+----------
+S2TDPT: arXiv 2511.14691 (attention on counts); energy counted as rate x MACs is the usual convention.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from golden.complexity import macs
+from golden.config import NetworkConfig
+from sw.network import Record
+
+TARGET_SPREAD = 2.0
+"""Wanted standard deviation of a head's spike count over the tokens of an image."""
+
+
+def input_spikes(config: NetworkConfig) -> dict[str, str]:
+    """Trace name of the binary input of each layer; sps.0 (pixels) and the head (U) have none."""
+    names = {
+        f"sps.{i}": f"sps.{i}.pooled" if config.sps_pool[i] else f"sps.{i - 1}.spikes"
+        for i in range(1, config.sps_depth)
+    }
+    for b in range(config.depth):
+        for part, source in (
+            ("q", "x"),
+            ("k", "x"),
+            ("v", "x"),
+            ("proj", "attn"),
+            ("fc1", "mlp_in"),
+            ("fc2", "hidden"),
+        ):
+            names[f"block.{b}.{part}"] = f"block.{b}.{source}"
+    return names
+
+
+def synaptic_rate(record: Record, config: NetworkConfig) -> Tensor:
+    """Spike-driven additions as a fraction of dense multiply-accumulates, 0..1 (scalar, differentiable)."""
+    cost, total, weights = 0.0, 0, macs(config)
+    for layer, source in input_spikes(config).items():
+        cost = cost + weights[layer] * record[source].mean()
+        total += weights[layer]
+    return cost / total
+
+
+def count_spread_loss(record: Record, config: NetworkConfig) -> Tensor:
+    """Mean shortfall, in units of the target, of the counts' spread over tokens; 0 where they vary enough."""
+    if config.tokens < 2:
+        return next(iter(record.values())).new_zeros(())
+    shortfall = []
+    for b in range(config.depth):
+        for part in "qk":
+            counts = record[f"block.{b}.{part}"].unflatten(-1, (config.heads, -1)).sum(-1)  # [T, B, N, h]
+            spread = (counts.var(dim=2) + 1e-3).sqrt().mean()
+            shortfall.append(torch.relu(TARGET_SPREAD - spread) / TARGET_SPREAD)
+    return torch.stack(shortfall).mean()

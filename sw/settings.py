@@ -1,0 +1,94 @@
+"""Choices of one training run, validated once."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from golden.errors import UserError
+from sw.attention import DEFAULT_HALF_WIDTH, DEFAULT_VARIANT, VARIANTS
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """Hyper-parameters; the same settings, data, thread count and versions give the same model.
+
+    Attributes
+    ----------
+    seed : int
+        Initial weights, order of the data, augmentation.
+    float_epochs, qat_epochs : int
+        Length of the two stages (BatchNorm network, folded integer network).
+    batch_size : int
+    lr, qat_lr : float
+        Peak AdamW rates of the two stages; each stage warms up linearly, then follows a cosine to 1 %.
+    weight_decay : float
+        On weight matrices only, in the float stage only.
+    warmup_epochs : float
+        Of the float stage; the integer stage warms up over a tenth of its length.
+    label_smoothing : float
+    augment : bool
+    rate_weight : float
+        Weight of `sw.regularise.synaptic_rate` in the loss; larger gives fewer spikes.
+    count_weight : float
+        Weight of `sw.regularise.count_spread_loss`; keeps the STDP attention's counts apart.
+    variant, half_width
+        Attention and gradient, `sw.attention`.
+    """
+
+    seed: int = 0
+    float_epochs: int = 100
+    qat_epochs: int = 30
+    batch_size: int = 64
+    lr: float = 2e-3
+    qat_lr: float = 5e-4
+    weight_decay: float = 0.06
+    warmup_epochs: float = 5.0
+    label_smoothing: float = 0.1
+    augment: bool = True
+    rate_weight: float = 0.0
+    count_weight: float = 0.0
+    variant: str = DEFAULT_VARIANT
+    half_width: float = DEFAULT_HALF_WIDTH
+
+    def __post_init__(self) -> None:
+        rules = {
+            "seed": (0 <= self.seed < 2**63, "0 or more"),
+            "float_epochs": (self.float_epochs >= 0, "0 or more"),
+            "qat_epochs": (self.qat_epochs >= 0, "0 or more"),
+            "batch_size": (self.batch_size >= 2, "2 or more (BatchNorm needs statistics)"),
+            "lr": (0 < self.lr < math.inf, "a positive number"),
+            "qat_lr": (0 < self.qat_lr < math.inf, "a positive number"),
+            "weight_decay": (0 <= self.weight_decay < math.inf, "0 or more"),
+            "warmup_epochs": (0 <= self.warmup_epochs < math.inf, "0 or more"),
+            "label_smoothing": (0 <= self.label_smoothing < 1, "0 to below 1"),
+            "rate_weight": (0 <= self.rate_weight < math.inf, "0 or more"),
+            "count_weight": (0 <= self.count_weight < math.inf, "0 or more"),
+            "variant": (self.variant in VARIANTS, f"one of {', '.join(VARIANTS)}"),
+            "half_width": (0 < self.half_width < math.inf, "a positive number of counts"),
+        }
+        for name, (good, expected) in rules.items():
+            if not good:
+                raise UserError(
+                    f"training setting {name} is {getattr(self, name)!r}; expected {expected}; "
+                    "correct the option"
+                )
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def difference(self, other: dict[str, Any]) -> str | None:
+        """The first setting in which a stored dictionary differs, in words."""
+        for field in fields(self):
+            mine, theirs = getattr(self, field.name), other.get(field.name)
+            if mine != theirs:
+                return f"{field.name} was {theirs!r} and is now {mine!r}"
+        return None
+
+
+def default_settings(dataset: str) -> TrainSettings:
+    """Starting point for a data set: ours for digits, the published recipe's shape for CIFAR."""
+    if dataset == "digits":
+        return TrainSettings(rate_weight=1.0, count_weight=1.0)
+    return TrainSettings(float_epochs=400, qat_epochs=40, lr=5e-4, qat_lr=1e-4, warmup_epochs=20.0)

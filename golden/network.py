@@ -19,6 +19,7 @@ from golden import conv, head, stdp
 from golden.bounds import Bounds, derive_bounds
 from golden.errors import UserError
 from golden.lif import lif
+from golden.parallel import map_pieces
 from golden.params import Params
 from golden.pool import or_pool
 from golden.residual import scale_of
@@ -26,7 +27,7 @@ from golden.trace import is_binary
 
 Recorder = Callable[[str, torch.Tensor], None]
 ATTENTIONS = {"matrix": stdp.attention_matrix, "rows": stdp.attention_rows}
-CHUNK_VALUES = 1 << 20
+CHUNK_VALUES = 1 << 18
 """Values of the largest activation that one pass keeps, so that it stays in the cache."""
 
 
@@ -181,11 +182,16 @@ class GoldenNetwork:
                 f"images are {str(images.dtype).removeprefix('torch.')}{list(images.shape)}; expected "
                 f"uint8[batch, {', '.join(map(str, expected))}]; convert or resize them"
             )
-        with torch.inference_mode():
-            logits = [self._pass(chunk, record) for chunk in images.split(self._chunk)] if len(images) else []
-            return torch.cat(logits) if logits else torch.empty((0, config.num_classes), dtype=torch.int64)
+        if not len(images):
+            return torch.empty((0, config.num_classes), dtype=torch.int64)
+        pieces = images.split(self._chunk)
+        if record is not None:  # in order
+            return torch.cat([self._pass(piece, record) for piece in pieces])
+        return torch.cat(map_pieces(self._pass, pieces))
 
-    def _pass(self, images: torch.Tensor, record: Recorder | None) -> torch.Tensor:
+    @torch.inference_mode()
+    def _pass(self, images: torch.Tensor, record: Recorder | None = None) -> torch.Tensor:
+        """Logits of one piece of the batch."""
         u = self._stem(images, record)
         for b in range(self.config.depth):
             self._block(u, b, record)

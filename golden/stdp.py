@@ -76,13 +76,9 @@ def attention_matrix(
     -------
     tensor, shape (M, N, D), units of 1/256
     """
-    width = v.shape[-1] // heads
     weights = attention_weights(popcount(q, heads).mT, popcount(k, heads).mT, lut)  # (M, heads, N, N)
-    y = torch.empty(v.shape, dtype=v.dtype)
-    for h in range(heads):  # per head: the channel slices stay views, nothing is transposed or copied
-        part = slice(h * width, (h + 1) * width)
-        torch.bmm(weights[:, h], v[..., part], out=y[..., part])
-    return y
+    y = weights @ v.unflatten(-1, (heads, -1)).transpose(1, 2)
+    return y.transpose(1, 2).flatten(2)
 
 
 def attention_rows(

@@ -80,6 +80,9 @@ class LifCell(wiring.Component):
         A time step takes place; without it the state stays.
     first : ``In(1)``
         First step of a sequence: the carried state counts as 0.
+    last : ``In(1)``
+        Last step of a sequence: nothing is carried on. Where every sequence is run to its end it serves
+        instead of `first` (left at 0) and spares the gates in front of the adder.
     x : ``In(ArrayLayout(x_shape, lanes))``
         Input of this step.
     bias : ``In(ArrayLayout(bias_shape, lanes))``
@@ -107,6 +110,7 @@ class LifCell(wiring.Component):
         members = {
             "en": In(1),
             "first": In(1),
+            "last": In(1),
             "x": In(data.ArrayLayout(self._x_shape, lanes)),
             "spikes": Out(lanes),
         }
@@ -150,5 +154,5 @@ class LifCell(wiring.Component):
             ]
             with m.If(self.en):
                 # u < threshold where it is kept, so `carried_interval` proves the shape of h.
-                m.d.sync += h.eq(Mux(spike, 0, exact(shift_right_floor(u, 1), self._h_shape)))
+                m.d.sync += h.eq(Mux(spike | self.last, 0, exact(shift_right_floor(u, 1), self._h_shape)))
         return m

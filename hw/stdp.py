@@ -300,8 +300,9 @@ class StdpAttention(wiring.Component):
         query_count = Signal(count_shape)
         key_count = Array(count)[step]
         m.d.comb += query_count.eq(Mux(emitting, key_count, exact(lowest, count_shape)))
-        row = Signal(index_shape(steps * spots))
-        first_row = Array(range(0, steps * spots, spots))[step]
+        zero_row = steps * spots                    # never written: what token 0 adds to
+        row = Signal(index_shape(zero_row + 1))
+        first_row = Array(range(0, zero_row, spots))[step]
         m.d.comb += row.eq(exact(first_row + query_count, row.shape()))
 
         blocked = Signal()
@@ -322,13 +323,13 @@ class StdpAttention(wiring.Component):
         with m.Elif(advance):
             m.d.sync += pending.eq(others)
         with m.If(load):
-            m.d.sync += [emitting.eq(next_emits), defining.eq(next_defines), current.eq(ahead),
+            m.d.sync += [emitting.eq(next_emits), defining.eq(next_defines & ~next_emits), current.eq(ahead),
                          value.eq(value_word)]
             m.d.sync += [kept.eq(new) for kept, new in zip(count, counts, strict=True)]
 
         # --- Stage B: read the row, look up the weight. -----------------------------------------------------
         m.submodules.rows = rows = memory.Memory(shape=unsigned(width * self._y_shape.width),
-                                                 depth=steps * spots, init=[])
+                                                 depth=steps * spots + 1, init=[])
         read = rows.read_port()
         write = rows.write_port()
         m.submodules.kernel = kernel = StdpKernel(self._lut, width)
@@ -346,25 +347,24 @@ class StdpAttention(wiring.Component):
                 kernel.key.eq(key_count), kernel.query.eq(query_count),
             ]
         reading = b_valid & ~blocked
-        m.d.comb += [read.addr.eq(b_row), read.en.eq(reading)]
+        m.d.comb += [read.addr.eq(Mux(b_defines, zero_row, b_row)), read.en.eq(reading)]
 
         # --- Stage C: add and write back, or hand the row to the LIF. ---------------------------------------
         c_valid = Signal()
         c_emits = Signal()
-        c_defines = Signal()
         c_row = Signal.like(row)
         c_value = Signal(width)
         c_weight = Signal(kernel.weight.shape())
         c_step = Signal(step_shape)
         m.d.sync += c_valid.eq(reading)
         with m.If(reading):
-            m.d.sync += [c_emits.eq(b_emits), c_defines.eq(b_defines), c_row.eq(b_row), c_step.eq(b_step),
+            m.d.sync += [c_emits.eq(b_emits), c_row.eq(b_row), c_step.eq(b_step),
                          c_value.eq(b_value), c_weight.eq(kernel.weight)]
         sums = data.ArrayLayout(self._y_shape, width)
         old = data.View(sums, read.data)
         new = data.View(sums, write.data)
         for c in range(width):
-            total = Mux(c_defines, 0, old[c]) + Mux(c_value[c], c_weight, 0)
+            total = old[c] + Mux(c_value[c], c_weight, 0)
             # At most `tokens` table entries are added to a row between two definitions of it.
             m.d.comb += new[c].eq(exact(total, self._y_shape))
         m.d.comb += [
@@ -373,14 +373,15 @@ class StdpAttention(wiring.Component):
             # A row written in this cycle is read in the next one. Waiting, rather than forwarding, costs an
             # address comparator instead of a multiplexer as wide as the row, and synthesis can prove from it
             # that the ports never meet, so it adds none of its own.
-            blocked.eq(b_valid & write.en & (b_row == c_row)),
+            blocked.eq(b_valid & write.en & (read.addr == c_row)),
         ]
 
         m.submodules.lif = lif = LifCell(
             width, self._y_shape, threshold=self._threshold,
             membrane=membrane_interval(self._y_interval, self._threshold, steps))
         emit = c_valid & c_emits
-        m.d.comb += [lif.en.eq(emit), lif.first.eq(c_step == 0), lif.x.eq(read.data)]
+        c_last = c_step == steps - 1
+        m.d.comb += [lif.en.eq(emit), lif.last.eq(c_last), lif.x.eq(read.data)]
 
         # --- Destination: spikes of all steps of a token, merged with the heads already in the word. --------
         loaded = Signal(2)                          # an output token was loaded one, two cycles ago
@@ -403,7 +404,7 @@ class StdpAttention(wiring.Component):
         spikes = Cat(earlier, lif.spikes)
         with m.If(emit):
             m.d.sync += earlier.eq(spikes[width:])
-        finished = emit & (c_step == steps - 1)
+        finished = emit & c_last
         head_spikes = Cat(spikes[t * width + c] for c in range(width) for t in range(steps))
         final = Signal()
         m.d.sync += [

@@ -11,11 +11,11 @@ def y_interval(lut, tokens):
 
 
 def row_memory_bits(*, head_dim, timesteps, y_bits):
-    """Bits of the row memory: one row of ``head_dim`` sums for every query count and time step.
+    """Bits of the row memory: a row of ``head_dim`` sums for every query count and time step, and a zero.
 
     The number of tokens enters only through `y_bits`, the width of a sum: ``log2(tokens)``.
     """
-    return timesteps * (head_dim + 1) * head_dim * y_bits
+    return (timesteps * (head_dim + 1) + 1) * head_dim * y_bits
 
 
 def attention_macs(*, tokens, heads, head_dim, timesteps):

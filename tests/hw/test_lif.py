@@ -13,10 +13,11 @@ from hw.lif import LifCell, carried_interval, membrane_interval
 from tests.hw.util import simulate
 
 
-def run(dut, sequences, thresholds, biases=None, *, expected_threshold=None, idle=None):
+def run(dut, sequences, thresholds, biases=None, *, idle=0, restart="first"):
     """Drives ``sequences [S, T, lanes]`` one after the other and compares every spike.
 
-    `thresholds` and `biases`, ``[S, lanes]``, are driven where the cell has the inputs.
+    `thresholds` and `biases`, ``[S, lanes]``, are driven where the cell has the inputs; `restart` is the input
+    that separates the sequences.
     """
     current = torch.tensor(sequences)
     if biases is not None:
@@ -33,12 +34,14 @@ def run(dut, sequences, thresholds, biases=None, *, expected_threshold=None, idl
                 if biases is not None:
                     ctx.set(dut.bias[lane], biases[s][lane])
             for t, values in enumerate(steps):
-                while idle and rng.random() < idle:
+                while rng.random() < idle:
                     ctx.set(dut.en, 0)
                     ctx.set(dut.first, rng.getrandbits(1))
+                    ctx.set(dut.last, rng.getrandbits(1))
                     await ctx.tick()
                 ctx.set(dut.en, 1)
-                ctx.set(dut.first, t == 0)
+                ctx.set(dut.first, t == 0 and restart == "first")
+                ctx.set(dut.last, t == len(steps) - 1 and restart == "last")
                 for lane, value in enumerate(values):
                     ctx.set(dut.x[lane], value)
                 spikes = ctx.get(dut.spikes)
@@ -64,7 +67,8 @@ def test_every_sequence_with_a_constant_threshold(shape, threshold):
 
 @pytest.mark.parametrize("steps", [1, 2, 4, 8])
 @pytest.mark.parametrize("idle", [0, 0.5])
-def test_threshold_and_bias_inputs(steps, idle):
+@pytest.mark.parametrize("restart", ["first", "last"])
+def test_threshold_and_bias_inputs(steps, idle, restart):
     rng = random.Random(steps)
     x_shape, bias_shape, threshold_shape = signed(9), signed(6), unsigned(8)
     drive = (interval_of(x_shape)[0] + interval_of(bias_shape)[0],
@@ -77,7 +81,7 @@ def test_threshold_and_bias_inputs(steps, idle):
                    for _ in range(lanes)] for _ in range(steps)] for s in range(count)]
     thresholds = [[rng.choice((1, 255, rng.randint(1, 255))) for _ in range(lanes)] for _ in range(count)]
     biases = [[rng.randint(-32, 31) for _ in range(lanes)] for _ in range(count)]
-    run(dut, sequences, thresholds, biases, idle=idle)
+    run(dut, sequences, thresholds, biases, idle=idle, restart=restart)
 
 
 def test_attention_membrane_is_narrow():

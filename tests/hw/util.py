@@ -35,8 +35,8 @@ def simulate(dut, testbench, *, deadline, background=()):
         await ctx.delay(deadline * PERIOD)
         raise TimeoutError(f"testbench did not end within {deadline} cycles")
 
-    sim.add_testbench(testbench)
     sim.add_testbench(watchdog, background=True)
+    sim.add_testbench(testbench)
     for monitor in background:
         sim.add_testbench(monitor, background=True)
     with warnings.catch_warnings():

@@ -188,7 +188,8 @@ class PostProcessor(wiring.Component):
         rows = Array(getattr(self, f"sums_{r}") for r in range(hw.rows))
         row_sums = Signal(hw.lanes * w.accumulator)
         m.d.comb += row_sums.eq(rows[row])
-        m.d.sync += sums.eq(row_sums.word_select(subgroup, post * w.accumulator))
+        parts = Array(row_sums.word_select(s, post * w.accumulator) for s in range(hw.subgroups))
+        m.d.sync += sums.eq(parts[subgroup])
         issue_1, tail_1 = delayed(issue, 1, "issue"), delayed(tail, 1, "tail")
         first_plane_1 = delayed(plane == PIXEL_PLANES - 1, 1, "first_plane")
         first_slice = position == 0

@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
-from golden.config import NetworkConfig
+from golden.config import NetworkConfig, config_from_dict
 from golden.errors import UserError
 from golden.network import GoldenNetwork
 from golden.params import Params
@@ -207,10 +207,11 @@ def train_stage(
                 "or choose another folder"
             )
         tensors, meta = read_checkpoint(path)
-        stored, settled = NetworkConfig(**meta["config"]), settings.difference(meta["settings"])
+        stored = config_from_dict(meta["config"], source=str(path))
+        settled = settings.difference(meta["settings"])
         if stored != config or settled:
             raise UserError(
-                f"{path} belongs to another run ({settled or config.differences(stored)}); "
+                f"{path} belongs to another run ({settled or config.differences(stored)[0]}); "
                 "expected the same settings; give the original options or another folder"
             )
         restore(path, tensors, network, optimizer, generator)
@@ -441,11 +442,24 @@ def _initial(config: NetworkConfig, settings: TrainSettings, device: torch.devic
 
 
 def _from_checkpoint(network: Network, path: Path, dataset: Dataset) -> StageResult:
+    """A finished float stage of the same network; only `weight_bits` may differ."""
     tensors, meta = read_checkpoint(path)
     if meta["stage"] != "float":
         raise UserError(
             f"{path} is a checkpoint of stage {meta['stage']}; expected the float stage; "
             "name float.safetensors of a run"
+        )
+    if meta["epoch"] < meta["settings"]["float_epochs"]:
+        raise UserError(
+            f"{path} stopped after epoch {meta['epoch']} of {meta['settings']['float_epochs']}; expected a "
+            "finished float stage; resume that run first"
+        )
+    config = network.config
+    stored = config_from_dict({**meta["config"], "weight_bits": config.weight_bits}, source=str(path))
+    if differences := config.differences(stored):
+        raise UserError(
+            f"{path} was trained for another configuration ({differences[0]}); expected {config.name}; "
+            "use its own configuration"
         )
     restore(path, tensors, network)
     return StageResult(evaluate(network.eval(), dataset.test_images, dataset.test_labels), meta["history"])

@@ -18,14 +18,15 @@ from amaranth import Cat, Const, Mux, Shape, Value, signed, unsigned
 
 __all__ = [
     "exact",
-    "first_set",
     "fits",
     "index_shape",
     "interval_of",
     "interval_shape",
+    "onehot_index",
     "round_half_even",
     "saturate",
     "shift_right_floor",
+    "without_lowest",
     "wrap",
 ]
 
@@ -123,23 +124,15 @@ def _sign(value):
     return value[-1] if value.shape().signed else Const(0, 1)
 
 
-def first_set(mask):
-    """The lowest bit of `mask` that is 1.
+def without_lowest(mask):
+    """`mask` with its lowest 1 cleared."""
+    return mask & wrap(mask - 1, unsigned(len(mask)))
 
-    Returns
-    -------
-    onehot : Value
-        `mask` with all but the lowest 1 cleared.
-    index : Value
-        Position of that 1; 0 for an empty mask.
-    rest : Value
-        `mask` without that 1.
-    """
-    width = len(mask)
-    rest = mask & wrap(mask - 1, unsigned(width))
-    onehot = mask & ~rest
+
+def onehot_index(onehot):
+    """Position of the only 1 of a value; 0 where there is none."""
     bits = []
-    for place in range(index_shape(width).width):
-        chosen = [onehot[i] for i in range(width) if i >> place & 1]
+    for place in range(index_shape(len(onehot)).width):
+        chosen = [onehot[i] for i in range(len(onehot)) if i >> place & 1]
         bits.append(Cat(chosen).any() if chosen else Const(0, 1))
-    return onehot, Cat(bits), rest
+    return Cat(bits)

@@ -4,7 +4,7 @@ from amaranth import Array, Cat, Module, Mux, Signal, unsigned
 from amaranth.lib import data, enum, memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.fixed import exact, first_set, index_shape, interval_shape
+from hw.fixed import exact, index_shape, interval_shape, onehot_index, without_lowest
 from hw.latency import RateToLatency
 from hw.lif import LifCell, membrane_interval
 from hw.memory import SpikeMemoryClient, head_groups
@@ -288,18 +288,21 @@ class StdpAttention(wiring.Component):
         value = Signal(size)
         step = Signal(step_shape)
         later_steps = Signal(steps)
-        pending = Signal(spots)                     # counts still to be updated in this step
+        pending = Signal(spots)                     # counts still to be updated in this step,
+        others = Signal(spots)                      # and all but the lowest of them
 
         next_emits = fetched_kind == Fetch.QUERY
         next_defines = ahead.token == 0
         spiking = Cat(value_word[t::steps].any() for t in range(steps))
         all_steps = Mux(next_emits | next_defines, (1 << steps) - 1, spiking)
-        _, new_step, new_later = first_set(Mux(load, all_steps, later_steps))
+        new_steps = Mux(load, all_steps, later_steps)
+        new_later = without_lowest(new_steps)
+        new_step = onehot_index(new_steps & ~new_later)
 
-        _, lowest, others = first_set(pending)
         query_count = Signal(count_shape)
         key_count = Array(count)[step]
-        m.d.comb += query_count.eq(Mux(emitting, key_count, exact(lowest, count_shape)))
+        lowest = exact(onehot_index(pending & ~others), count_shape)
+        m.d.comb += query_count.eq(Mux(emitting, key_count, lowest))
         zero_row = steps * spots                    # never written: what token 0 adds to
         row = Signal(index_shape(zero_row + 1))
         first_row = Array(range(0, zero_row, spots))[step]
@@ -310,18 +313,19 @@ class StdpAttention(wiring.Component):
         step_done = Signal()
         m.d.comb += [
             advance.eq(valid & ~blocked),
-            step_done.eq(emitting | ~others.any()),
+            step_done.eq(~valid | emitting | ~others.any()),
             load.eq(ready & (~valid | advance & step_done & ~later_steps.any())),
         ]
+        new_pending = Signal(spots)
+        m.d.comb += new_pending.eq(Mux(step_done, Array(present)[new_step], others))
+        with m.If(load | advance):
+            m.d.sync += [pending.eq(new_pending), others.eq(without_lowest(new_pending))]
         with m.If(load | advance & step_done):
             m.d.sync += [
-                valid.eq(Mux(load, all_steps.any(), later_steps.any())),
+                valid.eq(new_steps.any()),
                 step.eq(exact(new_step, step_shape)),
                 later_steps.eq(new_later),
-                pending.eq(Array(present)[new_step]),
             ]
-        with m.Elif(advance):
-            m.d.sync += pending.eq(others)
         with m.If(load):
             m.d.sync += [emitting.eq(next_emits), defining.eq(next_defines & ~next_emits), current.eq(ahead),
                          value.eq(value_word)]

@@ -85,13 +85,12 @@ class TestShifts:
 
 
 @pytest.mark.parametrize("width", [1, 2, 3, 5, 8])
-def test_first_set(width):
+def test_lowest_bit(width):
     def index(v):
         return (v & -v).bit_length() - 1 if v else 0
 
-    compare(unsigned(width), lambda v: fixed.first_set(v)[0], lambda v: v & -v)
-    compare(unsigned(width), lambda v: fixed.first_set(v)[1], index)
-    compare(unsigned(width), lambda v: fixed.first_set(v)[2], lambda v: v & (v - 1) if v else 0)
+    compare(unsigned(width), fixed.without_lowest, lambda v: v & (v - 1) if v else 0)
+    compare(unsigned(width), lambda v: fixed.onehot_index(v & ~fixed.without_lowest(v)), index)
 
 
 def test_interval_shape_is_the_smallest():

@@ -16,8 +16,8 @@ from tests.hw.util import simulate
 def run(dut, sequences, thresholds, biases=None, *, idle=0, restart="first"):
     """Drives ``sequences [S, T, lanes]`` one after the other and compares every spike.
 
-    `thresholds` and `biases`, ``[S, lanes]``, are driven where the cell has the inputs; `restart` is the input
-    that separates the sequences.
+    `thresholds` and `biases`, ``[S, lanes]``, are driven where the cell has the inputs; `restart` is the
+    input that separates the sequences.
     """
     current = torch.tensor(sequences)
     if biases is not None:

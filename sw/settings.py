@@ -35,6 +35,9 @@ class TrainSettings:
         Weight of `sw.regularise.count_spread_loss`; keeps the STDP attention's counts apart.
     variant, half_width
         Attention and gradient, `sw.attention`.
+    threads : int
+        CPU threads, 0 for torch's own choice. Sums split over threads round differently, so a bit-identical
+        rerun needs the same number.
     """
 
     seed: int = 0
@@ -51,6 +54,7 @@ class TrainSettings:
     count_weight: float = 0.0
     variant: str = DEFAULT_VARIANT
     half_width: float = DEFAULT_HALF_WIDTH
+    threads: int = 0
 
     def __post_init__(self) -> None:
         rules = {
@@ -66,6 +70,7 @@ class TrainSettings:
             "rate_weight": (0 <= self.rate_weight < math.inf, "0 or more"),
             "count_weight": (0 <= self.count_weight < math.inf, "0 or more"),
             "variant": (self.variant in VARIANTS, f"one of {', '.join(VARIANTS)}"),
+            "threads": (0 <= self.threads <= 1024, "0 to 1024"),
             "half_width": (0 < self.half_width < math.inf, "a positive number of counts"),
         }
         for name, (good, expected) in rules.items():
@@ -88,7 +93,7 @@ class TrainSettings:
 
 
 def default_settings(dataset: str) -> TrainSettings:
-    """Starting point for a data set: ours for digits, the published recipe's shape for CIFAR."""
+    """Starting point for a data set: ours for digits, the shape of the published recipe for CIFAR."""
     if dataset == "digits":
-        return TrainSettings(rate_weight=1.0, count_weight=1.0)
+        return TrainSettings(float_epochs=60, qat_epochs=10, rate_weight=1.0, count_weight=0.25, threads=1)
     return TrainSettings(float_epochs=400, qat_epochs=40, lr=5e-4, qat_lr=1e-4, warmup_epochs=20.0)

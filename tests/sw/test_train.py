@@ -16,7 +16,8 @@ from sw.checkpoint import read_checkpoint
 from sw.evaluate import evaluate
 from sw.regularise import count_spread_loss, input_spikes, synaptic_rate
 from sw.settings import TrainSettings, default_settings
-from sw.train import LOG_COLUMNS, Stage, learning_rate, train_pipeline, train_stage
+from sw.stage import LOG_COLUMNS, Stage, learning_rate, train_stage
+from sw.train import train_pipeline
 from tests.sw.helpers import images_for, lively, separable, small
 
 CONFIG = small(depth=1)
@@ -61,7 +62,6 @@ def test_stopped_and_resumed_is_bit_identical_to_uninterrupted(tmp_path):
     assert part.qat_result is None and not part.float_result.finished
     torch.randn(100)  # the caller's random state must not matter
     assert not run(tmp_path / "parts", resume=True, stop_after=3).float_result.finished
-    # Float finishes, then the integer stage is cut short by removing its last two epochs' worth of work.
     finished = run(tmp_path / "parts", resume=True)
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
     assert finished.params.tensors.keys() == whole.params.tensors.keys()

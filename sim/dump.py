@@ -14,6 +14,9 @@ _NIBBLE = np.full(256, 255, dtype=np.uint8)
 _NIBBLE[[ord(c) for c in "0123456789abcdef"]] = range(16)
 _NIBBLE[[ord(c) for c in "ABCDEF"]] = range(10, 16)
 
+STEP_FIELD, HEAD_FIELD = 24, 32
+"""Bit positions of step and head in the address of an attention record; the token is below."""
+
 UNKNOWN_DIGIT = 255
 """Digit value of anything that is no hexadecimal digit: x and z of a four-state simulator."""
 
@@ -27,7 +30,8 @@ class Records:
     cycle, op : numpy.ndarray
         int64 [M], clock cycle and program step of every record.
     enable, address : numpy.ndarray
-        int64 [M]; `enable` is all ones where the record has none.
+        int64 [M]; `enable` is all ones where the record has none; the address of an attention record is
+        ``token | step << STEP_FIELD | head << HEAD_FIELD``.
     bits : numpy.ndarray
         uint8 [M, W], the data, bit 0 first.
     unknown : numpy.ndarray
@@ -146,16 +150,23 @@ def read_dump(folder: Path, ports: Ports) -> Dump:
     op = width("op")
     steps, protocol = _read_steps(folder / "probe_ops.txt", op, width("acc"))
     tables = {}
-    for name, enable in (("spike", True), ("u", False), ("y", False)):
+    for name, keys in (
+        ("spike", ("spike_en", "spike_addr")),
+        ("u", ("u_addr",)),
+        ("y", ("y_token", "y_t", "y_head")),
+    ):
         data = width(f"{name}_data")
-        widths = [32, op, *([width("spike_en")] if enable else []), width(f"{name}_addr"), data]
-        fields = _digits(folder / f"probe_{name}.txt", widths)
-        ones = np.full(len(fields[0]), -1, dtype=np.int64)
+        fields = _digits(folder / f"probe_{name}.txt", [32, op, *map(width, keys), data])
+        values = {key: _integer(digits) for key, digits in zip(keys, fields[2:-1], strict=True)}
+        if name == "y":
+            address = values["y_token"] | values["y_t"] << STEP_FIELD | values["y_head"] << HEAD_FIELD
+        else:
+            address = values[f"{name}_addr"]
         tables[name] = Records(
             cycle=_integer(fields[0]),
             op=_integer(fields[1]),
-            enable=_integer(fields[2]) if enable else ones,
-            address=_integer(fields[-2]),
+            enable=values.get("spike_en", np.full(len(address), -1, dtype=np.int64)),
+            address=address,
             bits=_bits(fields[-1], data),
             unknown=_unknown(*fields),
         )

@@ -8,7 +8,7 @@
 //   probe_ops.txt    "s cycle op fired"    s = 0 start, 1 done; fired = accumulates of every row since start
 //   probe_spike.txt  "cycle op enable address data"
 //   probe_u.txt      "cycle op address data"
-//   probe_y.txt      "cycle op address data"
+//   probe_y.txt      "cycle op token step head data"
 //
 // ops are always recorded, the other three only while `record` is high.
 module s2tdpt_probe #(
@@ -19,7 +19,9 @@ module s2tdpt_probe #(
     parameter SPIKE_DATA = 1,
     parameter U_ADDR = 1,
     parameter U_DATA = 1,
-    parameter Y_ADDR = 1,
+    parameter Y_TOKEN = 1,
+    parameter Y_STEP = 1,
+    parameter Y_HEAD = 1,
     parameter Y_DATA = 1
 ) (
     input wire                  clk,
@@ -35,7 +37,9 @@ module s2tdpt_probe #(
     input wire [U_ADDR-1:0]     u_addr,
     input wire [U_DATA-1:0]     u_data,
     input wire                  y_en,
-    input wire [Y_ADDR-1:0]     y_addr,
+    input wire [Y_TOKEN-1:0]    y_token,
+    input wire [Y_STEP-1:0]     y_t,
+    input wire [Y_HEAD-1:0]     y_head,
     input wire [Y_DATA-1:0]     y_data,
     output reg [31:0]           cycle
 );
@@ -63,7 +67,7 @@ module s2tdpt_probe #(
         if (record) begin
             if (|spike_en) $fwrite(spike_file, "%h %h %h %h %h\n", cycle, op, spike_en, spike_addr, spike_data);
             if (u_en) $fwrite(u_file, "%h %h %h %h\n", cycle, op, u_addr, u_data);
-            if (y_en) $fwrite(y_file, "%h %h %h %h\n", cycle, op, y_addr, y_data);
+            if (y_en) $fwrite(y_file, "%h %h %h %h %h %h\n", cycle, op, y_token, y_t, y_head, y_data);
         end
         cycle = cycle + 1;
     end

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from sim.dump import Dump, Records
+from sim.dump import HEAD_FIELD, STEP_FIELD, Dump, Records
 
 LIMIT = 20
 """Findings of one kind that are put into words; the rest is only counted."""
@@ -213,13 +213,9 @@ def _residual(result, name, trace, records: Records, frame, timesteps: int, post
 def _attention_sums(result, name, trace, records: Records, frame, timesteps: int, heads: int) -> np.ndarray:
     """Attention sums Y [B, T, N, C] int64: a record holds all channels of one token, step and head."""
     head_dim = trace.channels // heads
-    token_bits, step_bits, head_bits = (
-        max(0, (n - 1).bit_length()) for n in (trace.positions, timesteps, heads)
-    )
-    # Fields of the address from the low end: token, step, head; a field with one value has no bits.
-    token = records.address & ((1 << token_bits) - 1)
-    step = (records.address >> token_bits) & ((1 << step_bits) - 1)
-    head = (records.address >> (token_bits + step_bits)) & ((1 << head_bits) - 1)
+    token = records.address & ((1 << STEP_FIELD) - 1)
+    step = records.address >> STEP_FIELD & ((1 << HEAD_FIELD - STEP_FIELD) - 1)
+    head = records.address >> HEAD_FIELD
     inside = (token < trace.positions) & (step < timesteps) & (head < heads)
     words = trace.positions * timesteps * heads
     good = _region(result, name, "y", np.where(inside, records.address, -1), frame, np.iinfo(np.int64).max)

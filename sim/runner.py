@@ -33,9 +33,9 @@ _PROBE = Path(__file__).with_name("probe.sv")
 # writing, not faults. Everything else that Verilator warns of stops the build.
 _VERILATOR_FLAGS = (
     "-O3", "--x-assign", "fast", "--x-initial", "fast", "--no-assert", "--output-split", "20000",
-    "-Wno-CASEINCOMPLETE", "-Wno-WIDTHEXPAND", "-Wno-WIDTHTRUNC",
+    "-Wno-CASEINCOMPLETE", "-Wno-WIDTHEXPAND", "-Wno-WIDTHTRUNC", "-Wno-UNSIGNED", "-Wno-CMPCONST",
 )  # fmt: skip
-_OPTIMISE = ("OPT_FAST=-O2", "OPT_SLOW=-O0", "OPT_GLOBAL=-O2")
+_MAKE_FLAGS = ("OPT_FAST=-O2", "OPT_SLOW=-O0", "OPT_GLOBAL=-O2")
 
 
 @dataclass(frozen=True)
@@ -118,12 +118,16 @@ def _verilator_runner():
                 find_tool(tool)
             self.executable = find_tool("verilator").command[0]
 
+        def _set_env_build(self):
+            super()._set_env_build()
+            self.env.update(find_tool("verilator").environment)
+
         def _build_command(self):
             verilate, make = super()._build_command()
             verilate.remove("--public-flat-rw")
             make[make.index("-j") + 1] = "2"
             ready = [f"--old-file={path.name}" for path in Path(self.build_dir).glob("*.o")]
-            return [verilate, [*make, *ready, *_OPTIMISE, f"PYTHON3={sys.executable}"]]
+            return [verilate, [*make, *ready, *_MAKE_FLAGS, f"PYTHON3={sys.executable}"]]
 
     return FastVerilator()
 
@@ -142,7 +146,7 @@ def _runner(simulator: str):
 def _key(texts: Sequence[str], simulator: str, waves: bool) -> str:
     digest = hashlib.sha256()
     versions = [importlib.metadata.version(name) for name in ("cocotb", "verilator")]
-    for text in (*texts, simulator, str(waves), *versions, sys.prefix, *_VERILATOR_FLAGS, *_OPTIMISE):
+    for text in (*texts, simulator, str(waves), *versions, sys.prefix, *_VERILATOR_FLAGS, *_MAKE_FLAGS):
         digest.update(text.encode() + b"\0")
     return digest.hexdigest()[:24]
 

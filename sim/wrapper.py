@@ -14,12 +14,13 @@ BENCH = "s2tdpt_bench"
 """Module name of the bench top."""
 
 _OBSERVED = (
-    "op", "start", "done", "acc", "spike_en", "spike_addr", "spike_data",
-    "u_en", "u_addr", "u_data", "y_en", "y_addr", "y_data",
+    "op", "start", "done", "acc", "spike_en", "spike_addr", "spike_data", "u_en", "u_addr", "u_data",
+    "y_en", "y_token", "y_t", "y_head", "y_data",
 )  # fmt: skip
 _PARAMETERS = {
     "OP": "op", "ROWS": "acc", "SPIKE_EN": "spike_en", "SPIKE_ADDR": "spike_addr", "SPIKE_DATA": "spike_data",
-    "U_ADDR": "u_addr", "U_DATA": "u_data", "Y_ADDR": "y_addr", "Y_DATA": "y_data",
+    "U_ADDR": "u_addr", "U_DATA": "u_data", "Y_TOKEN": "y_token", "Y_STEP": "y_t", "Y_HEAD": "y_head",
+    "Y_DATA": "y_data",
 }  # fmt: skip
 _REQUIRED = (
     "aclk", "aresetn", "s_axis_tdata", "s_axis_tvalid", "s_axis_tready", "s_axis_tlast",

@@ -19,7 +19,7 @@ CLASSES = 3
 
 FIELDS = {
     "end": 1, "start": 1, "done": 1, "op": 3, "acc": 2, "spike_en": 2, "spike_addr": 5, "spike_data": 12,
-    "u_en": 1, "u_addr": 5, "u_data": 14, "y_en": 1, "y_addr": 4, "y_data": 10,
+    "u_en": 1, "u_addr": 5, "u_data": 14, "y_en": 1, "y_token": 2, "y_t": 2, "y_data": 10,
 }  # fmt: skip
 """Script fields, most significant first. Four lanes, two post lanes, three steps, two rows, 7-bit U, 5-bit
 Y."""
@@ -227,7 +227,7 @@ def _residual_lines(op: int, trace: TraceMap, values: np.ndarray) -> list[Line]:
 def _y_lines(op: int, trace: TraceMap, values: np.ndarray) -> list[Line]:
     return [
         Line({
-            "op": op, "y_en": 1, "y_addr": step << 2 | token,
+            "op": op, "y_en": 1, "y_token": token, "y_t": step,
             "y_data": sum(int(values[step, token, i]) << i * YW for i in range(HEAD_DIM)),
         })
         for token in range(TOKENS)

@@ -1,0 +1,271 @@
+"""Whole networks on `hw.core.Core` in Amaranth's simulator, against the golden model and the cycle model.
+
+`run_core` drives the three streams and records the observation port; `check` demands that every traced
+tensor, the logits, the class and the cycles of every operation are exactly those of the models.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from amaranth import Cat, Module
+
+from golden.bounds import derive_bounds
+from golden.compare import compare_traces
+from golden.config import NetworkConfig
+from golden.network import GoldenNetwork
+from golden.params import Params, random_params
+from golden.trace import is_binary
+from hw.config import HardwareConfig
+from hw.core import Core
+from hw.cycles import SEQUENCER_CYCLES, frame_cycles
+from hw.images import stream_beats
+from hw.schedule import Program, build_program
+from hw.weights import stream_width
+from hw.widths import Widths, derive_widths
+from sim.dump import HEAD_FIELD, STEP_FIELD, Dump, Records, Steps
+from sim.replay import Replay, replay
+from sim.stalls import pauses
+from tests.hw.util import simulate
+
+DEADLINE = 60_000
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network with random integers, a machine, and random images."""
+
+    params: Params
+    hardware: HardwareConfig
+    program: Program
+    widths: Widths
+    images: np.ndarray
+    golden: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came out of the core."""
+
+    dump: Dump
+    replay: Replay
+    logits: np.ndarray
+    classes: np.ndarray
+    errors: tuple[int, ...]
+
+
+def network(**changes) -> NetworkConfig:
+    """A network of a few hundred cycles: 5x4 grey image, 12 channels in 3 heads, 3 x 2 tokens."""
+    fields = dict(
+        name="tiny", image_height=5, image_width=4, image_channels=1, num_classes=3, timesteps=2,
+        sps_channels=(4, 6), sps_pool=(False, True), depth=1, heads=2, mlp_ratio=2,
+    )  # fmt: skip
+    return NetworkConfig(**{**fields, **changes})
+
+
+def build_case(config: NetworkConfig, hardware: HardwareConfig, *, seed: int = 0, frames: int = 2) -> Case:
+    """Random parameters and images with their golden trace.
+
+    The first seeds from `seed` on are taken with which some neurons of every layer fire and some do not:
+    in a tiny network a layer is easily silent, and would then prove nothing about those behind it.
+    """
+    shape = (frames, config.image_height, config.image_width, config.image_channels)
+    for attempt in range(seed, seed + 200):
+        params = random_params(config, attempt)
+        params = replace(
+            params,
+            residual_threshold=max(1, params.residual_threshold // 3),
+            attention_threshold=max(1, params.attention_threshold // 2),
+        )
+        images = np.random.default_rng(attempt).integers(0, 256, shape).astype(np.uint8)
+        golden = {name: value.numpy() for name, value in GoldenNetwork(params).trace(images).items()}
+        if all(0 < value.mean() < 1 for name, value in golden.items() if is_binary(name)):
+            break
+    else:
+        raise ValueError(f"no lively parameters for {config} from seed {seed} on")
+    widths = derive_widths(params, derive_bounds(params))
+    program = build_program(config, hardware, widths.head_sum)
+    return Case(params, hardware, program, widths, images, golden)
+
+
+def run_core(case: Case, *, built_from: Params | None = None, stalls: str = "none", seed: int = 0,
+             last_of_weights: int = -1) -> Result:  # fmt: skip
+    """Simulate all images of `case`, back to back.
+
+    Parameters
+    ----------
+    built_from : Params, optional
+        Contents of the hardware, when they shall differ from those of the case (planted faults).
+    stalls : str
+        Pattern of `sim.stalls` on every stream.
+    last_of_weights : int
+        Beat that carries `tlast` in the weight stream, counted as Python indices are.
+    """
+    params, program, hw = built_from or case.params, case.program, case.hardware
+    net = params.config
+    core = Core(params, program, case.widths)
+    m = Module()
+    m.submodules.core = core
+    frames = len(case.images)
+    recorder = _Recorder(core, hw, net, case.widths)
+    words: list[int] = []
+
+    async def sink(ctx):
+        paused = pauses(stalls, seed, "sink")
+        while len(words) < frames * (net.num_classes + 1):
+            ready = not (paused and next(paused))
+            ctx.set(core.m_tready, ready)
+            _, _, valid, data, last = await ctx.tick().sample(core.m_tvalid, core.m_tdata, core.m_tlast)
+            if valid and ready:
+                words.append(data)
+                assert last == (len(words) % (net.num_classes + 1) == 0)
+        # The last image's operations end before its class leaves; one more cycle for the record.
+        await ctx.tick()
+
+    size = case.images[0].size
+    pixels = [(byte, i % size == size - 1) for i, byte in enumerate(case.images.reshape(-1).tolist())]
+    background = [_source(core, "s", pixels, pauses(stalls, seed, "pixels")), recorder.record]
+    if hw.weight_memory == "stream":
+        beats = stream_beats(params, program, case.widths, stream_width(program))
+        last = range(len(beats))[last_of_weights]
+        sent = [(beat, i == last) for i, beat in enumerate(beats)] * frames
+        background.append(_source(core, "w", sent, pauses(stalls, seed, "weights")))
+    errors: list[int] = []
+
+    async def testbench(ctx):
+        await sink(ctx)
+        flags = [name for name in core.signature.members if name.startswith("error")]
+        errors.extend(ctx.get(getattr(core, name)) for name in flags)
+        assert not ctx.get(core.busy)
+
+    simulate(m, testbench, deadline=DEADLINE * (1 if stalls == "none" else 8), background=background)
+    width = len(core.m_tdata)
+    values = np.array([w - (1 << width) if w >> width - 1 else w for w in words]).reshape(frames, -1)
+    dump = recorder.dump()
+    rebuilt = replay(dump, program.ops, frames, net.timesteps, hw.post_lanes, net.heads)
+    return Result(dump, rebuilt, values[:, :-1], values[:, -1], tuple(errors))
+
+
+def _source(core, prefix: str, transfers: list[tuple[int, bool]], paused):
+    """Sends ``(data, last)`` transfers on stream `prefix`; `tvalid` never falls before the transfer."""
+    data, valid, ready, last = (
+        getattr(core, f"{prefix}_t{part}") for part in ("data", "valid", "ready", "last")
+    )
+
+    async def send(ctx):
+        for value, final in transfers:
+            while paused and next(paused):
+                await ctx.tick()
+            ctx.set(data, value)
+            ctx.set(last, final)
+            ctx.set(valid, 1)
+            await ctx.tick().until(ready)
+            if paused:
+                ctx.set(valid, 0)
+        ctx.set(valid, 0)
+
+    return send
+
+
+class _Recorder:
+    """The observation port as `sim.dump` tables."""
+
+    def __init__(self, core: Core, hw: HardwareConfig, net: NetworkConfig, widths: Widths):
+        self._core, self._rows = core, hw.rows
+        self._widths = {"spike": hw.lanes * net.timesteps, "residual": hw.post_lanes * widths.residual,
+                        "y": net.head_dim * widths.attention}  # fmt: skip
+        self._records = {name: [] for name in self._widths}
+        self._steps: list[list] = []
+
+    async def record(self, ctx):
+        core = self._core
+        strobes = Cat(core.probe_start, core.probe_done, core.probe_u_en, core.probe_y_en, core.probe_acc,
+                      core.probe_spike_en)  # fmt: skip
+        rows = self._rows
+        cycle = 0
+        # Strobes are compared once a cycle; the wide signals are read only where one is set.
+        while True:
+            seen = ctx.get(strobes)
+            if seen:
+                op = ctx.get(core.probe_op)
+                fired, spike_en = seen >> 4 & ((1 << rows) - 1), seen >> 4 + rows
+                if seen & 1:
+                    self._steps.append([op, cycle, -1, [0] * rows])
+                for r in range(rows):
+                    self._steps[-1][3][r] += fired >> r & 1
+                if spike_en:
+                    self._add("spike", cycle, op, spike_en, core.probe_spike_addr, core.probe_spike_data, ctx)
+                if seen & 4:
+                    self._add("residual", cycle, op, -1, core.probe_u_addr, core.probe_u_data, ctx)
+                if seen & 8:
+                    place = (
+                        core.probe_y_token | core.probe_y_t << STEP_FIELD | core.probe_y_head << HEAD_FIELD
+                    )
+                    self._add("y", cycle, op, -1, place, core.probe_y_data, ctx)
+                if seen & 2:
+                    assert self._steps[-1][:1] == [op], "an operation ended that was not running"
+                    self._steps[-1][2] = cycle
+            await ctx.tick()
+            cycle += 1
+
+    def _add(self, name, cycle, op, enable, address, data, ctx):
+        self._records[name].append((cycle, op, enable, ctx.get(address), ctx.get(data)))
+
+    def dump(self) -> Dump:
+        tables = {}
+        for name, records in self._records.items():
+            width = self._widths[name]
+            size = -(-width // 8)
+            columns = [np.array([r[i] for r in records], np.int64) for i in range(4)]
+            raw = np.frombuffer(b"".join(r[4].to_bytes(size, "little") for r in records), np.uint8)
+            bits = np.unpackbits(raw.reshape(-1, size), axis=1, bitorder="little")[:, :width]
+            tables[name] = Records(*columns, bits, np.zeros(len(records), bool))
+        op, start, done = (np.array([s[i] for s in self._steps], np.int64) for i in range(3))
+        falls = np.r_[False, op[1:] <= op[:-1]]
+        steps = Steps(op, start, done, np.array([s[3] for s in self._steps]), np.cumsum(falls))
+        return Dump(steps, tables["spike"], tables["residual"], tables["y"], [])
+
+
+def differences(case: Case, result: Result) -> list[str]:
+    """Where the hardware departs from the golden model: replay findings, then tensors in network order."""
+    # No probe shows the head's sums: an error in them appears in the logits.
+    golden = {name: value for name, value in case.golden.items() if name != "head.sum"}
+    got = {**result.replay.tensors, "head.logits": result.logits, "head.class": result.classes}
+    return [*result.replay.findings, *map(str, compare_traces(golden, got))]
+
+
+def check(case: Case, result: Result, *, cycles: bool = True) -> None:
+    """Assert that values and, with `cycles`, the times of all operations are exactly as modelled.
+
+    Without `cycles` (weights may come late) the modelled times are lower bounds.
+    """
+    found = differences(case, result)
+    assert not found, found
+    assert not any(result.errors), result.errors
+    steps, ops = result.dump.steps, case.program.ops
+    assert steps.op.tolist() == list(range(len(ops))) * len(case.images)
+    begin = 0
+    for frame, image in enumerate(case.images):
+        trace = {name: value[frame] for name, value in case.golden.items()} | {"pixels": image}
+        modelled, total = frame_cycles(case.program, trace)
+        span = slice(begin, begin + len(ops))
+        start, done = steps.start[span], steps.done[span]
+        events = steps.fired[span].sum(axis=1)
+        wrong = [
+            f"{frame}, {model.name}: {taken} cycles, {count} events; model {model.cycles}, {model.events}"
+            for model, taken, count in zip(modelled, (done - start).tolist(), events.tolist(), strict=True)
+            if count != model.events or (taken != model.cycles if cycles else taken < model.cycles)
+        ]
+        assert not wrong, wrong
+        assert set((start[1:] - done[:-1]).tolist()) == {SEQUENCER_CYCLES}
+        if cycles:
+            assert done[-1] - start[0] == total
+        begin += len(ops)
+
+
+def run_and_check(config: NetworkConfig, hardware: HardwareConfig, *, seed: int = 0, frames: int = 2,
+                  stalls: str = "none", cycles: bool = True) -> tuple[Case, Result]:  # fmt: skip
+    """Build, simulate and check one case."""
+    case = build_case(config, hardware, seed=seed, frames=frames)
+    result = run_core(case, stalls=stalls, seed=seed)
+    check(case, result, cycles=cycles)
+    return case, result

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from golden.config import load_config
 from golden.lif import lif
-from golden.stdp import attention_matrix, attention_rows
+from golden.stdp import attention_matrix, attention_rows, build_lut
 from hw.memory import head_groups, pack_heads, unpack_heads
 from hw.stdp import StdpAttention, StdpKernel, attention_cycles, row_memory_bits
 from hw.stdp_cycles import attention_macs, row_updates, y_interval
@@ -177,6 +178,15 @@ def test_hazard_of_the_first_output():
     v = np.zeros_like(q)
     v[0, 2] = 1             # the last token spikes in step 0 only
     Attention(head_dim=3, heads=1, tokens=3, steps=2, lanes=3).check((q, k, v))
+
+
+def test_digits_layer():
+    """A layer of the named configuration: its own table, threshold and sizes."""
+    config = load_config("digits")
+    unit = Attention(head_dim=config.head_dim, heads=config.heads, tokens=config.tokens,
+                     steps=config.timesteps, lanes=32, post_lanes=8, lut=build_lut(config).tolist(),
+                     threshold=config.attention_threshold)
+    unit.check(case(1, steps=config.timesteps, tokens=config.tokens, width=config.embed_dim))
 
 
 def test_signed_table():

@@ -40,5 +40,5 @@ def lif(
         fired = torch.ge(u, threshold, out=out[t])
         if t + 1 < steps:
             u = u.mul_(0.5).floor_() if floating else u.bitwise_right_shift_(1)
-            u.addcmul_(u, fired, value=-1)  # reset: u - u * 1 = 0
+            u.addcmul_(u, fired.to(u.dtype), value=-1)  # reset: u - u * 1 = 0
     return out

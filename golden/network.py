@@ -149,8 +149,12 @@ class GoldenNetwork:
         attention = max(bounds.attention_membrane.magnitude, bounds.attention.magnitude)
         self._y_type = carrier(max(attention, params.attention_threshold))
         self._lut = torch.tensor(params.lut).to(self._y_type)
-        positions = [h * w * c for (h, w), c in zip(map(config.map_size, range(config.sps_depth)),
-                                                     config.sps_channels, strict=True)]
+        positions = [
+            h * w * c
+            for (h, w), c in zip(
+                map(config.map_size, range(config.sps_depth)), config.sps_channels, strict=True
+            )
+        ]
         largest = max(*positions, config.tokens * config.hidden_dim)
         self._chunk = max(1, CHUNK_VALUES // (largest * config.timesteps))
 

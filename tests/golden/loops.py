@@ -1,0 +1,158 @@
+"""A second implementation of the integer network, written from docs/parameters.md alone.
+
+It shares no code with the package: it reads the file with ``struct`` and ``json``, checks the checksum, and
+computes with plain loops over Python integers or 64-bit arrays. It is slow and meant to be obviously right.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from pathlib import Path
+
+import numpy as np
+
+TYPES = {"I8": "int8", "I16": "int16", "I32": "int32", "I64": "int64", "U8": "uint8"}
+
+
+def read(path: Path) -> tuple[dict, dict[str, np.ndarray]]:
+    """Manifest and tensors (as int64) of a parameter file; ValueError if the checksum does not hold."""
+    data = path.read_bytes()
+    (length,) = struct.unpack_from("<Q", data)
+    header = json.loads(data[8 : 8 + length])
+    manifest = json.loads(header.pop("__metadata__")["s2tdpt"])
+    body = {key: value for key, value in manifest.items() if key != "sha256"}
+    digest = hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode())
+    tensors = {}
+    for name in sorted(header):
+        kind = TYPES[header[name]["dtype"]]
+        begin, end = header[name]["data_offsets"]
+        raw = data[8 + length + begin : 8 + length + end]
+        shape = header[name]["shape"]
+        digest.update(f"\n{name}:{kind}:{','.join(map(str, shape))}\n".encode() + raw)
+        tensors[name] = np.frombuffer(raw, np.dtype(kind).newbyteorder("<")).reshape(shape).astype(np.int64)
+    if digest.hexdigest() != manifest["sha256"]:
+        raise ValueError("checksum")
+    return manifest, tensors
+
+
+def neurons(x: np.ndarray, threshold: np.ndarray | int) -> np.ndarray:
+    """Spikes for inputs (T, N, C)."""
+    steps, positions, channels = x.shape
+    thresholds = [int(threshold)] * channels if np.ndim(threshold) == 0 else [int(v) for v in threshold]
+    s = np.zeros(x.shape, np.int64)
+    for n in range(positions):
+        for c in range(channels):
+            h = 0
+            for t in range(steps):
+                u = h + int(x[t, n, c])
+                s[t, n, c] = 1 if u >= thresholds[c] else 0
+                h = 0 if s[t, n, c] else u >> 1
+    return s
+
+
+def convolve(maps: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """3x3 sums of one map (Ci, H, W): (Co, H, W)."""
+    _, height, width = maps.shape
+    result = np.zeros((weight.shape[0], height, width), np.int64)
+    for y in range(height):
+        for x in range(width):
+            for dy in range(3):
+                for dx in range(3):
+                    row, column = y + dy - 1, x + dx - 1
+                    if 0 <= row < height and 0 <= column < width:
+                        result[:, y, x] += (weight[:, :, dy, dx] * maps[:, row, column]).sum(axis=1)
+    return result
+
+
+def pool(maps: np.ndarray) -> np.ndarray:
+    """OR over 3x3 windows, stride 2, of one map (C, H, W)."""
+    channels, height, width = maps.shape
+    result = np.zeros((channels, -(-height // 2), -(-width // 2)), np.int64)
+    for y in range(result.shape[1]):
+        for x in range(result.shape[2]):
+            window = maps[:, max(2 * y - 1, 0) : 2 * y + 2, max(2 * x - 1, 0) : 2 * x + 2]
+            result[:, y, x] = window.any(axis=(1, 2))
+    return result
+
+
+def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, lut: np.ndarray, heads: int) -> np.ndarray:
+    """Y for spikes (T, N, D)."""
+    steps, tokens, d = q.shape
+    width = d // heads
+    y = np.zeros(q.shape, np.int64)
+    for t in range(steps):
+        for h in range(heads):
+            own = slice(h * width, (h + 1) * width)
+            for i in range(tokens):
+                for j in range(tokens):
+                    difference = int(k[t, j, own].sum()) - int(q[t, i, own].sum())
+                    y[t, i, own] += int(lut[difference + width]) * v[t, j, own]
+    return y
+
+
+def project(spikes: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Sums (T, N, Co) of spikes (T, N, Ci)."""
+    steps, tokens, _ = spikes.shape
+    result = np.zeros((steps, tokens, weight.shape[0]), np.int64)
+    for t in range(steps):
+        for n in range(tokens):
+            for i in np.flatnonzero(spikes[t, n]):
+                result[t, n] += weight[:, i]
+    return result
+
+
+def raster(maps: list[np.ndarray]) -> np.ndarray:
+    """Maps (C, H, W) of all steps as (T, N, C)."""
+    return np.stack([m.reshape(m.shape[0], -1).T for m in maps])
+
+
+def run(manifest: dict, p: dict[str, np.ndarray], image: np.ndarray) -> dict[str, np.ndarray]:
+    """All traces of one image (H, W, C), without the batch axis."""
+    config, trace = manifest["config"], {}
+    steps, stem = config["timesteps"], len(config["sps_channels"])
+    maps = [(image.astype(np.int64) - config["pixel_zero_point"]).transpose(2, 0, 1)] * steps
+    for i in range(stem):
+        layer = f"sps.{i}"
+        if config["sps_pool"][i]:
+            maps = [pool(m) for m in maps]
+            trace[f"{layer}.pooled"] = raster(maps)
+        sums = [convolve(m, p[f"{layer}.weight"]) for m in maps]
+        size = sums[0].shape[1:]
+        x = raster(sums)
+        if i < stem - 1:
+            spikes = neurons(x + p[f"{layer}.bias"], p[f"{layer}.threshold"])
+            trace[f"{layer}.spikes"] = spikes
+            maps = [s.T.reshape(-1, *size) for s in spikes]
+    u = x * 2 ** p[f"{layer}.shift"] + p[f"{layer}.bias"]
+    trace["sps.u"] = u
+    for b in range(config["depth"]):
+        block = f"block.{b}"
+
+        def spiking(layer: str, spikes: np.ndarray) -> np.ndarray:
+            sums = project(spikes, p[f"{layer}.weight"])
+            return neurons(sums + p[f"{layer}.bias"], p[f"{layer}.threshold"])
+
+        def written(layer: str, spikes: np.ndarray) -> np.ndarray:
+            return project(spikes, p[f"{layer}.weight"]) * 2 ** p[f"{layer}.shift"] + p[f"{layer}.bias"]
+
+        trace[f"{block}.x"] = x = neurons(u, manifest["residual_threshold"])
+        for part in "qkv":
+            trace[f"{block}.{part}"] = spiking(f"{block}.{part}", x)
+        q, k, v = (trace[f"{block}.{part}"] for part in "qkv")
+        trace[f"{block}.y"] = y = attention(q, k, v, p["stdp.lut"], config["heads"])
+        trace[f"{block}.attn"] = attn = neurons(y, manifest["attention_threshold"])
+        trace[f"{block}.u_attn"] = u = u + written(f"{block}.proj", attn)
+        trace[f"{block}.mlp_in"] = mlp_in = neurons(u, manifest["residual_threshold"])
+        trace[f"{block}.hidden"] = hidden = spiking(f"{block}.fc1", mlp_in)
+        trace[f"{block}.u"] = u = u + written(f"{block}.fc2", hidden)
+    total = [sum(int(value) for value in u[:, :, c].ravel()) for c in range(u.shape[2])]
+    weight, bias = p["head.weight"], p["head.bias"]
+    logits = [
+        sum(int(w) * s for w, s in zip(row, total, strict=True)) + int(b)
+        for row, b in zip(weight, bias, strict=True)
+    ]
+    trace["head.sum"], trace["head.logits"] = np.array(total), np.array(logits)
+    trace["head.class"] = np.array(logits.index(max(logits)))
+    return trace

@@ -1,0 +1,85 @@
+"""The network against a second implementation written from the documentation, at every trace."""
+
+import numpy as np
+import pytest
+
+from golden.compare import first_difference
+from golden.config import NetworkConfig
+from golden.network import GoldenNetwork
+from golden.params import Params
+from golden.trace import trace_names, trace_shapes
+from tests.golden import loops
+from tests.golden.shapes import SHAPES, images_for, make_config, params_for, random_config
+
+
+def traces_of_loops(params: Params, images: np.ndarray, directory) -> dict[str, np.ndarray]:
+    path = directory / "params.safetensors"
+    params.save(path)
+    manifest, tensors = loops.read(path)
+    singles = [loops.run(manifest, tensors, image) for image in images]
+    return {name: np.stack([single[name] for single in singles]) for name in singles[0]}
+
+
+def check(config: NetworkConfig, params: Params, directory, count: int = 2) -> dict[str, np.ndarray]:
+    images = images_for(config, count)
+    expected = traces_of_loops(params, images, directory)
+    for attention in ("matrix", "rows"):
+        network = GoldenNetwork(params, attention)
+        got = network.trace(images)
+        assert tuple(got) == trace_names(config)
+        assert {name: tuple(value.shape[1:]) for name, value in got.items()} == trace_shapes(config)
+        assert first_difference(expected, got) is None
+        assert np.array_equal(network.forward(images).numpy(), expected["head.logits"])
+        assert np.array_equal(network.classify(images).numpy(), expected["head.class"])
+    return expected
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_every_trace_of_chosen_shapes(name, tmp_path):
+    check(SHAPES[name], params_for(SHAPES[name], seed=len(name)), tmp_path)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_every_trace_of_random_shapes(seed, tmp_path):
+    config = random_config(seed)
+    check(config, params_for(config, seed), tmp_path, count=1)
+
+
+def test_large_integers_need_and_get_a_wider_type(tmp_path):
+    """Thresholds, biases and shifts far beyond 2^24: float32 would be wrong."""
+    config = make_config(residual_fraction_bits=20)
+    params = params_for(config, 3)
+    tensors = {name: np.array(value) for name, value in params.tensors.items()}
+    rng = np.random.default_rng(0)
+    for name, value in tensors.items():
+        if name.endswith(".bias") and name != "head.bias":
+            value += rng.integers(-(2**29), 2**29, value.shape).astype(np.int32)
+        if name.endswith(".threshold"):
+            value[:] = rng.integers(2**27, 2**29, value.shape)
+        if name.endswith(".shift"):
+            value[:] = rng.integers(13, 16, value.shape)
+    wide = Params(config, tensors, residual_threshold=2**28 + 1)
+    expected = check(config, wide, tmp_path)
+    assert np.abs(expected["block.0.u"]).max() > 2**24
+    assert 0 < expected["block.0.hidden"].mean() < 1
+
+
+def test_random_networks_are_alive():
+    """The comparison means something: neither silent nor saturated layers."""
+    config = make_config(image_height=8, image_width=8, sps_channels=[16, 32], heads=2, mlp_ratio=4)
+    trace = GoldenNetwork(params_for(config, 1)).trace(images_for(config, 16))
+    names = [f"block.0.{part}" for part in ("x", "q", "k", "v", "attn", "mlp_in", "hidden")]
+    for name in ("sps.0.spikes", *names):
+        assert 0.02 < trace[name].double().mean().item() < 0.6, name
+
+
+def test_changed_weights_are_seen():
+    """The comparison notices wrong weights, in the layer where they are."""
+    config = SHAPES["base"]
+    params = params_for(config, 4)
+    tensors = {name: np.array(value) for name, value in params.tensors.items()}
+    tensors["block.0.q.weight"] = -tensors["block.0.q.weight"]
+    changed = Params(config, tensors, attention_threshold=params.attention_threshold)
+    images = images_for(config, 4)
+    difference = first_difference(GoldenNetwork(params).trace(images), GoldenNetwork(changed).trace(images))
+    assert difference is not None and difference.name == "block.0.q"

@@ -227,7 +227,8 @@ def run_tool(name: str, arguments: Sequence[str | os.PathLike], *, cwd: str | os
 def _first_error(output: str) -> str:
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     for line in lines:
-        if re.search(r"\berror\b", line, re.IGNORECASE):
+        # Verilator closes with "Exiting due to ..."; the cause stands before or after it.
+        if re.search(r"\berror\b|^%Warning", line, re.IGNORECASE) and "Exiting due to" not in line:
             return line
     return lines[-1] if lines else "it printed nothing"
 

@@ -1,0 +1,166 @@
+"""The folder that `s2tdpt generate` writes: Verilog, instantiation template, constraints, manifest.
+
+The folder is complete or absent: it is filled under a temporary name beside its place and renamed. Equal
+inputs and tools give equal bytes; the manifest holds no date and no path.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from golden.errors import UserError
+from hw.tools import versions
+from hw.verilog import Port, emit, read_ports
+
+if TYPE_CHECKING:
+    from hw.top import Accelerator
+
+__all__ = ["describe", "instantiation", "write_package"]
+
+FORMAT = "s2tdpt-package"
+MANIFEST = "manifest.json"
+
+# What a Verilog module may be called without an escape; keywords that anyone would choose excluded.
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
+_KEYWORDS = {"always", "begin", "case", "design", "end", "input", "logic", "module", "output", "reg", "wire"}
+
+
+def describe(accelerator: Accelerator) -> dict[str, Any]:
+    """Sections of the manifest for an accelerator: network, hardware, parameters, widths, schedule."""
+    program = accelerator.program
+    return {
+        "network": program.network.model_dump(mode="json"),
+        "hardware": program.hardware.model_dump(mode="json"),
+        "parameters": {"sha256": accelerator.params.checksum(),
+                       "residual_threshold": accelerator.params.residual_threshold,
+                       "attention_threshold": accelerator.params.attention_threshold},
+        "widths": accelerator.widths.as_dict(),
+        "schedule": {
+            "spike_words": program.spike_words,
+            "weight_rows": program.tile_words,
+            "constant_words": program.const_words,
+            "tiles": program.tiles,
+            "largest_tile_rows": program.max_tile_rows,
+            "head_slices": program.head_slices,
+            "operations": [{"index": index, "name": op.name, "kind": op.kind, "source": op.source,
+                            "sink": op.sink, "height": op.height, "width": op.width}
+                           for index, op in enumerate(program.ops)],
+        },
+    }
+
+
+def instantiation(name: str, ports: list[Port]) -> str:
+    """Text to paste into a design: a declaration for every port and the instance."""
+    width = max(len(port.name) for port in ports)
+    lines = [f"// Instantiation template of {name}.", ""]
+    for port in ports:
+        bits = f"[{port.width - 1}:0]" if port.width > 1 else ""
+        lines.append(f"wire {bits:>8} {port.name};".ljust(width + 18) + f"// {port.direction}")
+    pins = ",\n".join(f"  .{port.name.ljust(width)} ({port.name})" for port in ports)
+    return "\n".join([*lines, "", f"{name} u_{name} (", pins, ");", ""])
+
+
+def write_package(folder: Path | str, component, name: str, *, manifest: Mapping[str, Any] | None = None,
+                  force: bool = False) -> Path:
+    """Generate a component and write everything that its user needs into a new folder.
+
+    | file | content |
+    |---|---|
+    | ``{name}.v`` | the whole design; memory contents are inside |
+    | ``{name}_inst.v`` | instantiation template |
+    | ``manifest.json`` | `manifest`, ports, SHA-256 of the other files, tool versions |
+
+    Parameters
+    ----------
+    folder : path
+        Folder to create; its parent must exist.
+    component : amaranth.lib.wiring.Component
+        The design, for instance `hw.top.Accelerator`.
+    name : str
+        Name of the top module.
+    manifest : mapping, optional
+        More sections of the manifest, such as `describe` gives for an accelerator.
+    force : bool
+        Replace the folder if it is an earlier package. Any other folder is never touched.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    UserError
+        If the name is no Verilog name, the folder exists or cannot be written.
+    """
+    folder = Path(folder)
+    if not _NAME.fullmatch(name) or name in _KEYWORDS:
+        raise UserError(f"{name!r} cannot be a module name; expected a letter, then letters, digits or "
+                        "underscores, at most 64, and no keyword; choose another name")
+    _check_place(folder, force)
+    verilog = emit(component, name)
+    ports = read_ports(verilog, name)
+    files = {f"{name}.v": verilog, f"{name}_inst.v": instantiation(name, ports)}
+    content = {
+        "format": FORMAT,
+        "version": 1,
+        "top": name,
+        **(manifest or {}),
+        "ports": [{"name": port.name, "direction": port.direction, "width": port.width} for port in ports],
+        "files": {file: hashlib.sha256(text.encode()).hexdigest() for file, text in files.items()},
+        "tools": versions(),
+    }
+    files[MANIFEST] = json.dumps(content, indent=2) + "\n"
+    _write(folder, files, force)
+    return folder
+
+
+def _check_place(folder: Path, force: bool) -> None:
+    if not os.path.lexists(folder):
+        return
+    if not force:
+        raise UserError(f"{folder} exists; expected a new folder; choose another name or allow to replace it")
+    try:
+        ours = json.loads((folder / MANIFEST).read_text()).get("format") == FORMAT
+    except (OSError, ValueError, AttributeError):
+        ours = False
+    if not ours:
+        raise UserError(f"{folder} is not a generated package; only such a folder is replaced; "
+                        "choose another name or remove it yourself")
+
+
+def _write(folder: Path, files: Mapping[str, str], force: bool) -> None:
+    temporary = None
+    try:
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        for file, text in files.items():
+            (temporary / file).write_text(text)
+        temporary.chmod(0o755)      # mkdtemp makes it private
+        if force and folder.exists():
+            old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
+            folder.rename(old)
+            try:
+                temporary.rename(folder)
+            except OSError:
+                old.rename(folder)
+                raise
+            shutil.rmtree(old)
+        else:
+            temporary.rename(folder)
+    except OSError as error:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            raise UserError(f"{folder} appeared meanwhile; expected a new folder; "
+                            "choose another name") from error
+        raise UserError(f"Cannot write {folder}: {error.strerror}; expected a writable place; "
+                        "choose another folder") from error

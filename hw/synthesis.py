@@ -1,0 +1,259 @@
+"""Size and speed of generated Verilog: place and route for an ECP5, or mapping to a cell library.
+
+Nothing here needs a board. For an FPGA the design is placed out of context, without input and output
+cells; the clock frequency that nextpnr reaches depends on its seed by some 15 %, so the median of several
+seeds counts. For a cell library (Liberty) Yosys maps the logic and adds up the cell areas; memories above
+a size limit are left as macros and reported in bits.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from golden.errors import UserError
+from hw.tools import find_tool, run_tool
+
+__all__ = ["Report", "synthesize", "TARGETS"]
+
+# nextpnr option and a package of that device.
+TARGETS = {
+    "ecp5-25k": ("--25k", "CABGA381"),
+    "ecp5-45k": ("--45k", "CABGA381"),
+    "ecp5-85k": ("--85k", "CABGA381"),
+    "liberty": None,
+}
+
+# nextpnr's names of the ECP5's resources.
+_ECP5 = {"lut": "TRELLIS_COMB", "ff": "TRELLIS_FF", "lutram": "TRELLIS_RAMW", "bram": "DP16KD",
+         "dsp": "MULT18X18D"}
+
+_SYNTH_ECP5 = """\
+read_verilog -sv design.v
+synth_ecp5 -top {top} {flags} -json design.json
+"""
+
+# synth's own steps up to its "fine" part, which would turn every memory into flip-flops.
+_COARSE = """\
+read_verilog -sv design.v
+synth -top {top} -flatten -run begin:fine
+write_rtlil coarse.il
+json -noscopeinfo -o memories.json t:$mem_v2
+"""
+
+# Cell libraries have no flip-flop with an initial value; the reset gives every register its value.
+_FINE = """\
+read_rtlil coarse.il
+setattr -unset init w:*
+opt -fast -full
+{memory_map}
+opt -undriven -fine
+techmap
+opt -fast
+dfflibmap -liberty cells.lib
+opt -fast
+abc -liberty cells.lib
+opt_clean
+tee -q -o stat.json stat -json -liberty cells.lib
+"""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Result of a synthesis run.
+
+    Attributes
+    ----------
+    top, target : str
+        What was built for what.
+    used, available : dict of str to int
+        Resources: lut, ff, lutram, bram (18 kbit), dsp for an FPGA; cells, ff, macro_bits for a library.
+    fmax : dict of int to float
+        Seed to MHz (FPGA).
+    frequency : float or None
+        Frequency asked for, MHz (FPGA).
+    area : float or None
+        Sum of the cell areas in the library's unit, usually square micrometres; macros excluded.
+    seconds : dict of str to float
+        Run time of each step.
+    tools : dict of str to str
+        Versions.
+    """
+
+    top: str
+    target: str
+    used: dict[str, int]
+    available: dict[str, int] = field(default_factory=dict)
+    fmax: dict[int, float] = field(default_factory=dict)
+    frequency: float | None = None
+    area: float | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+    tools: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def fmax_median(self) -> float | None:
+        """Median over the seeds in MHz, None for a cell library."""
+        return statistics.median(self.fmax.values()) if self.fmax else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {**asdict(self), "fmax": {str(seed): mhz for seed, mhz in self.fmax.items()},
+                "fmax_median": self.fmax_median}
+
+    def table(self) -> Table:
+        """The same for people."""
+        table = Table(title=f"{self.top} on {self.target}")
+        table.add_column("resource")
+        table.add_column("used", justify="right")
+        table.add_column("available", justify="right")
+        for name, used in self.used.items():
+            table.add_row(name, f"{used:,}", f"{self.available[name]:,}" if name in self.available else "")
+        for seed, mhz in self.fmax.items():
+            table.add_row(f"Fmax, seed {seed}", f"{mhz:.1f} MHz", "")
+        if self.fmax:
+            table.add_row("Fmax, median", f"{self.fmax_median:.1f} MHz", "")
+        if self.area is not None:
+            table.add_row("cell area", f"{self.area:,.1f}", "")
+        table.add_row("run time", f"{sum(self.seconds.values()):.0f} s", "")
+        return table
+
+
+def synthesize(verilog: Path | str, top: str, *, target: str = "ecp5-85k", seeds: Sequence[int] = (1, 2, 3),
+               frequency: float = 100.0, liberty: Path | str | None = None, macro_bits: int = 2048,
+               flags: Sequence[str] = (), log_folder: Path | str | None = None) -> Report:
+    """Synthesise a design and measure it.
+
+    Parameters
+    ----------
+    verilog : path
+        File with the whole design, as `hw.verilog.emit` writes it.
+    top : str
+        Top module.
+    target : str
+        One of `TARGETS`.
+    seeds : sequence of int
+        Placement seeds (FPGA), at least one.
+    frequency : float
+        Clock frequency to aim for in MHz (FPGA).
+    liberty : path
+        Cell library, plain or ``.gz``; needed for the target "liberty" and only there.
+    macro_bits : int
+        Memories above this many bits stay macros (cell library).
+    flags : sequence of str
+        More options for ``synth_ecp5``.
+    log_folder : path, optional
+        Folder that gets the tools' logs; created if needed.
+
+    Raises
+    ------
+    UserError
+        If an argument does not fit, a file cannot be read, or a tool fails (then a `hw.tools.ToolError`).
+    """
+    if target not in TARGETS:
+        raise UserError(f"Unknown target {target!r}; expected one of {', '.join(TARGETS)}; choose one")
+    if (target == "liberty") != (liberty is not None):
+        raise UserError(f"Target {target!r} {'needs' if liberty is None else 'takes no'} Liberty file; "
+                        "the target 'liberty' and a Liberty file go together; give both or neither")
+    if target != "liberty" and not seeds:
+        raise UserError("No placement seed given; expected at least one; name a seed such as 1")
+    text = _read(verilog)
+    if log_folder is not None:
+        Path(log_folder).mkdir(parents=True, exist_ok=True)
+    # A private folder and relative paths: the tools' sandbox hides the system's temporary folder.
+    with tempfile.TemporaryDirectory() as folder:
+        run = _Run(Path(folder), None if log_folder is None else Path(log_folder).resolve())
+        (run.work / "design.v").write_bytes(text)
+        if target == "liberty":
+            return _cell_library(run, top, _read(liberty), macro_bits)
+        return _ecp5(run, top, target, list(seeds), frequency, flags)
+
+
+def _read(path: Path | str) -> bytes:
+    try:
+        data = Path(path).read_bytes()
+        return gzip.decompress(data) if str(path).endswith(".gz") else data
+    except (OSError, EOFError, gzip.BadGzipFile) as error:
+        raise UserError(f"Cannot read {path}: {error}; expected a readable file; check the path") from error
+
+
+class _Run:
+    """Runs the steps in one folder and keeps their times."""
+
+    def __init__(self, work: Path, logs: Path | None):
+        self.work, self.logs = work, logs
+        self.seconds: dict[str, float] = {}
+
+    def step(self, name: str, tool: str, arguments: Sequence[str]) -> None:
+        start = time.monotonic()
+        run_tool(tool, arguments, cwd=self.work, log=self.logs and self.logs / f"{name}.log")
+        self.seconds[name] = round(time.monotonic() - start, 1)
+
+    def yosys(self, name: str, script: str) -> None:
+        (self.work / f"{name}.ys").write_text(script)
+        self.step(name, "yosys", [f"{name}.ys"])
+
+    def load(self, name: str) -> Any:
+        return json.loads((self.work / name).read_text())
+
+
+def _ecp5(run: _Run, top: str, target: str, seeds: list[int], frequency: float,
+          flags: Sequence[str]) -> Report:
+    device, package = TARGETS[target]
+    run.yosys("synth_ecp5", _SYNTH_ECP5.format(top=top, flags=" ".join(flags)))
+    fmax: dict[int, float] = {}
+    used: dict[str, int] = {}
+    available: dict[str, int] = {}
+    for seed in seeds:
+        run.step(f"nextpnr_seed{seed}", "nextpnr-ecp5", [
+            device, "--package", package, "--json", "design.json", "--out-of-context",
+            "--report", "report.json", "--seed", str(seed), "--freq", str(frequency),
+            "--timing-allow-fail", "--quiet"])
+        report = run.load("report.json")
+        # There is one clock, the design's own; a design without registers has none.
+        for clock in report["fmax"].values():
+            fmax[seed] = round(clock["achieved"], 2)
+        counts = report["utilization"]
+        used = {name: counts.get(cell, {}).get("used", 0) for name, cell in _ECP5.items()}
+        available = {name: counts[cell]["available"] for name, cell in _ECP5.items() if cell in counts}
+    return Report(top, target, used, available, fmax, frequency, None, run.seconds,
+                  {name: find_tool(name).version for name in ("yosys", "nextpnr-ecp5")})
+
+
+def _cell_library(run: _Run, top: str, library: bytes, macro_bits: int) -> Report:
+    (run.work / "cells.lib").write_bytes(library)
+    run.yosys("coarse", _COARSE.format(top=top))
+    modules = run.load("memories.json")["modules"]
+    cells = modules[top]["cells"] if top in modules else {}
+    memories = {name: int(cell["parameters"]["WIDTH"], 2) * int(cell["parameters"]["SIZE"], 2)
+                for name, cell in cells.items()}
+    macros = {name: bits for name, bits in memories.items() if bits > macro_bits}
+    small = [f"memory_map {top}/{name}" for name in memories if name not in macros]
+    run.yosys("fine", _FINE.format(memory_map="\n".join(small)))
+    stat = run.load("stat.json")
+    totals = stat["design"]
+    cells = {name: count for name, count in totals["num_cells_by_type"].items() if not name.startswith("$")}
+    flip_flops = _flip_flops(library.decode(errors="replace"))
+    used = {"cells": sum(cells.values()),
+            "ff": sum(count for name, count in cells.items() if name in flip_flops),
+            "macro_bits": sum(macros.values())}
+    return Report(top, "liberty", used, area=float(totals["area"]), seconds=run.seconds,
+                  tools={"yosys": find_tool("yosys").version})
+
+
+def _flip_flops(liberty: str) -> set[str]:
+    """Names of the sequential cells: those with an `ff` group."""
+    found = set()
+    for cell in re.split(r"\n\s*cell\s*\(", liberty)[1:]:
+        if re.search(r"\n\s*ff\s*\(", cell):
+            found.add(cell.split(")", 1)[0].strip().strip('"'))
+    return found

@@ -1,14 +1,14 @@
 """STDP self-attention on spike counts, streamed: no N x N matrix exists at any time."""
 
 from amaranth import Array, Cat, Module, Mux, Signal, unsigned
-from amaranth.lib import data, enum, memory, wiring
+from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.fixed import exact, index_shape, interval_shape, onehot_index, without_lowest
-from hw.latency import RateToLatency
 from hw.lif import LifCell, membrane_interval
-from hw.memory import SpikeMemoryClient, head_groups
+from hw.memory import SpikeMemoryClient
 from hw.stdp_cycles import attention_cycles, row_memory_bits, y_interval
+from hw.stdp_reader import TokenReader
 
 __all__ = ["StdpAttention", "StdpKernel", "attention_cycles", "row_memory_bits"]
 
@@ -74,15 +74,6 @@ class StdpKernel(wiring.Component):
         return m
 
 
-class Fetch(enum.Enum, shape=unsigned(2)):
-    """What the reader asks the spike memory for next."""
-
-    SCAN = 0    # pass 1: a query word, for the counts that occur
-    KEY = 1     # pass 2: a key word
-    VALUE = 2   # pass 2: the value word of the same token
-    QUERY = 3   # pass 3: a query word, for the output row
-
-
 class StdpAttention(wiring.Component):
     """Streaming STDP attention of all heads of a layer: ``attn = LIF(A(Q, K) V)``, exactly.
 
@@ -140,6 +131,8 @@ class StdpAttention(wiring.Component):
         for name, value in (("head_dim", head_dim), ("heads", heads), ("tokens", tokens)):
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"attention {name} must be a positive integer, not {value!r}")
+        if lanes < head_dim:
+            raise ValueError(f"a head of {head_dim} channels does not fit into {lanes} lanes")
         self._lut = _checked_lut(lut, head_dim)
         self._threshold = threshold
         self._head_dim = head_dim
@@ -147,7 +140,6 @@ class StdpAttention(wiring.Component):
         self._tokens = tokens
         self._timesteps = timesteps
         self._lanes = lanes
-        self._groups = head_groups(heads, head_dim, lanes)
         self._y_interval = y_interval(self._lut, tokens)
         self._y_shape = interval_shape(*self._y_interval)
         super().__init__({
@@ -176,252 +168,189 @@ class StdpAttention(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
+        steps, spots = self._timesteps, self._head_dim + 1
         mem = self.mem
-        steps, width, tokens, heads = self._timesteps, self._head_dim, self._tokens, self._heads
-        spots = width + 1                           # counts 0..head_dim
-        per_word = self._lanes // width             # heads in a word
-        count_shape = interval_shape(0, width)
-        step_shape = index_shape(steps)
-        address = mem.rd_addr.shape()
-        # Which token and head a stage works on.
-        where = data.StructLayout({
-            "offset": interval_shape(0, tokens * self._groups),
-            "token": index_shape(tokens),
-            "head": index_shape(heads),
-            "slot": index_shape(per_word),
+        m.submodules.reader = reader = TokenReader(
+            tokens=self._tokens, heads=self._heads, head_dim=self._head_dim, timesteps=steps,
+            lanes=self._lanes, addr_width=len(mem.rd_addr))
+        m.d.comb += [reader.start.eq(self.start), reader.q_base.eq(self.q_base),
+                     reader.k_base.eq(self.k_base), reader.v_base.eq(self.v_base),
+                     reader.rd_data.eq(mem.rd_data)]
+
+        # A piece of work, as it goes down the pipeline: one row in one cycle.
+        work = data.StructLayout({
+            "emits": 1,                                     # pass 3: the row goes to the LIF
+            "defines": 1,                                   # token 0 of pass 2: the row begins here
+            "row": index_shape(steps * spots + 1),
+            "step": index_shape(steps),
+            "value": self._head_dim,
         })
+        m.submodules.kernel = kernel = StdpKernel(self._lut, self._head_dim)
+        choose = Signal(work)
+        chosen = Signal()           # `choose` is work for the next stage
+        current = Signal(reader.where.shape())
+        blocked = Signal()          # the next stage cannot move
+        self._choose_rows(m, reader, kernel, choose, chosen, current, blocked)
+        emit = Signal()
+        emitted = Signal(work)
+        spikes = self._update_rows(m, kernel, choose, chosen, blocked, emit, emitted)
+        self._write_spikes(m, reader, current, emit, emitted, spikes)
+        return m
 
-        # --- Reader: a fixed order of words; it waits for the row pipeline where noted. --------------------
-        active = Signal()
-        waits = Signal()                            # only when the fetched token has been loaded
-        fetch = Signal(Fetch)
-        at = Signal(where)
-        group = Signal(interval_shape(0, self._groups))
-        merging = Signal()                          # the read port fetches the destination word
-        load = Signal()
-        issue = Signal()
-        m.d.comb += issue.eq(active & ~merging & (~waits | load))
-
-        last_token = at.token == tokens - 1
-        next_token = Mux(last_token, 0, exact(at.token + 1, at.token.shape()))
-        next_offset = Mux(last_token, group, exact(at.offset + self._groups, at.offset.shape()))
-        base = Signal(address)
-        with m.Switch(fetch):
-            with m.Case(Fetch.KEY):
-                m.d.comb += base.eq(self.k_base)
-            with m.Case(Fetch.VALUE):
-                m.d.comb += base.eq(self.v_base)
-            with m.Default():
-                m.d.comb += base.eq(self.q_base)
-
-        with m.If(self.start):
-            m.d.sync += [active.eq(1), waits.eq(0), fetch.eq(Fetch.SCAN), at.eq(0), group.eq(0)]
-        with m.If(issue):
-            with m.Switch(fetch):
-                with m.Case(Fetch.SCAN):
-                    m.d.sync += [waits.eq(0), at.token.eq(next_token), at.offset.eq(next_offset)]
-                    with m.If(last_token):
-                        m.d.sync += fetch.eq(Fetch.KEY)
-                with m.Case(Fetch.KEY):
-                    m.d.sync += [waits.eq(0), fetch.eq(Fetch.VALUE)]
-                with m.Case(Fetch.VALUE):
-                    m.d.sync += [waits.eq(1), at.token.eq(next_token), at.offset.eq(next_offset),
-                                 fetch.eq(Mux(last_token, Fetch.QUERY, Fetch.KEY))]
-                with m.Case(Fetch.QUERY):
-                    m.d.sync += [waits.eq(1), at.token.eq(next_token), at.offset.eq(next_offset)]
-                    with m.If(last_token):
-                        m.d.sync += [fetch.eq(Fetch.SCAN), at.head.eq(exact(at.head + 1, at.head.shape()))]
-                        with m.If(at.head == heads - 1):
-                            m.d.sync += active.eq(0)
-                        with m.If(at.slot == per_word - 1):
-                            m.d.sync += [
-                                at.slot.eq(0),
-                                at.offset.eq(exact(group + 1, at.offset.shape())),
-                                group.eq(exact(group + 1, group.shape())),
-                            ]
-                        with m.Else():
-                            m.d.sync += [at.slot.eq(exact(at.slot + 1, at.slot.shape()))]
-
-        # --- Fetched words: the slice of the head, one token ahead of the row pipeline. ---------------------
-        fetched = Signal()
-        fetched_kind = Signal(Fetch)
-        ahead = Signal(where)                       # whose word was asked for last
-        scanned = Signal()
-        ready = Signal()                            # all words of a token are here
-        m.d.sync += [fetched.eq(issue), scanned.eq(fetched & (fetched_kind == Fetch.SCAN))]
-        with m.If(issue):
-            m.d.sync += [fetched_kind.eq(fetch), ahead.eq(at)]
-
-        size = width * steps
-        head_word = Array(mem.rd_data[i * size:(i + 1) * size] for i in range(per_word))[ahead.slot]
-        counted_word = Signal(size)                 # query or key
-        value_word = Signal(size)
-        with m.If(load):
-            m.d.sync += ready.eq(0)
-        with m.If(fetched):
-            with m.If(fetched_kind == Fetch.VALUE):
-                m.d.sync += value_word.eq(head_word)
-            with m.Else():
-                m.d.sync += counted_word.eq(head_word)
-            with m.If((fetched_kind == Fetch.VALUE) | (fetched_kind == Fetch.QUERY)):
-                m.d.sync += ready.eq(1)
-
-        counts = []
-        for t in range(steps):
-            m.submodules[f"count{t}"] = counter = RateToLatency(width)
-            m.d.comb += counter.spikes.eq(counted_word[t::steps])
-            counts.append(counter.rank)
-
-        present = [Signal(spots, name=f"present{t}") for t in range(steps)]
-        with m.If(scanned):
-            for t in range(steps):
-                m.d.sync += present[t].eq(present[t] | Cat(counts[t] == c for c in range(spots)))
-        with m.If(issue & (fetch == Fetch.SCAN) & (at.token == 0)):
-            m.d.sync += [bitmap.eq(0) for bitmap in present]
-
-        # --- Row pipeline, stage A: the next (step, count) of the token. ------------------------------------
+    def _choose_rows(self, m, reader, kernel, choose, chosen, current, blocked):
+        """Stage A: the (step, count) pairs of a token, one a cycle."""
+        steps, spots = self._timesteps, self._head_dim + 1
+        count_shape = kernel.key.shape()
         valid = Signal()
-        emitting = Signal()                         # pass 3
-        defining = Signal()                         # token 0 of pass 2: rows begin with its value
-        current = Signal(where)
-        count = [Signal(count_shape, name=f"count_of_step{t}") for t in range(steps)]
-        value = Signal(size)
-        step = Signal(step_shape)
+        emitting = Signal()
+        defining = Signal()
+        counts = Signal(reader.counts.shape())
+        values = Signal(len(reader.values))
+        step = Signal(index_shape(steps))
         later_steps = Signal(steps)
-        pending = Signal(spots)                     # counts still to be updated in this step,
-        others = Signal(spots)                      # and all but the lowest of them
+        pending = Signal(spots)     # counts still to be visited in this step,
+        others = Signal(spots)      # and all but the lowest of them
 
-        next_emits = fetched_kind == Fetch.QUERY
-        next_defines = ahead.token == 0
-        spiking = Cat(value_word[t::steps].any() for t in range(steps))
-        all_steps = Mux(next_emits | next_defines, (1 << steps) - 1, spiking)
-        new_steps = Mux(load, all_steps, later_steps)
-        new_later = without_lowest(new_steps)
-        new_step = onehot_index(new_steps & ~new_later)
-
-        query_count = Signal(count_shape)
-        key_count = Array(count)[step]
-        lowest = exact(onehot_index(pending & ~others), count_shape)
-        m.d.comb += query_count.eq(Mux(emitting, key_count, lowest))
-        zero_row = steps * spots                    # never written: what token 0 adds to
-        row = Signal(index_shape(zero_row + 1))
-        first_row = Array(range(0, zero_row, spots))[step]
-        m.d.comb += row.eq(exact(first_row + query_count, row.shape()))
-
-        blocked = Signal()
-        advance = Signal()
+        load = Signal()
         step_done = Signal()
         m.d.comb += [
-            advance.eq(valid & ~blocked),
+            chosen.eq(valid & ~blocked),
             step_done.eq(~valid | emitting | ~others.any()),
-            load.eq(ready & (~valid | advance & step_done & ~later_steps.any())),
+            reader.ready.eq(~valid | chosen & step_done & ~later_steps.any()),
+            load.eq(reader.valid & reader.ready),
         ]
+
+        defines = Signal()
+        new_steps = Signal(steps)
+        new_later = Signal(steps)
+        new_step = Signal(index_shape(steps))
         new_pending = Signal(spots)
-        m.d.comb += new_pending.eq(Mux(step_done, Array(present)[new_step], others))
-        with m.If(load | advance):
-            m.d.sync += [pending.eq(new_pending), others.eq(without_lowest(new_pending))]
-        with m.If(load | advance & step_done):
-            m.d.sync += [
-                valid.eq(new_steps.any()),
-                step.eq(exact(new_step, step_shape)),
-                later_steps.eq(new_later),
-            ]
-        with m.If(load):
-            m.d.sync += [emitting.eq(next_emits), defining.eq(next_defines & ~next_emits), current.eq(ahead),
-                         value.eq(value_word)]
-            m.d.sync += [kept.eq(new) for kept, new in zip(count, counts, strict=True)]
-
-        # --- Stage B: read the row, look up the weight. -----------------------------------------------------
-        m.submodules.rows = rows = memory.Memory(shape=unsigned(width * self._y_shape.width),
-                                                 depth=steps * spots + 1, init=[])
-        read = rows.read_port()
-        write = rows.write_port()
-        m.submodules.kernel = kernel = StdpKernel(self._lut, width)
-        b_valid = Signal()
-        b_emits = Signal()
-        b_defines = Signal()
-        b_row = Signal.like(row)
-        b_value = Signal(width)
-        b_step = Signal(step_shape)
-        m.d.sync += b_valid.eq(advance | blocked)
-        with m.If(advance):
-            m.d.sync += [
-                b_emits.eq(emitting), b_defines.eq(defining), b_row.eq(row), b_step.eq(step),
-                b_value.eq(Array(value[t::steps] for t in range(steps))[step]),
-                kernel.key.eq(key_count), kernel.query.eq(query_count),
-            ]
-        reading = b_valid & ~blocked
-        m.d.comb += [read.addr.eq(Mux(b_defines, zero_row, b_row)), read.en.eq(reading)]
-
-        # --- Stage C: add and write back, or hand the row to the LIF. ---------------------------------------
-        c_valid = Signal()
-        c_emits = Signal()
-        c_row = Signal.like(row)
-        c_value = Signal(width)
-        c_weight = Signal(kernel.weight.shape())
-        c_step = Signal(step_shape)
-        m.d.sync += c_valid.eq(reading)
-        with m.If(reading):
-            m.d.sync += [c_emits.eq(b_emits), c_row.eq(b_row), c_step.eq(b_step),
-                         c_value.eq(b_value), c_weight.eq(kernel.weight)]
-        sums = data.ArrayLayout(self._y_shape, width)
-        old = data.View(sums, read.data)
-        new = data.View(sums, write.data)
-        for c in range(width):
-            total = old[c] + Mux(c_value[c], c_weight, 0)
-            # At most `tokens` table entries are added to a row between two definitions of it.
-            m.d.comb += new[c].eq(exact(total, self._y_shape))
+        active = Cat(reader.values[t::steps].any() for t in range(steps))
         m.d.comb += [
-            write.addr.eq(c_row),
-            write.en.eq(c_valid & ~c_emits),
+            defines.eq((reader.where.token == 0) & ~reader.emits),
+            new_steps.eq(Mux(load, active | (reader.emits | defines).replicate(steps), later_steps)),
+            new_later.eq(without_lowest(new_steps)),
+            new_step.eq(exact(onehot_index(new_steps & ~new_later), new_step.shape())),
+            new_pending.eq(Mux(step_done, reader.present[new_step], others)),
+        ]
+        with m.If(load | chosen):
+            m.d.sync += [pending.eq(new_pending), others.eq(without_lowest(new_pending))]
+        with m.If(load | chosen & step_done):
+            m.d.sync += [valid.eq(new_steps.any()), step.eq(new_step), later_steps.eq(new_later)]
+        with m.If(load):
+            m.d.sync += [emitting.eq(reader.emits), defining.eq(defines), current.eq(reader.where),
+                         counts.eq(reader.counts), values.eq(reader.values)]
+
+        count = Signal(count_shape)         # of the key, or in pass 3 of the query
+        query = Signal(count_shape)
+        first_row = Array(range(0, steps * spots, spots))[step]
+        m.d.comb += [
+            count.eq(counts[step]),
+            query.eq(Mux(emitting, count, exact(onehot_index(pending & ~others), count_shape))),
+            choose.emits.eq(emitting),
+            choose.defines.eq(defining),
+            choose.row.eq(exact(first_row + query, choose.row.shape())),
+            choose.step.eq(step),
+            choose.value.eq(Array(values[t::steps] for t in range(steps))[step]),
+        ]
+        with m.If(chosen):
+            m.d.sync += [kernel.key.eq(count), kernel.query.eq(query)]
+
+    def _update_rows(self, m, kernel, choose, chosen, blocked, emit, emitted):
+        """Stages B, read the row and look up the weight, and C, add and write back or hand to the LIF."""
+        steps, width = self._timesteps, self._head_dim
+        zero_row = steps * (width + 1)      # never written: what token 0 adds to
+        m.submodules.rows = rows = memory.Memory(shape=unsigned(width * self._y_shape.width),
+                                                 depth=zero_row + 1, init=[])
+        read, write = rows.read_port(), rows.write_port()
+
+        b = Signal(choose.shape())
+        b_valid = Signal()
+        c = Signal(choose.shape())
+        c_valid = Signal()
+        weight = Signal(kernel.weight.shape())
+        m.d.sync += [b_valid.eq(chosen | blocked), c_valid.eq(read.en)]
+        with m.If(chosen):
+            m.d.sync += b.eq(choose)
+        with m.If(read.en):
+            m.d.sync += [c.eq(b), weight.eq(kernel.weight)]
+        m.d.comb += [
+            read.addr.eq(Mux(b.defines, zero_row, b.row)),
+            read.en.eq(b_valid & ~blocked),
+            write.addr.eq(c.row),
+            write.en.eq(c_valid & ~c.emits),
             # A row written in this cycle is read in the next one. Waiting, rather than forwarding, costs an
             # address comparator instead of a multiplexer as wide as the row, and synthesis can prove from it
             # that the ports never meet, so it adds none of its own.
-            blocked.eq(b_valid & write.en & (read.addr == c_row)),
+            blocked.eq(b_valid & write.en & (read.addr == write.addr)),
         ]
+        sums = data.ArrayLayout(self._y_shape, width)
+        old, new = data.View(sums, read.data), data.View(sums, write.data)
+        for channel in range(width):
+            total = old[channel] + Mux(c.value[channel], weight, 0)
+            # At most `tokens` table entries are added to a row between two definitions of it.
+            m.d.comb += new[channel].eq(exact(total, self._y_shape))
 
         m.submodules.lif = lif = LifCell(
             width, self._y_shape, threshold=self._threshold,
             membrane=membrane_interval(self._y_interval, self._threshold, steps))
-        emit = c_valid & c_emits
-        c_last = c_step == steps - 1
-        m.d.comb += [lif.en.eq(emit), lif.last.eq(c_last), lif.x.eq(read.data)]
-
-        # --- Destination: spikes of all steps of a token, merged with the heads already in the word. --------
-        loaded = Signal(2)                          # an output token was loaded one, two cycles ago
-        out = Signal(where)
-        out_word = Signal(per_word * size)
-        m.d.sync += loaded.eq(Cat(load & next_emits, loaded[0]))
-        m.d.comb += merging.eq(loaded[0] & (current.slot != 0) if per_word > 1 else 0)
         m.d.comb += [
-            mem.rd_en.eq(issue | merging),
-            # Word addresses of the map lie in the memory by the layout.
-            mem.rd_addr.eq(exact(Mux(merging, self.dst_base, base) + Mux(merging, current.offset, at.offset),
-                                 address)),
+            emit.eq(c_valid & c.emits),
+            emitted.eq(c),
+            lif.en.eq(emit),
+            lif.last.eq(c.step == steps - 1),
+            lif.x.eq(read.data),
+            self.y_en.eq(emit),
+            self.y_data.eq(read.data),
+            self.y_t.eq(c.step),
         ]
+        return lif.spikes
+
+    def _write_spikes(self, m, reader, current, emit, emitted, spikes):
+        """Collects the steps of a token and merges them with the heads already in the word."""
+        steps, width, mem = self._timesteps, self._head_dim, self.mem
+        per_word = self._lanes // width
+        size = width * steps
+        address = mem.rd_addr.shape()
+
+        # An output token was loaded one, two cycles ago. Its destination word is read in the first of them
+        # and arrives in the second, when the token before it has just left.
+        loaded = Signal(2)
+        out = Signal(current.shape())
+        out_word = Signal(per_word * size)
+        m.d.sync += loaded.eq(Cat(reader.valid & reader.ready & reader.emits, loaded[0]))
+        if per_word > 1:
+            m.d.comb += reader.hold.eq(loaded[0] & (current.slot != 0))
         with m.If(loaded[1]):
-            # The merged word arrives now; the token before has just been written.
-            arrived = mem.rd_data[:per_word * size]
-            m.d.sync += [out.eq(current), out_word.eq(Mux(current.slot == 0, 0, arrived))]
+            m.d.sync += [out.eq(current),
+                         out_word.eq(Mux(current.slot == 0, 0, mem.rd_data[:per_word * size]))]
+        m.d.comb += [
+            mem.rd_en.eq(reader.rd_en | reader.hold),
+            # Words of the maps lie in the memory.
+            mem.rd_addr.eq(exact(Mux(reader.hold, self.dst_base, reader.rd_base)
+                                 + Mux(reader.hold, current.offset, reader.rd_offset), address)),
+            self.y_token.eq(out.token),
+            self.y_head.eq(out.head),
+        ]
 
         earlier = Signal(width * (steps - 1))       # spikes of the steps before, oldest lowest
-        spikes = Cat(earlier, lif.spikes)
+        history = Cat(earlier, spikes)
         with m.If(emit):
-            m.d.sync += earlier.eq(spikes[width:])
-        finished = emit & c_last
-        head_spikes = Cat(spikes[t * width + c] for c in range(width) for t in range(steps))
+            m.d.sync += earlier.eq(history[width:])
+        head_word = Signal(size)
+        finished = Signal()
         final = Signal()
+        m.d.comb += [
+            head_word.eq(Cat(history[t * width + c] for c in range(width) for t in range(steps))),
+            finished.eq(emit & (emitted.step == steps - 1)),
+        ]
         m.d.sync += [
             mem.wr_en.eq(finished.replicate(len(mem.wr_en))),
-            final.eq(finished & (out.token == tokens - 1) & (out.head == heads - 1)),
+            final.eq(finished & (out.token == self._tokens - 1) & (out.head == self._heads - 1)),
             self.done.eq(final),
         ]
         with m.If(finished):
             m.d.sync += mem.wr_addr.eq(exact(self.dst_base + out.offset, address))
             for slot in range(per_word):
                 lanes = slice(slot * size, (slot + 1) * size)
-                m.d.sync += mem.wr_data[lanes].eq(Mux(out.slot == slot, head_spikes, out_word[lanes]))
-
-        m.d.comb += [self.y_en.eq(emit), self.y_data.eq(read.data), self.y_token.eq(out.token),
-                     self.y_t.eq(c_step), self.y_head.eq(out.head)]
-        return m
+                m.d.sync += mem.wr_data[lanes].eq(Mux(out.slot == slot, head_word, out_word[lanes]))

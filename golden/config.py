@@ -6,7 +6,6 @@ The machine that computes it (lanes, rows, memory style) is described elsewhere,
 from __future__ import annotations
 
 import json
-from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -132,7 +131,7 @@ class NetworkConfig(BaseModel):
         """Number of stem convolutions."""
         return len(self.sps_channels)
 
-    @cached_property
+    @property
     def _maps(self) -> tuple[tuple[int, int], ...]:
         maps = []
         h, w = self.image_height, self.image_width

@@ -27,8 +27,6 @@ from sim.replay import Replay, replay
 from sim.stalls import pauses
 from tests.hw.util import simulate
 
-DEADLINE = 60_000
-
 
 @dataclass(frozen=True)
 class Case:
@@ -137,7 +135,11 @@ def run_core(case: Case, *, built_from: Params | None = None, stalls: str = "non
         errors.extend(ctx.get(getattr(core, name)) for name in flags)
         assert not ctx.get(core.busy)
 
-    simulate(m, testbench, deadline=DEADLINE * (1 if stalls == "none" else 8), background=background)
+    totals = [frame_cycles(program, trace)[1] for trace in traces_of(case)]
+    # Generous: streamed weights may be late, and stalls may cost seven cycles of eight on any stream.
+    beats_sent = len(pixels) + program.tile_words + 8 * program.const_words
+    deadline = (2 if stalls == "none" else 12) * (sum(totals) + frames * beats_sent + 200)
+    simulate(m, testbench, deadline=deadline, background=background)
     width = len(core.m_tdata)
     values = np.array([w - (1 << width) if w >> width - 1 else w for w in words]).reshape(frames, -1)
     dump = recorder.dump()
@@ -225,6 +227,14 @@ class _Recorder:
         return Dump(steps, tables["spike"], tables["residual"], tables["y"], [])
 
 
+def traces_of(case: Case) -> list[dict[str, np.ndarray]]:
+    """The golden trace of every image as the cycle model reads it."""
+    return [
+        {name: value[frame] for name, value in case.golden.items()} | {"pixels": image}
+        for frame, image in enumerate(case.images)
+    ]
+
+
 def differences(case: Case, result: Result) -> list[str]:
     """Where the hardware departs from the golden model: replay findings, then tensors in network order."""
     # No probe shows the head's sums: an error in them appears in the logits.
@@ -244,8 +254,7 @@ def check(case: Case, result: Result, *, cycles: bool = True) -> None:
     steps, ops = result.dump.steps, case.program.ops
     assert steps.op.tolist() == list(range(len(ops))) * len(case.images)
     begin = 0
-    for frame, image in enumerate(case.images):
-        trace = {name: value[frame] for name, value in case.golden.items()} | {"pixels": image}
+    for frame, trace in enumerate(traces_of(case)):
         modelled, total = frame_cycles(case.program, trace)
         span = slice(begin, begin + len(ops))
         start, done = steps.start[span], steps.done[span]

@@ -11,7 +11,7 @@ from golden.params import Params
 from hw.config import HardwareConfig
 from hw.cycles import SEQUENCER_CYCLES, frame_cycles
 from hw.scanner import SpikeScanner
-from tests.hw.core_bench import build_case, check, differences, network, run_and_check, run_core
+from tests.hw.core_bench import build_case, check, differences, network, run_and_check, run_core, traces_of
 
 GREY_ONE_STEP = dict(timesteps=1, heads=3)
 RGB_SINGLE_CONV = dict(image_height=3, image_width=5, image_channels=3, sps_channels=(5,), sps_pool=(False,),
@@ -66,7 +66,7 @@ def random_case(seed: int):
     heads, head_dim, convolutions = pick(1, 2, 3, 4), pick(1, 2, 3, 5), pick(1, 2, 3)
     channels = [int(c) for c in rng.integers(1, 9, convolutions - 1)] + [heads * head_dim]
     config = network(
-        image_height=pick(1, 3, 4, 6, 7), image_width=pick(2, 3, 5, 8), image_channels=pick(1, 2, 3),
+        image_height=pick(1, 2, 3, 5), image_width=pick(2, 3, 4, 6), image_channels=pick(1, 2, 3),
         num_classes=pick(2, 3, 9), timesteps=pick(1, 2, 3, 4, 5, 8), sps_channels=tuple(channels),
         sps_pool=(False, *(pick(False, True) for _ in channels[1:])), depth=pick(1, 2), heads=heads,
         mlp_ratio=pick(1, 2, 4), weight_bits=pick(4, 8), pixel_zero_point=pick(0, 128),
@@ -75,7 +75,8 @@ def random_case(seed: int):
     lanes = max(head_dim, config.image_channels) + pick(0, 1, 3, 8)
     hardware = HardwareConfig(
         lanes=lanes, rows=pick(*range(1, min(narrowest, 4) + 1)),
-        post_lanes=pick(*(p for p in range(1, lanes + 1) if lanes % p == 0)), weight_memory=pick("rom", "stream"),
+        post_lanes=pick(*(p for p in range(1, lanes + 1) if lanes % p == 0)),
+        weight_memory=pick("rom", "stream"),
     )  # fmt: skip
     return config, hardware, pick("none", "none", "random", "bursty")
 
@@ -114,18 +115,22 @@ def fire_always(tensor):
     tensor[3] = 1
 
 
+def add_one(tensor):
+    tensor += 1
+
+
 def swap_potentiation_and_depression(tensor):
     tensor[:] = tensor[::-1].copy()
 
 
 @pytest.mark.parametrize("tensor, change, where", [
-    ("sps.1.weight", flip_weight_bit, "sps.u: image 0, step "),
-    ("block.0.proj.weight", flip_weight_bit, "block.0.u_attn: image 0, step "),
-    ("block.0.fc1.threshold", fire_always, "block.0.hidden: image 0, step "),
-    ("block.0.k.threshold", fire_always, "block.0.k: image 0, step "),
-    ("stdp.lut", swap_potentiation_and_depression, "block.0.y: image 0, step "),
-    ("head.bias", lambda bias: np.add(bias, 1, out=bias), "head.logits: image 0, channel 0: expected "),
-], ids=["stem weight", "projection weight", "mlp threshold", "key threshold", "stdp table", "head bias"])  # fmt: skip
+    pytest.param("sps.1.weight", flip_weight_bit, "sps.u: image 0, step ", id="stem weight"),
+    pytest.param("block.0.proj.weight", flip_weight_bit, "block.0.u_attn: image 0, step ", id="proj weight"),
+    pytest.param("block.0.fc1.threshold", fire_always, "block.0.hidden: image 0, step ", id="mlp threshold"),
+    pytest.param("block.0.k.threshold", fire_always, "block.0.k: image 0, step ", id="key threshold"),
+    pytest.param("stdp.lut", swap_potentiation_and_depression, "block.0.y: image 0, step ", id="stdp table"),
+    pytest.param("head.bias", add_one, "head.logits: image 0, channel 0: expected ", id="head bias"),
+])  # fmt: skip
 def test_altered_memory_contents_are_found_and_located(sound, tensor, change, where):
     result = run_core(sound, built_from=with_change(sound.params, tensor, change))
     found = differences(sound, result)
@@ -163,8 +168,7 @@ class LostCycle(SpikeScanner):
 
 
 def test_dropped_spike_is_found_and_located(sound, monkeypatch):
-    trace = {name: value[0] for name, value in sound.golden.items()} | {"pixels": sound.images[0]}
-    operations, _ = frame_cycles(sound.program, trace)
+    operations, _ = frame_cycles(sound.program, traces_of(sound)[0])
     names = [o.name for o in operations]
     monkeypatch.setattr(DroppedSpike, "lost", sum(o.events for o in operations[: names.index("sps.1")]))
     monkeypatch.setattr(hw.engine, "SpikeScanner", DroppedSpike)

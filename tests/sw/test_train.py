@@ -1,11 +1,14 @@
 """Training: exact resumption, determinism, faults that are caught, and the whole pipeline on a small task."""
 
 import csv
+import io
 import json
+import sys
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 from golden.errors import UserError
@@ -289,3 +292,14 @@ def test_augmentation_is_drawn_from_the_generator_alone():
     flat = torch.full((4, 8, 8, 1), 128, dtype=torch.uint8)
     assert torch.equal(flip_and_crop(flat, torch.Generator().manual_seed(1), 128), flat)
     assert jitter_digits(flat, torch.Generator().manual_seed(1)).float().mean() > 100
+
+
+def test_progress_and_tensorboard(tmp_path, monkeypatch):
+    text = io.StringIO()
+    console = Console(file=text, force_terminal=True, width=120)
+    run(tmp_path / "shown", console=console, tensorboard=True, stop_after=1)
+    assert "loss" in text.getvalue() and "train" in text.getvalue() and "rate" in text.getvalue()
+    assert list((tmp_path / "shown" / "tensorboard" / "float").glob("events*"))
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(UserError, match="TensorBoard is not installed"):
+        run(tmp_path / "absent", tensorboard=True, stop_after=1)

@@ -129,8 +129,9 @@ class Report:
 
 
 def synthesize(verilog: Path | str, top: str, *, target: str = "ecp5-85k", seeds: Sequence[int] = (1, 2, 3),
-               frequency: float = 100.0, liberty: Path | str | None = None, macro_bits: int = 2048,
-               flags: Sequence[str] = (), log_folder: Path | str | None = None) -> Report:
+               frequency: float = 50.0, lpf: Path | str | None = None, liberty: Path | str | None = None,
+               macro_bits: int = 2048, flags: Sequence[str] = (),
+               log_folder: Path | str | None = None) -> Report:
     """Synthesise a design and measure it.
 
     Parameters
@@ -145,6 +146,9 @@ def synthesize(verilog: Path | str, top: str, *, target: str = "ecp5-85k", seeds
         Placement seeds (FPGA), at least one.
     frequency : float
         Clock frequency to aim for in MHz (FPGA).
+    lpf : path, optional
+        Constraint file for nextpnr (FPGA), such as ``constraints/out_of_context.lpf``. Its frequency
+        counts.
     liberty : path
         Cell library, plain or ``.gz``; needed for the target "liberty" and only there.
     macro_bits : int
@@ -161,9 +165,12 @@ def synthesize(verilog: Path | str, top: str, *, target: str = "ecp5-85k", seeds
     """
     if target not in TARGETS:
         raise UserError(f"Unknown target {target!r}; expected one of {', '.join(TARGETS)}; choose one")
-    if (target == "liberty") != (liberty is not None):
-        raise UserError(f"Target {target!r} {'needs' if liberty is None else 'takes no'} Liberty file; "
-                        "the target 'liberty' and a Liberty file go together; give both or neither")
+    if target == "liberty" and liberty is None:
+        raise UserError("Target 'liberty' needs a Liberty file; expected a path to one; "
+                        "give it with the target")
+    if target != "liberty" and liberty is not None:
+        raise UserError(f"Target {target!r} takes no Liberty file; expected the target 'liberty'; "
+                        "leave one of them out")
     if target != "liberty" and not seeds:
         raise UserError("No placement seed given; expected at least one; name a seed such as 1")
     text = _read(verilog)
@@ -175,6 +182,8 @@ def synthesize(verilog: Path | str, top: str, *, target: str = "ecp5-85k", seeds
         (run.work / "design.v").write_bytes(text)
         if target == "liberty":
             return _cell_library(run, top, _read(liberty), macro_bits)
+        if lpf is not None:
+            (run.work / "design.lpf").write_bytes(_read(lpf))
         return _ecp5(run, top, target, list(seeds), frequency, flags)
 
 
@@ -210,6 +219,9 @@ def _ecp5(run: _Run, top: str, target: str, seeds: list[int], frequency: float,
           flags: Sequence[str]) -> Report:
     device, package = TARGETS[target]
     run.yosys("synth_ecp5", _SYNTH_ECP5.format(top=top, flags=" ".join(flags)))
+    constraints = []
+    if (run.work / "design.lpf").exists():
+        constraints = ["--lpf", "design.lpf", "--lpf-allow-unconstrained"]
     fmax: dict[int, float] = {}
     used: dict[str, int] = {}
     available: dict[str, int] = {}
@@ -217,11 +229,11 @@ def _ecp5(run: _Run, top: str, target: str, seeds: list[int], frequency: float,
         run.step(f"nextpnr_seed{seed}", "nextpnr-ecp5", [
             device, "--package", package, "--json", "design.json", "--out-of-context",
             "--report", "report.json", "--seed", str(seed), "--freq", str(frequency),
-            "--timing-allow-fail", "--quiet"])
+            "--timing-allow-fail", "--quiet", *constraints])
         report = run.load("report.json")
         # There is one clock, the design's own; a design without registers has none.
         for clock in report["fmax"].values():
-            fmax[seed] = round(clock["achieved"], 2)
+            fmax[seed], frequency = round(clock["achieved"], 2), clock["constraint"]
         counts = report["utilization"]
         used = {name: counts.get(cell, {}).get("used", 0) for name, cell in _ECP5.items()}
         available = {name: counts[cell]["available"] for name, cell in _ECP5.items() if cell in counts}

@@ -1,0 +1,190 @@
+"""Synthesis reports of a tiny design whose size is known, and the constraint templates."""
+
+import fnmatch
+import gzip
+import io
+import json
+import re
+from pathlib import Path
+
+import pytest
+from amaranth.hdl import ClockDomain, ClockSignal, Module, ResetSignal, Signal
+from amaranth.lib import memory, wiring
+from amaranth.lib.wiring import In, Out
+from rich.console import Console
+
+from golden.config import load_config
+from golden.errors import UserError
+from golden.params import random_params
+from hw.config import HardwareConfig
+from hw.synthesis import Report, synthesize
+from hw.top import Accelerator
+from hw.verilog import emit
+
+CONSTRAINTS = Path(__file__).parents[2] / "constraints"
+
+# The least that Yosys and its ABC accept. A flip-flop is larger than all the gates of the tests together.
+LIBERTY = """\
+library (tiny) {
+  cell (INV) { area : 1; pin (A) { direction : input; } pin (Y) { direction : output; function : "A'"; } }
+  cell (BUF) { area : 2; pin (A) { direction : input; } pin (Y) { direction : output; function : "A"; } }
+  cell (NAND) {
+    area : 2;
+    pin (A) { direction : input; } pin (B) { direction : input; }
+    pin (Y) { direction : output; function : "(A B)'"; }
+  }
+  cell (NOR) {
+    area : 2;
+    pin (A) { direction : input; } pin (B) { direction : input; }
+    pin (Y) { direction : output; function : "(A+B)'"; }
+  }
+  cell (DFF) {
+    area : 1024;
+    ff (IQ, IQN) { clocked_on : "C"; next_state : "D"; }
+    pin (C) { direction : input; clock : true; }
+    pin (D) { direction : input; }
+    pin (Q) { direction : output; function : "IQ"; }
+  }
+}
+"""
+
+
+class Tiny(wiring.Component):
+    """A counter of 9 bits that walks through a RAM of 512 x 16 bits and increments its words."""
+
+    def __init__(self):
+        super().__init__({"aclk": In(1), "aresetn": In(1), "en": In(1), "data": Out(16)})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.domains.sync = ClockDomain()
+        m.d.comb += [ClockSignal().eq(self.aclk), ResetSignal().eq(~self.aresetn)]
+        count = Signal(9)
+        m.submodules.ram = ram = memory.Memory(shape=16, depth=512, init=range(512))
+        read, write = ram.read_port(), ram.write_port()
+        m.d.sync += count.eq(count + self.en)
+        m.d.comb += [
+            read.addr.eq(count),
+            self.data.eq(read.data),
+            write.addr.eq(count),
+            write.data.eq(read.data + 1),
+            write.en.eq(self.en),
+        ]
+        return m
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """Verilog of `Tiny` in a file."""
+    path = tmp_path_factory.mktemp("synthesis") / "tiny.v"
+    path.write_text(emit(Tiny(), "tiny"))
+    return path
+
+
+def test_ecp5(tiny, tmp_path):
+    lpf = CONSTRAINTS / "out_of_context.lpf"
+    report = synthesize(tiny, "tiny", seeds=(1, 7), lpf=lpf, log_folder=tmp_path)
+    assert (report.top, report.target) == ("tiny", "ecp5-85k")
+    assert report.used | {"lut": 0} == {"lut": 0, "ff": 9, "lutram": 0, "bram": 1, "dsp": 0}
+    assert 20 < report.used["lut"] < 60
+    assert report.available == {"lut": 83640, "ff": 83640, "lutram": 10455, "bram": 208, "dsp": 156}
+    assert list(report.fmax) == [1, 7] and all(50 < mhz < 600 for mhz in report.fmax.values())
+    assert report.frequency == 50.0       # of the constraint file, so its clock was found
+    assert list(report.seconds) == ["synth_ecp5", "nextpnr_seed1", "nextpnr_seed7"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "nextpnr_seed1.log", "nextpnr_seed7.log", "synth_ecp5.log"]
+    assert json.loads(json.dumps(report.as_dict()))["fmax_median"] == report.fmax_median
+
+
+def test_cell_library(tiny, tmp_path):
+    """The memory as a macro, and as flip-flops when the limit allows it."""
+    path = tmp_path / "tiny.lib.gz"
+    path.write_bytes(gzip.compress(LIBERTY.encode()))
+    report = synthesize(tiny, "tiny", target="liberty", liberty=path)
+    assert (report.used["ff"], report.used["macro_bits"]) == (9, 512 * 16)
+    gates = report.area - 9 * 1024
+    assert report.used["cells"] - 9 <= gates <= 2 * (report.used["cells"] - 9)
+    assert report.fmax_median is None
+    path = tmp_path / "tiny.lib"
+    path.write_text(LIBERTY)
+    assert synthesize(tiny, "tiny", target="liberty", liberty=path).used == report.used
+
+
+def test_cell_library_small_memory_becomes_logic(tmp_path):
+    path = tmp_path / "small.v"
+    path.write_text("""
+module small(input clk, input we, input [1:0] a, input [3:0] d, output [3:0] q);
+  reg [3:0] mem [3:0];
+  always @(posedge clk) if (we) mem[a] <= d;
+  assign q = mem[a];
+endmodule
+""")
+    library = tmp_path / "tiny.lib"
+    library.write_text(LIBERTY)
+    report = synthesize(path, "small", target="liberty", liberty=library)
+    assert (report.used["ff"], report.used["macro_bits"]) == (16, 0)
+
+
+def test_median_and_table():
+    report = Report("top", "ecp5-85k", {"lut": 1200}, {"lut": 83640}, {1: 60.0, 2: 50.0, 3: 52.5}, 50.0,
+                    seconds={"synth": 1.5, "place": 2.0})
+    assert report.fmax_median == 52.5
+    console = Console(width=80, file=io.StringIO())
+    console.print(report.table())
+    rows = [re.findall(r"[\w,.]+(?: [\w,.]+)*", line) for line in console.file.getvalue().splitlines()]
+    for row in (["top on ecp5", "85k"], ["lut", "1,200", "83,640"], ["Fmax, seed 2", "50.0 MHz"],
+                ["Fmax, median", "52.5 MHz"], ["run time", "4 s"]):
+        assert row in rows
+
+
+@pytest.mark.parametrize("options,message", [
+    ({"target": "ice40"}, "Unknown target 'ice40'; expected one of ecp5-25k, ecp5-45k, ecp5-85k, liberty; "
+                          "choose one"),
+    ({"target": "liberty"}, "Target 'liberty' needs a Liberty file; expected a path to one; "
+                            "give it with the target"),
+    ({"liberty": "x.lib"}, "Target 'ecp5-85k' takes no Liberty file; expected the target 'liberty'; "
+                           "leave one of them out"),
+    ({"seeds": ()}, "No placement seed given; expected at least one; name a seed such as 1"),
+])
+def test_wrong_arguments(tiny, options, message):
+    with pytest.raises(UserError) as error:
+        synthesize(tiny, "tiny", **options)
+    assert str(error.value) == message
+
+
+def test_unreadable_files(tiny, tmp_path):
+    with pytest.raises(UserError, match="^Cannot read .*absent.v: .*; check the path$"):
+        synthesize(tmp_path / "absent.v", "tiny")
+    (tmp_path / "broken.lib.gz").write_text("no gzip")
+    with pytest.raises(UserError, match="^Cannot read .*broken.lib.gz: .*; check the path$"):
+        synthesize(tiny, "tiny", target="liberty", liberty=tmp_path / "broken.lib.gz")
+
+
+def test_wrong_top_is_one_line(tiny):
+    with pytest.raises(UserError, match="^yosys failed with exit code 1: ERROR: Module `other' not found!$"):
+        synthesize(tiny, "other")
+
+
+@pytest.mark.parametrize("memory_style", ["rom", "stream"])
+@pytest.mark.parametrize("file", ["out_of_context.lpf", "out_of_context.sdc", "out_of_context.xdc"])
+def test_constraints_name_ports_of_the_accelerator(file, memory_style):
+    params = random_params(load_config("digits"), seed=1)
+    members = Accelerator(params, HardwareConfig(weight_memory=memory_style)).signature.members
+    text = (CONSTRAINTS / file).read_text()
+    if memory_style == "stream":
+        text = re.sub(r"^# (?=set_)", "", text, flags=re.MULTILINE)
+    active = [line for line in text.splitlines() if line and not line.startswith("#")]
+    named = {"In": set(), "Out": set()}
+    for line in active:
+        names = re.search(r'PORT "(\w+)"|\[get_ports \{?([^]}]+)\}?\]', line)
+        assert names, line
+        for pattern in (names[1] or names[2]).split():
+            found = fnmatch.filter(members, pattern)
+            assert found, f"{file}: no port matches {pattern}"
+            for name in found:
+                direction = members[name].flow.name
+                if "_delay" in line:
+                    assert direction == ("In" if "set_input_delay" in line else "Out"), name
+                named[direction].add(name)
+    if not file.endswith(".lpf"):      # every port is constrained
+        assert named["In"] | named["Out"] == set(members)

@@ -160,7 +160,9 @@ def _source(core, prefix: str, transfers: list[tuple[int, bool]], paused):
             ctx.set(data, value)
             ctx.set(last, final)
             ctx.set(valid, 1)
-            await ctx.tick().until(ready)
+            while not ctx.get(ready):
+                await ctx.tick()
+            await ctx.tick()
             if paused:
                 ctx.set(valid, 0)
         ctx.set(valid, 0)

@@ -95,7 +95,8 @@ def accumulate(
         for number, spikes in enumerate(positions):
             while not ctx.get(dut.full):
                 await ctx.tick()
-            await ctx.tick().repeat(drain_delay) if drain_delay else None
+            for _ in range(drain_delay):
+                await ctx.tick()
             expected = spikes.T.astype(np.int64) @ weights.astype(np.int64)
             order = rng.permutation(planes)
             for i, plane in enumerate(order):
@@ -110,7 +111,8 @@ def accumulate(
                     assert value == expected[plane, lane], f"position {number}, plane {plane}, lane {lane}"
                 await ctx.tick()
                 ctx.set(dut.release, 0)
-        await ctx.tick().repeat(EVENT_TO_FULL + 1)
+        for _ in range(EVENT_TO_FULL + 1):
+            await ctx.tick()
         assert not ctx.get(dut.full)
 
     events = sum(len(events_of(s)) for s in positions)

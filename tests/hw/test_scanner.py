@@ -77,7 +77,9 @@ def scan(words, requests, *, lanes, planes, request_rate=1.0, ready_rate=1.0, se
                 await ctx.tick()
             ctx.set(dut.request.payload, {"address": address, "row": row, "x": x, "last": last})
             ctx.set(dut.request.valid, 1)
-            await ctx.tick().until(dut.request.ready)
+            while not ctx.get(dut.request.ready):
+                await ctx.tick()
+            await ctx.tick()
             ctx.set(dut.request.valid, 0)
 
     async def testbench(ctx):

@@ -1,16 +1,10 @@
 """Builds that several tests of the simulation share."""
 
-import sys
-from pathlib import Path
-
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-import standin  # noqa: E402
-
-from golden.errors import UserError  # noqa: E402
-from sim.runner import SIMULATORS, build  # noqa: E402
+from golden.errors import UserError
+from sim.runner import SIMULATORS, build
+from tests.sim import standin
 
 
 @pytest.fixture(scope="session", params=SIMULATORS)

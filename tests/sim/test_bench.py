@@ -3,13 +3,13 @@ fail."""
 
 import numpy as np
 import pytest
-import standin
 
 from golden.errors import UserError
 from sim.dump import read_dump
 from sim.replay import replay
 from sim.runner import Job, build, run
 from sim.stalls import PATTERNS
+from tests.sim import standin
 
 FRAME = bytes(range(standin.PIXELS))
 RESULTS = [[7, -8, 2**31 - 1, 2], [-(2**31), 0, 1, 2], [5, 5, 5, 0]]

@@ -3,11 +3,11 @@
 import itertools
 
 import pytest
-import standin
 
 from golden.errors import UserError
 from sim.stalls import PATTERNS, pauses
 from sim.wrapper import bench_top, read_ports
+from tests.sim import standin
 
 YOSYS_STYLE = (
     """

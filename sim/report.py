@@ -1,0 +1,110 @@
+"""What a co-simulation found, as data and as text."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class LayerCycles:
+    """One step of the layer program over all simulated images.
+
+    Parameters
+    ----------
+    name, kind : str
+        As in `hw.schedule.Operation`.
+    cycles : float
+        Mean clock cycles from start to done.
+    model_error : int or None
+        Largest distance of the cycle model (`hw.cycles`) from the simulation over the compared images; None
+        where the model does not apply.
+    fired : float
+        Mean number of accumulate cycles, summed over the rows.
+    useful : float
+        Mean number of accumulates of channels that exist.
+    utilisation : float
+        `useful` / (lanes x rows x cycles), 0..1.
+    """
+
+    name: str
+    kind: str
+    cycles: float
+    model_error: int | None
+    fired: float
+    useful: float
+    utilisation: float
+
+
+@dataclass
+class CosimReport:
+    """Result of `sim.cosim.cosimulate`.
+
+    Parameters
+    ----------
+    images : int
+        Images whose logits and class were compared.
+    layer_images : int
+        Images of which every observable tensor was compared too.
+    tensors : int
+        Named tensors compared for each of those.
+    comparisons : int
+        Values compared, one by one, for equality.
+    mismatches : int
+        Values that differ, plus findings.
+    differences : list[str]
+        For every tensor that differs, in network order: where first, both values, how many.
+    findings : list[str]
+        What is wrong beside the values: missing or stray writes, protocol, deadlock, cycle counts.
+    """
+
+    images: int
+    layer_images: int = 0
+    tensors: int = 0
+    comparisons: int = 0
+    mismatches: int = 0
+    differences: list[str] = field(default_factory=list)
+    findings: list[str] = field(default_factory=list)
+    layers: list[LayerCycles] = field(default_factory=list)
+    frame_cycles: list[int] = field(default_factory=list)
+    interval: float = 0.0
+    latency: int = 0
+    utilisation: float = 0.0
+    simulator: str = ""
+    stall: str = "none"
+    seed: int = 0
+    build_seconds: float = 0.0
+    seconds: float = 0.0
+    check_seconds: float = 0.0
+    logits: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), dtype=np.int64))
+    classes: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything was equal and nothing was found."""
+        return self.mismatches == 0
+
+    @property
+    def cycles(self) -> float:
+        """Mean clock cycles an image, from the start of the first step to the end of the last."""
+        return float(np.mean(self.frame_cycles)) if self.frame_cycles else 0.0
+
+    @property
+    def images_per_second(self) -> float:
+        """Simulated images a second of wall clock, simulator start included."""
+        return self.images / self.seconds if self.seconds else 0.0
+
+    def first(self) -> str | None:
+        """The first difference in network order, else the first finding, else None."""
+        return next(iter(self.differences + self.findings), None)
+
+    def to_json(self) -> dict:
+        """Plain data for files and other programs."""
+        plain = (
+            "images", "layer_images", "tensors", "comparisons", "mismatches", "differences", "findings",
+            "frame_cycles", "interval", "latency", "utilisation", "simulator", "stall", "seed",
+            "build_seconds", "seconds", "check_seconds", "cycles", "images_per_second", "ok",
+        )  # fmt: skip
+        data = {name: getattr(self, name) for name in plain}
+        data["layers"] = [layer.__dict__ for layer in self.layers]
+        data["classes"] = self.classes.tolist()
+        return data

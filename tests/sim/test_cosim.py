@@ -1,0 +1,157 @@
+"""Co-simulation of generated hardware: equality on every stream pattern, and faults that must not pass."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from golden.errors import UserError
+from golden.params import Params
+from hw.config import HardwareConfig
+from sim.cosim import check_images, cosimulate
+from sim.design import generate
+from sim.stalls import PATTERNS
+from tests.hw.core_bench import build_case, network
+
+HARDWARE = HardwareConfig(lanes=8, rows=2, post_lanes=4)
+
+
+@pytest.fixture(scope="module")
+def case():
+    return build_case(network(), HARDWARE, seed=3, frames=5)
+
+
+@pytest.fixture(scope="module")
+def design(case):
+    return generate(case.params, HARDWARE)
+
+
+def changed(params: Params, name: str, index: tuple, value: int) -> Params:
+    """Parameters with one integer replaced."""
+    tensor = params.tensors[name].copy()
+    tensor[index] = value
+    return replace(params, tensors={**params.tensors, name: tensor})
+
+
+@pytest.mark.parametrize("stall", PATTERNS)
+def test_everything_is_equal(case, design, stall):
+    report = cosimulate(case.params, HARDWARE, case.images, design=design, stall=stall, seed=2)
+    assert (report.findings, report.differences, report.mismatches) == ([], [], 0)
+    assert report.ok
+    assert (report.images, report.layer_images) == (5, 5)
+    assert report.classes.tolist() == case.golden["head.class"].tolist()
+    assert np.array_equal(report.logits, case.golden["head.logits"])
+    observed = [value for name, value in case.golden.items() if name != "head.sum"]
+    assert report.tensors == len(observed) - 2
+    assert report.comparisons == sum(value.size for value in observed) + 5 * len(design.program.ops)
+    assert all(layer.model_error == 0 for layer in report.layers)
+    assert [layer.name for layer in report.layers] == [op.name for op in design.program.ops]
+    assert all(0 <= layer.utilisation <= 1 for layer in report.layers)
+    assert 0 < report.utilisation < 1
+
+
+def test_icarus_agrees(case, design):
+    try:
+        report = cosimulate(case.params, HARDWARE, case.images[:2], design=design, simulator="icarus")
+    except UserError as error:
+        if "not found" in str(error):
+            pytest.skip("Icarus Verilog is not installed")
+        raise
+    assert report.ok, report.first()
+    assert report.comparisons > 0
+
+
+def test_layers_of_the_first_images_only(case, design):
+    report = cosimulate(case.params, HARDWARE, case.images, design=design, layers=2, jobs=2)
+    assert report.ok
+    assert (report.images, report.layer_images) == (5, 2)
+    assert len(report.frame_cycles) == 5
+    assert cosimulate(case.params, HARDWARE, case.images, design=design, layers=0).layer_images == 0
+
+
+def test_streamed_weights(case):
+    hardware = HARDWARE.model_copy(update={"weight_memory": "stream"})
+    streamed = generate(case.params, hardware)
+    for stall in ("none", "bursty"):
+        report = cosimulate(case.params, hardware, case.images[:2], design=streamed, stall=stall)
+        assert report.ok, report.first()
+        assert all(layer.model_error is None for layer in report.layers)
+    # The weights are data here: another set of weights on the same hardware is noticed.
+    report = cosimulate(
+        changed(case.params, "block.0.v.threshold", (0,), 1), hardware, case.images, design=streamed
+    )
+    assert report.differences[0].startswith("block.0.v: ")
+
+
+def parameter_faults(params: Params):
+    """Faults in the numbers: name -> (faulty parameters, first tensor that must differ)."""
+    lut = params.lut.copy()
+    theta = params.threshold("block.0.k")
+    weight = params.weight("sps.1")
+    return {
+        "flipped LUT entry": (
+            changed(params, "stdp.lut", (len(lut) // 2,), lut[len(lut) // 2] ^ 64),
+            "block.0.y",
+        ),
+        "wrong threshold": (changed(params, "block.0.k.threshold", (1,), theta[1] + 40), "block.0.k"),
+        "weight bit": (changed(params, "sps.1.weight", (2, 0, 1, 1), weight[2, 0, 1, 1] ^ 4), "sps.u"),
+    }
+
+
+@pytest.mark.parametrize("fault", ["flipped LUT entry", "wrong threshold", "weight bit"])
+def test_planted_fault_in_the_hardware_is_located(case, fault):
+    faulty, tensor = parameter_faults(case.params)[fault]
+    report = cosimulate(case.params, HARDWARE, case.images, design=generate(faulty, HARDWARE))
+    assert not report.ok
+    assert report.differences[0].startswith(f"{tensor}: image ")
+    assert report.first() == report.differences[0]
+
+
+@pytest.mark.parametrize("fault", ["flipped LUT entry", "wrong threshold", "weight bit"])
+def test_planted_fault_in_the_parameter_file_is_located(case, design, tmp_path, fault):
+    faulty, tensor = parameter_faults(case.params)[fault]
+    faulty.save(tmp_path / "faulty.safetensors")
+    report = cosimulate(Params.load(tmp_path / "faulty.safetensors"), HARDWARE, case.images, design=design)
+    assert not report.ok
+    assert report.differences[0].startswith(f"{tensor}: image ")
+
+
+def edited(design, old: str, new: str):
+    """The design with one piece of its Verilog text replaced."""
+    assert design.verilog.count(old) == 1, (old, design.verilog.count(old))
+    return replace(design, verilog=design.verilog.replace(old, new))
+
+
+def test_dropped_spike_is_located(case, design):
+    # The observation port and the spike memory see the same writes: losing lane 0 of them loses spikes.
+    import re
+
+    port = re.search(r"assign probe_spike_data = (\S+);", design.verilog)
+    assert port is not None
+    source = next(
+        line for line in design.verilog.splitlines() if re.match(r"\s*assign probe_spike_data = ", line)
+    )
+    broken = replace(
+        design,
+        verilog=design.verilog.replace(
+            source, source.replace(port[1] + ";", f"{port[1]} & ~{design.hardware.lanes * 2}'d1;"), 1
+        ),
+    )
+    report = cosimulate(case.params, HARDWARE, case.images, design=broken)
+    assert not report.ok
+    assert "expected 1, got 0" in report.differences[0]
+    assert ", channel 0: " in report.differences[0] or ", step 0, " in report.differences[0]
+
+
+def test_images_of_the_wrong_shape_or_type(case):
+    message = r"^images are float64\[5, 5, 4, 1\]; expected uint8\[batch, 5, 4, 1\] with at least one image; "
+    with pytest.raises(UserError, match=message):
+        check_images(case.images / 2.0, case.params)
+    for wrong in (case.images[0], case.images[:, :4], case.images[:0]):
+        with pytest.raises(UserError, match="^images are uint8"):
+            check_images(wrong, case.params)
+
+
+def test_unknown_stall_pattern(case, design):
+    with pytest.raises(UserError, match="^unknown stall pattern 'sometimes'; expected one of none, random, "):
+        cosimulate(case.params, HARDWARE, case.images, design=design, stall="sometimes")

@@ -115,7 +115,8 @@ def hardware_config_from(fields: dict, origin: str) -> HardwareConfig:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "configuration"
+        problem = first["msg"].removeprefix("Value error, ")
         raise UserError(
-            f"hardware configuration {origin}: {where}: {first['msg']}; expected the fields "
+            f"hardware configuration {origin}: {where}: {problem}; expected the fields "
             f"{', '.join(HardwareConfig.model_fields)}; mend this field"
         ) from None

@@ -11,7 +11,16 @@ from golden.params import Params
 from hw.config import HardwareConfig
 from hw.cycles import SEQUENCER_CYCLES, frame_cycles
 from hw.scanner import SpikeScanner
-from tests.hw.core_bench import build_case, check, differences, network, run_and_check, run_core, traces_of
+from tests.hw.core_bench import (
+    build_case,
+    check,
+    differences,
+    liveliness,
+    network,
+    run_and_check,
+    run_core,
+    traces_of,
+)
 
 GREY_ONE_STEP = dict(timesteps=1, heads=3)
 RGB_SINGLE_CONV = dict(image_height=3, image_width=5, image_channels=3, sps_channels=(5,), sps_pool=(False,),
@@ -43,6 +52,8 @@ LATE_WEIGHTS = {"streamed"}
 def test_equals_golden_model_and_cycle_model(name):
     config, hardware = CASES[name]
     case, result = run_and_check(config, hardware, seed=4, cycles=name not in LATE_WEIGHTS)
+    # Nothing is proven about what lies behind a layer that is silent.
+    assert liveliness(case.golden) == 1
     # The second frame was waiting: it follows at the sequencer's pace.
     steps, ops = result.dump.steps, len(case.program.ops)
     assert steps.start[ops] - steps.done[ops - 1] == SEQUENCER_CYCLES + 1
@@ -66,10 +77,10 @@ def random_case(seed: int):
     heads, head_dim, convolutions = pick(1, 2, 3, 4), pick(1, 2, 3, 5), pick(1, 2, 3)
     channels = [int(c) for c in rng.integers(1, 9, convolutions - 1)] + [heads * head_dim]
     config = network(
-        image_height=pick(1, 2, 3, 5), image_width=pick(2, 3, 4, 6), image_channels=pick(1, 2, 3),
+        image_height=pick(1, 2, 3, 5), image_width=pick(2, 3, 4), image_channels=pick(1, 2, 3),
         num_classes=pick(2, 3, 9), timesteps=pick(1, 2, 3, 4, 5, 8), sps_channels=tuple(channels),
-        sps_pool=(False, *(pick(False, True) for _ in channels[1:])), depth=pick(1, 2), heads=heads,
-        mlp_ratio=pick(1, 2, 4), weight_bits=pick(4, 8), pixel_zero_point=pick(0, 128),
+        sps_pool=(False, *(pick(False, True) for _ in channels[1:])), depth=pick(1, 1, 2), heads=heads,
+        mlp_ratio=pick(1, 2), weight_bits=pick(4, 8), pixel_zero_point=pick(0, 128),
     )  # fmt: skip
     narrowest = min(config.map_size(i)[1] for i in range(convolutions))
     lanes = max(head_dim, config.image_channels) + pick(0, 1, 3, 8)

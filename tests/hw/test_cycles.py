@@ -1,0 +1,205 @@
+"""Cycle model: its parts against counting one by one, its recurrence against a step-by-step machine."""
+
+import numpy as np
+import pytest
+
+from golden.config import load_config
+from golden.network import GoldenNetwork
+from golden.params import random_params
+from hw.config import HardwareConfig
+from hw.cycles import (
+    EVENT_TO_SUM,
+    FIRST_EVENT,
+    SEQUENCER_CYCLES,
+    OperationCycles,
+    event_counts,
+    frame_cycles,
+    operation_cycles,
+    utilisation,
+)
+from hw.post import PIPELINE
+from hw.schedule import build_program
+from tests.hw.core_bench import network
+
+MACHINES = {
+    "one row": HardwareConfig(lanes=4, rows=1, post_lanes=2),
+    "two rows": HardwareConfig(lanes=4, rows=2, post_lanes=4),
+    "serial drain": HardwareConfig(lanes=8, rows=2, post_lanes=1),
+}
+
+
+def traced(config, hardware, seed=3, head_sum_bits=24):
+    params = random_params(config, seed)
+    shape = (1, config.image_height, config.image_width, config.image_channels)
+    images = np.random.default_rng(seed).integers(0, 256, shape).astype(np.uint8)
+    trace = {name: value.numpy()[0] for name, value in GoldenNetwork(params).trace(images).items()}
+    return build_program(config, hardware, head_sum_bits), trace | {"pixels": images[0]}
+
+
+def events_one_by_one(op, program, tensor):
+    """Events of every position and word: loops over channels, taps, steps and bits."""
+    net = program.network
+    lanes = op.packing_in.lanes
+    bits = program.head_slices * 8
+    places = [divmod(int(s), lanes)[0] for s in op.packing_in.slots()]
+    positions = op.positions
+    own = np.zeros((positions, op.packing_in.groups), int)
+    for position in range(positions):
+        for channel, word in enumerate(places):
+            if op.source == "spikes":
+                own[position, word] += sum(int(tensor[t, position, channel]) for t in range(net.timesteps))
+            elif op.source == "pixels":
+                byte = (int(tensor.reshape(positions, -1)[position, channel]) - net.pixel_zero_point) & 255
+                own[position, word] += byte.bit_count()
+            else:
+                value = int(tensor[channel]) & (1 << bits) - 1
+                own[position, word] += (value >> bits - 8 * (position + 1) & 255).bit_count()
+    return own
+
+
+def machine(op, program, tensor):
+    """The pipeline cycle by cycle: rows issue events, the post-processing drains the oldest position.
+
+    Independent of the recurrence: nothing but the state of every cycle.
+
+    Returns
+    -------
+    cycles, events : int
+    """
+    hw, net = program.hardware, program.network
+    words = np.maximum(events_one_by_one(op, program, tensor), 1)
+    events = events_one_by_one(op, program, tensor)
+    grid = [(y, x) for y in range(op.height) for x in range(op.width)]
+    reach = op.kernel // 2
+
+    def neighbours(position):
+        y, x = grid[position]
+        return [
+            v * op.width + u
+            for v in range(max(0, y - reach), min(op.height, y + reach + 1))
+            for u in range(max(0, x - reach), min(op.width, x + reach + 1))
+        ]
+
+    micro_steps = (1 if op.sink == "logits" else net.timesteps) + (0 if op.source == "spikes" else 8)
+    groups = range(op.packing_out.groups)
+    work = [(g, p) for g in groups for p in range(op.positions)]
+    queues = [[(g, p) for g, p in work if p % hw.rows == r] for r in range(hw.rows)]
+    # Per row: cycles left of the position being issued, positions issued and not yet released.
+    left, held, summed = [0] * hw.rows, [0] * hw.rows, [[] for _ in range(hw.rows)]
+    draining, next_drain, drain_left = None, 0, 0
+    cycle, done = FIRST_EVENT, None
+    released = []
+    while done is None:
+        for r in range(hw.rows):
+            held[r] -= sum(1 for row, when in released if row == r and when == cycle - 1)
+            if left[r] == 0 and queues[r] and held[r] < 2:
+                _, position = queues[r].pop(0)
+                left[r] = sum(int(words[n].sum()) for n in neighbours(position))
+            if left[r]:
+                left[r] -= 1
+                if left[r] == 0:
+                    held[r] += 1
+                    summed[r].append(cycle + EVENT_TO_SUM)
+        if draining is None and next_drain < len(work):
+            group, position = work[next_drain]
+            row = position % hw.rows
+            if summed[row] and summed[row][0] <= cycle:
+                summed[row].pop(0)
+                draining, drain_left = row, op.subgroups(group, hw.post_lanes) * micro_steps
+                next_drain += 1
+        if draining is not None:
+            drain_left -= 1
+            if drain_left == 0:
+                released.append((draining, cycle))
+                draining = None
+                if next_drain == len(work):
+                    done = cycle + PIPELINE
+        cycle += 1
+    total = sum(int(events[n].sum()) for _, p in work for n in neighbours(p))
+    return done, total
+
+
+@pytest.mark.parametrize("name", MACHINES)
+@pytest.mark.parametrize("changes", [
+    {},
+    dict(pixel_zero_point=128, image_channels=3, timesteps=5),
+    dict(num_classes=9, weight_bits=4, heads=3),
+], ids=["tiny", "colour", "classes"])  # fmt: skip
+def test_recurrence_equals_a_machine_stepped_cycle_by_cycle(name, changes):
+    program, trace = traced(network(**changes), MACHINES[name])
+    for op in program.ops:
+        if op.kind != "accumulate":
+            continue
+        cost = operation_cycles(op, program, trace)
+        assert (cost.cycles, cost.events) == machine(op, program, trace[op.reads[0]]), op.name
+        counted = event_counts(op, program, trace[op.reads[0]])
+        assert np.array_equal(counted, events_one_by_one(op, program, trace[op.reads[0]])), op.name
+
+
+def test_a_frame_is_the_sum_of_its_operations():
+    program, trace = traced(network(), MACHINES["one row"])
+    operations, total = frame_cycles(program, trace)
+    assert [o.name for o in operations] == [op.name for op in program.ops]
+    assert total == sum(o.cycles for o in operations) + SEQUENCER_CYCLES * (len(operations) - 1)
+
+
+def test_silent_input_costs_a_cycle_a_word():
+    """Nothing fires: one cycle for every word inside the map, and the drain of the last position."""
+    program, trace = traced(network(), HardwareConfig(lanes=4, rows=1, post_lanes=4))
+    op = program.op("sps.1")
+    silent = {name: np.zeros_like(value) for name, value in trace.items()}
+    cost = operation_cycles(op, program, silent)
+    assert (cost.events, cost.accumulates) == (0, 0)
+    taps = (3 * op.height - 2) * (3 * op.width - 2)
+    issue = op.packing_out.groups * taps * op.packing_in.groups
+    drain = program.network.timesteps
+    assert cost.cycles == FIRST_EVENT - 1 + issue + EVENT_TO_SUM + drain - 1 + PIPELINE
+
+
+def test_accumulates_are_the_synaptic_operations():
+    """Spikes times fan-out, counted from weights' shapes alone."""
+    program, trace = traced(network(), MACHINES["two rows"])
+    for op in program.ops:
+        if op.kind == "accumulate" and op.source == "spikes" and op.kernel == 1:
+            spikes = int(trace[op.reads[0]].sum())
+            assert operation_cycles(op, program, trace).accumulates == spikes * op.packing_out.channels
+
+
+def test_bound_names_what_takes_the_time():
+    config = network(timesteps=8)
+    slow_drain, trace = traced(config, HardwareConfig(lanes=8, rows=1, post_lanes=1))
+    assert operation_cycles(slow_drain.op("block.0.q"), slow_drain, trace).bound == "drain"
+    full = {name: np.ones_like(value) for name, value in trace.items()}
+    wide_drain, _ = traced(config, HardwareConfig(lanes=6, rows=1, post_lanes=6))
+    assert operation_cycles(wide_drain.op("sps.1"), wide_drain, full).bound == "accumulate"
+    kinds = {o.name: o.bound for o in frame_cycles(wide_drain, trace)[0]}
+    assert (kinds["sps.1.pool"], kinds["block.0.attention"]) == ("pool", "attention")
+
+
+def test_utilisation():
+    program, _ = traced(network(), HardwareConfig(lanes=4, rows=2, post_lanes=2))
+    operations = [
+        OperationCycles("a", 100, 50, 400, "accumulate"),
+        OperationCycles("b", 60, 0, 0, "pool"),
+        OperationCycles("c", 40, 10, 80, "drain"),
+    ]
+    assert utilisation(operations, program) == 480 / (4 * 2 * 140)
+    assert utilisation(operations, program, layers=False) == 480 / (4 * 2 * 200)
+    assert utilisation([], program) == 0.0
+
+
+def test_more_rows_never_cost_cycles_on_the_digits_network():
+    config = load_config("digits")
+    totals = []
+    for rows in (1, 2, 4):
+        program, trace = traced(config, HardwareConfig(lanes=64, rows=rows, post_lanes=16))
+        totals.append(frame_cycles(program, trace)[1])
+    assert totals == sorted(totals, reverse=True)
+
+
+def test_comparison_notices_one_more_spike():
+    program, trace = traced(network(), MACHINES["one row"])
+    op = program.op("block.0.fc1")
+    more = trace["block.0.mlp_in"].copy()
+    more[tuple(np.argwhere(more == 0)[0])] = 1
+    assert operation_cycles(op, program, trace).events != machine(op, program, more)[1]

@@ -1,0 +1,87 @@
+"""Packing and regions: every channel has a slot of its own, no two live tensors share a word."""
+
+import numpy as np
+import pytest
+
+from hw.layout import Packing, Regions
+
+SHAPES = [
+    (channels, lanes, head_dim)
+    for channels in (1, 2, 6, 7, 12, 24)
+    for lanes in (1, 4, 6, 7, 16)
+    for head_dim in (None, 1, 2, 3)
+    if head_dim is None or (channels % head_dim == 0 and head_dim <= lanes)
+]
+
+
+@pytest.mark.parametrize("channels, lanes, head_dim", SHAPES)
+def test_slots(channels, lanes, head_dim):
+    packing = Packing(channels, lanes, head_dim)
+    slots = packing.slots().tolist()
+    # Independent: channel by channel, as docs/interface.md lays the words out.
+    per_group = None if head_dim is None else lanes // head_dim
+    for channel, place in enumerate(slots):
+        if head_dim is None:
+            assert place == channel
+        else:
+            head, inside = divmod(channel, head_dim)
+            assert divmod(place, lanes) == (head // per_group, head % per_group * head_dim + inside)
+    assert len(set(slots)) == channels
+    groups = np.array(slots) // lanes
+    assert packing.groups == groups.max() + 1
+    assert packing.span == max(slots) + 1
+    counts = np.bincount(groups).tolist()
+    assert counts[-1] == packing.last_lanes
+    assert set(counts[:-1]) <= {packing.full_lanes}
+
+
+def random_regions(seed):
+    """Random tensors: (words, operation that writes it, last operation that reads it), in program order."""
+    rng = np.random.default_rng(seed)
+    return [(int(rng.integers(1, 30)), i, i + int(rng.integers(0, 6))) for i in range(40)]
+
+
+def place(tensors):
+    regions = Regions()
+    return [regions.place(*t) for t in tensors], regions.depth
+
+
+def overlapping(tensors, bases):
+    """Pairs that are live at the same time and share a word."""
+    return [
+        (i, j)
+        for i in range(len(tensors))
+        for j in range(i)
+        if tensors[j][2] >= tensors[i][1]
+        and bases[i] < bases[j] + tensors[j][0]
+        and bases[j] < bases[i] + tensors[i][0]
+    ]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_live_regions_never_overlap(seed):
+    tensors = random_regions(seed)
+    bases, depth = place(tensors)
+    assert overlapping(tensors, bases) == []
+    assert depth == max(base + words for base, (words, _, _) in zip(bases, tensors, strict=True))
+    peak = max(
+        sum(words for words, first, last in tensors if first <= now <= last) for now in range(len(tensors))
+    )
+    assert peak <= depth <= sum(words for words, _, _ in tensors)
+
+
+def test_words_are_used_again():
+    bases, depth = place([(10, 0, 1), (10, 1, 2), (10, 2, 3), (10, 3, 4)])
+    assert (bases, depth) == ([0, 10, 0, 10], 20)
+
+
+def test_a_hole_is_filled():
+    bases, depth = place([(4, 0, 9), (6, 1, 2), (4, 2, 9), (3, 3, 9), (3, 4, 9), (1, 5, 9)])
+    assert (bases, depth) == ([0, 4, 10, 4, 7, 14], 15)
+
+
+def test_comparison_notices_an_overlap():
+    tensors = random_regions(0)
+    bases, _ = place(tensors)
+    bases[1] = bases[0]
+    assert overlapping(tensors, bases)

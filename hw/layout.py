@@ -26,11 +26,20 @@ class Packing:
     channels, lanes : int
     head_dim : int or None
         Channels of a head for the "heads" packing, None for "plain".
+
+    Raises
+    ------
+    ValueError
+        A head is wider than a word.
     """
 
     channels: int
     lanes: int
     head_dim: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.head_dim is not None and self.head_dim > self.lanes:
+            raise ValueError(f"a head of {self.head_dim} channels does not fit into {self.lanes} lanes")
 
     @property
     def full_lanes(self) -> int:
@@ -57,6 +66,22 @@ class Packing:
         """Slot ``group * lanes + lane`` of every channel, shape [channels]."""
         channel = np.arange(self.channels)
         return channel // self.full_lanes * self.lanes + channel % self.full_lanes
+
+    def pack(self, spikes: np.ndarray) -> list[int]:
+        """Words of a spike map [T, N, channels] of zeros and ones, in address order: N x groups."""
+        steps, positions, _ = spikes.shape
+        lanes = np.zeros((positions, self.groups * self.lanes, steps), np.uint8)
+        lanes[:, self.slots()] = spikes.transpose(1, 2, 0)
+        bits = np.packbits(lanes.reshape(positions * self.groups, -1), axis=1, bitorder="little")
+        return [int.from_bytes(word.tobytes(), "little") for word in bits]
+
+    def unpack(self, words: list[int], timesteps: int) -> np.ndarray:
+        """The inverse of `pack`: uint8 [T, N, channels]; lanes without a channel are ignored."""
+        size = self.lanes * timesteps
+        raw = b"".join(int(word).to_bytes(-(-size // 8), "little") for word in words)
+        bits = np.unpackbits(np.frombuffer(raw, np.uint8).reshape(len(words), -1), axis=1, bitorder="little")
+        lanes = bits[:, :size].reshape(-1, self.groups * self.lanes, timesteps)
+        return lanes[:, self.slots()].transpose(2, 0, 1)
 
 
 class Regions:

@@ -11,12 +11,13 @@ Two layouts share the words:
   ``h`` is lanes ``(h % hpg) * head_dim ..`` of word ``base + n * groups + h // hpg`` with
   ``groups = ceil(heads / hpg)``. A head never straddles two words.
 
-Lanes that no channel uses are 0 in every word.
+Lanes that no channel uses are 0 in every word. `layout.Packing` holds both layouts.
 """
 
-import numpy as np
 from amaranth.lib import wiring
 from amaranth.lib.wiring import Out
+
+from hw.layout import Packing
 
 __all__ = [
     "SpikeMemoryClient",
@@ -110,77 +111,32 @@ class SpikeMemoryClient(wiring.Signature):
 
 
 def channel_groups(channels, lanes):
-    """Words a position takes in the channel layout: ``ceil(channels / lanes)``."""
-    return -(-channels // lanes)
+    """Words a position takes in the channel layout."""
+    return Packing(channels, lanes).groups
 
 
 def head_groups(heads, head_dim, lanes):
-    """Words a token takes in the head layout: ``ceil(heads / (lanes // head_dim))``."""
-    if head_dim > lanes:
-        raise ValueError(f"a head of {head_dim} channels does not fit into {lanes} lanes")
-    return -(-heads // (lanes // head_dim))
-
-
-def _pack(slots):
-    """``[N, G, lanes, T]`` spikes to ``N * G`` Python integers."""
-    bits = slots.reshape(slots.shape[0] * slots.shape[1], -1).astype(np.uint8)
-    raw = np.packbits(bits, axis=1, bitorder="little")
-    return [int.from_bytes(row.tobytes(), "little") for row in raw]
-
-
-def _unpack(words, tokens, groups, lanes, timesteps):
-    """The inverse of :func:`_pack`."""
-    size = -(-lanes * timesteps // 8)
-    raw = np.frombuffer(b"".join(int(w).to_bytes(size, "little") for w in words), dtype=np.uint8)
-    bits = np.unpackbits(raw.reshape(tokens * groups, size), axis=1, bitorder="little")
-    return bits[:, :lanes * timesteps].reshape(tokens, groups, lanes, timesteps)
+    """Words a token takes in the head layout."""
+    return Packing(heads * head_dim, lanes, head_dim).groups
 
 
 def pack_channels(spikes, lanes):
-    """Words of a spike map in the channel layout.
-
-    Parameters
-    ----------
-    spikes : array of {0, 1}, ``[T, N, C]``
-    lanes : int
-
-    Returns
-    -------
-    list of int
-        ``N * ceil(C / lanes)`` words, in address order.
-    """
-    steps, tokens, channels = spikes.shape
-    groups = channel_groups(channels, lanes)
-    padded = np.zeros((steps, tokens, groups * lanes), dtype=np.uint8)
-    padded[:, :, :channels] = spikes
-    return _pack(padded.transpose(1, 2, 0).reshape(tokens, groups, lanes, steps))
+    """Words of a spike map ``[T, N, C]`` in the channel layout, in address order."""
+    return Packing(spikes.shape[2], lanes).pack(spikes)
 
 
 def unpack_channels(words, *, tokens, channels, lanes, timesteps):
-    """Spikes ``[T, N, C]`` (uint8) of words in the channel layout."""
-    groups = channel_groups(channels, lanes)
-    slots = _unpack(words, tokens, groups, lanes, timesteps)
-    return slots.reshape(tokens, groups * lanes, timesteps)[:, :channels].transpose(2, 0, 1)
+    """Spikes ``[T, N, C]`` (uint8) of the words of `tokens` positions in the channel layout."""
+    packing = Packing(channels, lanes)
+    return packing.unpack(words[:tokens * packing.groups], timesteps)
 
 
 def pack_heads(spikes, lanes, head_dim):
-    """Words of queries, keys, values or attention output: ``[T, N, D]`` spikes in the head layout."""
-    steps, tokens, channels = spikes.shape
-    heads = channels // head_dim
-    per_group = lanes // head_dim
-    groups = head_groups(heads, head_dim, lanes)
-    slots = np.zeros((tokens, groups, lanes, steps), dtype=np.uint8)
-    for head in range(heads):
-        lane = head % per_group * head_dim
-        part = spikes[:, :, head * head_dim:(head + 1) * head_dim]
-        slots[:, head // per_group, lane:lane + head_dim] = part.transpose(1, 2, 0)
-    return _pack(slots)
+    """Words of queries, keys, values or attention output ``[T, N, D]`` in the head layout."""
+    return Packing(spikes.shape[2], lanes, head_dim).pack(spikes)
 
 
 def unpack_heads(words, *, tokens, heads, head_dim, lanes, timesteps):
-    """Spikes ``[T, N, heads * head_dim]`` (uint8) of words in the head layout."""
-    per_group = lanes // head_dim
-    slots = _unpack(words, tokens, head_groups(heads, head_dim, lanes), lanes, timesteps)
-    parts = [slots[:, head // per_group, head % per_group * head_dim:][:, :head_dim]
-             for head in range(heads)]
-    return np.concatenate(parts, axis=1).transpose(2, 0, 1)
+    """Spikes ``[T, N, heads * head_dim]`` (uint8) of the words of `tokens` tokens in the head layout."""
+    packing = Packing(heads * head_dim, lanes, head_dim)
+    return packing.unpack(words[:tokens * packing.groups], timesteps)

@@ -35,6 +35,25 @@ def test_slots(channels, lanes, head_dim):
     assert set(counts[:-1]) <= {packing.full_lanes}
 
 
+@pytest.mark.parametrize("channels, lanes, head_dim", SHAPES)
+def test_words(channels, lanes, head_dim):
+    """Bit ``lane * T + t`` of word ``position * groups + group``, and nothing else is set."""
+    packing = Packing(channels, lanes, head_dim)
+    spikes = np.random.default_rng(channels).integers(0, 2, (3, 4, channels)).astype(np.uint8)
+    words = packing.pack(spikes)
+    expected = [0] * (4 * packing.groups)
+    for step, position, channel in np.argwhere(spikes).tolist():
+        group, lane = divmod(int(packing.slots()[channel]), lanes)
+        expected[position * packing.groups + group] |= 1 << lane * 3 + step
+    assert words == expected
+    assert np.array_equal(packing.unpack(words, 3), spikes)
+
+
+def test_a_head_wider_than_a_word_is_refused():
+    with pytest.raises(ValueError, match=r"^a head of 9 channels does not fit into 8 lanes$"):
+        Packing(18, 8, 9)
+
+
 def random_regions(seed):
     """Random tensors: (words, operation that writes it, last operation that reads it), in program order."""
     rng = np.random.default_rng(seed)

@@ -204,7 +204,7 @@ class StdpAttention(wiring.Component):
         valid = Signal()
         emitting = Signal()
         defining = Signal()
-        counts = Signal(reader.counts.shape())
+        counts = [Signal(count_shape, name=f"count{t}") for t in range(steps)]
         values = Signal(len(reader.values))
         step = Signal(index_shape(steps))
         later_steps = Signal(steps)
@@ -231,7 +231,7 @@ class StdpAttention(wiring.Component):
             new_steps.eq(Mux(load, active | (reader.emits | defines).replicate(steps), later_steps)),
             new_later.eq(without_lowest(new_steps)),
             new_step.eq(exact(onehot_index(new_steps & ~new_later), new_step.shape())),
-            new_pending.eq(Mux(step_done, reader.present[new_step], others)),
+            new_pending.eq(Mux(step_done, Array(reader.present)[new_step], others)),
         ]
         with m.If(load | chosen):
             m.d.sync += [pending.eq(new_pending), others.eq(without_lowest(new_pending))]
@@ -239,13 +239,14 @@ class StdpAttention(wiring.Component):
             m.d.sync += [valid.eq(new_steps.any()), step.eq(new_step), later_steps.eq(new_later)]
         with m.If(load):
             m.d.sync += [emitting.eq(reader.emits), defining.eq(defines), current.eq(reader.where),
-                         counts.eq(reader.counts), values.eq(reader.values)]
+                         values.eq(reader.values)]
+            m.d.sync += [counts[t].eq(reader.counts[t]) for t in range(steps)]
 
         count = Signal(count_shape)         # of the key, or in pass 3 of the query
         query = Signal(count_shape)
         first_row = Array(range(0, steps * spots, spots))[step]
         m.d.comb += [
-            count.eq(counts[step]),
+            count.eq(Array(counts)[step]),
             query.eq(Mux(emitting, count, exact(onehot_index(pending & ~others), count_shape))),
             choose.emits.eq(emitting),
             choose.defines.eq(defining),

@@ -71,11 +71,11 @@ class TokenReader(wiring.Component):
         Whose token it is.
     emits : ``Out(1)``
         It is a query (third round), not a key and a value.
-    counts : ``Out(ArrayLayout(.., timesteps))``
+    counts : ``Out``, 0..head_dim, array of `timesteps`
         Spike counts of the key or query in each step.
     values : ``Out(head_dim * timesteps)``
         Spikes of the value; bit ``channel * timesteps + t``.
-    present : ``Out(ArrayLayout(head_dim + 1, timesteps))``
+    present : ``Out(head_dim + 1)``, array of `timesteps`
         Bit ``r`` of step ``t``: some query of this head has ``r`` spikes in it.
     """
 
@@ -87,6 +87,8 @@ class TokenReader(wiring.Component):
         self._groups = head_groups(heads, head_dim, lanes)
         self._per_word = lanes // head_dim
         where = token_layout(tokens=tokens, heads=heads, head_dim=head_dim, lanes=lanes)
+        # Registers are arrays of members, not array layouts: Yosys' ABC9 takes the names of the elements of
+        # an array layout, such as `present[0]`, for bits of a register and stops.
         super().__init__({
             "start": In(1),
             "hold": In(1),
@@ -101,9 +103,9 @@ class TokenReader(wiring.Component):
             "ready": In(1),
             "where": Out(where),
             "emits": Out(1),
-            "counts": Out(data.ArrayLayout(interval_shape(0, head_dim), timesteps)),
+            "counts": Out(interval_shape(0, head_dim)).array(timesteps),
             "values": Out(head_dim * timesteps),
-            "present": Out(data.ArrayLayout(head_dim + 1, timesteps)),
+            "present": Out(head_dim + 1).array(timesteps),
         })
 
     def elaborate(self, platform):
@@ -205,4 +207,4 @@ class TokenReader(wiring.Component):
                 occurs = Cat(counter.rank == count for count in range(spots))
                 m.d.sync += self.present[t].eq(self.present[t] | occurs)
         with m.If(self.rd_en & (fetch == Fetch.SCAN) & first):
-            m.d.sync += self.present.eq(0)
+            m.d.sync += [bitmap.eq(0) for bitmap in self.present]

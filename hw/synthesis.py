@@ -82,6 +82,8 @@ class Report:
         Seed to MHz (FPGA).
     frequency : float or None
         Frequency asked for, MHz (FPGA).
+    macros : dict of str to int
+        Memories that were left as macros: name to bits (cell library).
     area : float or None
         Sum of the cell areas in the library's unit, usually square micrometres; macros excluded.
     seconds : dict of str to float
@@ -96,6 +98,7 @@ class Report:
     available: dict[str, int] = field(default_factory=dict)
     fmax: dict[int, float] = field(default_factory=dict)
     frequency: float | None = None
+    macros: dict[str, int] = field(default_factory=dict)
     area: float | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     tools: dict[str, str] = field(default_factory=dict)
@@ -237,8 +240,8 @@ def _ecp5(run: _Run, top: str, target: str, seeds: list[int], frequency: float,
         counts = report["utilization"]
         used = {name: counts.get(cell, {}).get("used", 0) for name, cell in _ECP5.items()}
         available = {name: counts[cell]["available"] for name, cell in _ECP5.items() if cell in counts}
-    return Report(top, target, used, available, fmax, frequency, None, run.seconds,
-                  {name: find_tool(name).version for name in ("yosys", "nextpnr-ecp5")})
+    return Report(top, target, used, available, fmax, frequency, seconds=run.seconds,
+                  tools={name: find_tool(name).version for name in ("yosys", "nextpnr-ecp5")})
 
 
 def _cell_library(run: _Run, top: str, library: bytes, macro_bits: int) -> Report:
@@ -258,7 +261,7 @@ def _cell_library(run: _Run, top: str, library: bytes, macro_bits: int) -> Repor
     used = {"cells": sum(cells.values()),
             "ff": sum(count for name, count in cells.items() if name in flip_flops),
             "macro_bits": sum(macros.values())}
-    return Report(top, "liberty", used, area=float(totals["area"]), seconds=run.seconds,
+    return Report(top, "liberty", used, macros=macros, area=float(totals["area"]), seconds=run.seconds,
                   tools={"yosys": find_tool("yosys").version})
 
 

@@ -102,6 +102,7 @@ def test_cell_library(tiny, tmp_path):
     path.write_bytes(gzip.compress(LIBERTY.encode()))
     report = synthesize(tiny, "tiny", target="liberty", liberty=path)
     assert (report.used["ff"], report.used["macro_bits"]) == (9, 512 * 16)
+    assert report.macros == {"ram": 512 * 16}
     gates = report.area - 9 * 1024
     assert report.used["cells"] - 9 <= gates <= 2 * (report.used["cells"] - 9)
     assert report.fmax_median is None

@@ -8,7 +8,6 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 
-
 class SpikeAccumulator(wiring.Component):
     """Adds the weight row of every event to the accumulators of its plane, in all lanes at once.
 
@@ -46,7 +45,9 @@ class SpikeAccumulator(wiring.Component):
         An accumulate happened in this cycle (for utilisation counts).
     """
 
-    def __init__(self, *, lanes: int, planes: int, weight_bits: int, width: int, event_layout: data.StructLayout):
+    def __init__(
+        self, *, lanes: int, planes: int, weight_bits: int, width: int, event_layout: data.StructLayout
+    ):
         self._lanes, self._planes = lanes, planes
         self._weight_bits, self._width = weight_bits, width
         self._event = event_layout

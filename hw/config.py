@@ -45,7 +45,9 @@ class HardwareConfig(BaseModel):
     @model_validator(mode="after")
     def _post_lanes_divide(self) -> HardwareConfig:
         if self.lanes % self.post_lanes:
-            raise ValueError(f"post_lanes must divide lanes, but {self.post_lanes} does not divide {self.lanes}")
+            raise ValueError(
+                f"post_lanes must divide lanes, but {self.post_lanes} does not divide {self.lanes}"
+            )
         return self
 
     @property
@@ -95,10 +97,13 @@ def load_hardware_config(source: str | Path | None) -> HardwareConfig:
         fields = json.loads(path.read_text())
     except OSError as error:
         raise UserError(
-            f"cannot read hardware configuration {path}: {error.strerror}; expected a JSON file; check the path"
+            f"cannot read hardware configuration {path}: {error.strerror}; "
+            "expected a JSON file; check the path"
         ) from None
     except ValueError as error:
-        raise UserError(f"{path} is not JSON ({error}); expected a hardware configuration; mend the file") from None
+        raise UserError(
+            f"{path} is not JSON ({error}); expected a hardware configuration; mend the file"
+        ) from None
     return hardware_config_from(fields, str(path))
 
 

@@ -26,7 +26,7 @@ from .widths import Widths
 class Core(wiring.Component):
     """Runs the layer program for every frame: pixels in, logits and class out.
 
-    One operation runs at a time; between two operations the sequencer takes `cycles.SEQUENCER_CYCLES` cycles. The
+    One operation runs at a time; between two the sequencer takes `cycles.SEQUENCER_CYCLES` cycles. The
     next frame is received while the current one is computed.
 
     Latency and throughput: `cycles.frame_cycles`, exact for given spikes.
@@ -94,7 +94,9 @@ class Core(wiring.Component):
         if program.hardware.weight_memory == "stream":
             return WeightStream(program, widths)
         images = rom_images(self._params, program, widths)
-        return WeightRom(program, widths, rows=images.rows, scales=images.scales, thresholds=images.thresholds)
+        return WeightRom(
+            program, widths, rows=images.rows, scales=images.scales, thresholds=images.thresholds
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -103,7 +105,9 @@ class Core(wiring.Component):
         m.submodules.engine = engine = self._engine
         m.submodules.attention = attention = self._attention
         m.submodules.sender = sender = self._sender
-        m.submodules.receiver = receiver = FrameReceiver(net.image_height, net.image_width, net.image_channels)
+        m.submodules.receiver = receiver = FrameReceiver(
+            net.image_height, net.image_width, net.image_channels
+        )
         m.submodules.weights = store = self._store()
         m.submodules.head_sum = head_sum = HeadSum(
             lanes=hw.post_lanes, depth=-(-net.embed_dim // hw.lanes) * hw.subgroups, value_width=w.value,
@@ -131,7 +135,9 @@ class Core(wiring.Component):
             last.eq(index == len(words) - 1),
             done.eq(engine.done | attention.done | (pool.done if pools else 0)),
             sender.start.eq(done & last),
-            receiver.frame_release.eq(done & (op.kind == Kind.ACCUMULATE.value) & (op.source == Source.PIXELS.value)),
+            receiver.frame_release.eq(
+                done & (op.kind == Kind.ACCUMULATE.value) & (op.source == Source.PIXELS.value)
+            ),
         ]
         with m.FSM():
             with m.State("IDLE"):
@@ -251,15 +257,16 @@ class Core(wiring.Component):
             sender.wr_en.eq(engine.result_en),
             sender.wr_index.eq(engine.result_index),
             sender.wr_data.eq(engine.result_data),
-            receiver.tdata.eq(self.s_tdata), receiver.tvalid.eq(self.s_tvalid), receiver.tlast.eq(self.s_tlast),
-            self.s_tready.eq(receiver.tready),
+            receiver.tdata.eq(self.s_tdata), receiver.tvalid.eq(self.s_tvalid),
+            receiver.tlast.eq(self.s_tlast), self.s_tready.eq(receiver.tready),
             self.m_tdata.eq(sender.tdata), self.m_tvalid.eq(sender.tvalid), self.m_tlast.eq(sender.tlast),
             sender.tready.eq(self.m_tready),
             self.error_short.eq(receiver.error_short), self.error_long.eq(receiver.error_long),
             self.busy.eq(busy | sender.busy),
             self.probe_op.eq(index), self.probe_start.eq(start), self.probe_done.eq(done),
             self.probe_acc.eq(engine.fired),
-            self.probe_spike_en.eq(wr_en), self.probe_spike_addr.eq(wr_addr), self.probe_spike_data.eq(wr_data),
+            self.probe_spike_en.eq(wr_en), self.probe_spike_addr.eq(wr_addr),
+            self.probe_spike_data.eq(wr_data),
             self.probe_u_en.eq(engine.probe_u_en), self.probe_u_addr.eq(engine.probe_u_addr),
             self.probe_u_data.eq(engine.probe_u_data),
             self.probe_y_en.eq(attention.y_en), self.probe_y_token.eq(attention.y_token),

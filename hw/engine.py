@@ -63,7 +63,8 @@ class AccumulateEngine(wiring.Component):
     """
 
     _FORWARDED = (
-        "const_en", "const_address", "bias", "shift", "threshold_en", "threshold_address", "threshold", "tile_done",
+        "const_en", "const_address", "bias", "shift", "tile_done",
+        "threshold_en", "threshold_address", "threshold",
         "wr_en", "wr_addr", "wr_data", "head_add", "head_clear", "head_address", "head_value",
         "result_en", "result_index", "result_data", "probe_u_en", "probe_u_addr", "probe_u_data",
     )  # fmt: skip
@@ -72,7 +73,9 @@ class AccumulateEngine(wiring.Component):
         self._program, self._layout, self._widths = program, layout, widths
         net, hw = program.network, program.hardware
         address = read_address_bits(program)
-        self._post = PostProcessor(program, layout, widths, address_width=unsigned_bits(program.spike_words - 1))
+        self._post = PostProcessor(
+            program, layout, widths, address_width=unsigned_bits(program.spike_words - 1)
+        )
         members = {
             "op": In(layout), "start": In(1), "done": Out(1), "pixel_bank": In(1),
             "loaded": In(TILE_BITS), "fired": Out(hw.rows),

@@ -40,7 +40,8 @@ class HeadSum(wiring.Component):
         self._value_width, self._width, self._slices = value_width, width, slices
         self._read_ports = read_ports
         members = {
-            "add": In(1), "clear": In(1), "address": In(range(max(2, depth))), "value": In(lanes * value_width),
+            "add": In(1), "clear": In(1),
+            "address": In(range(max(2, depth))), "value": In(lanes * value_width),
         }  # fmt: skip
         for r in range(read_ports):
             members |= {

@@ -93,7 +93,9 @@ def tile_words(params: Params, program: Program, widths: Widths, op: Operation, 
     for p in range(op.subgroups(group, hw.post_lanes)):
         start = group * hw.lanes + p * hw.post_lanes
         bias, shift, threshold = (c[start : start + hw.post_lanes] for c in constants)
-        scales.append(pack_fields(bias, widths.bias) | pack_fields(shift, widths.shift) << hw.post_lanes * widths.bias)
+        scales.append(
+            pack_fields(bias, widths.bias) | pack_fields(shift, widths.shift) << hw.post_lanes * widths.bias
+        )
         thresholds.append(pack_fields(threshold, widths.threshold))
     rows = _pack_rows(weight_matrix(params, op, hw.lanes)[group], params.config.weight_bits)
     return scales, thresholds, rows

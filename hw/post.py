@@ -93,8 +93,10 @@ class PostProcessor(wiring.Component):
             "wr_en": Out(hw.subgroups), "wr_addr": Out(address_width), "wr_data": Out(lanes * net.timesteps),
             "head_add": Out(1), "head_clear": Out(1),
             "head_address": Out(range(max(2, self._groups_u * hw.subgroups))), "head_value": Out(p * w.value),
-            "result_en": Out(1), "result_index": Out(range(max(2, head_groups))), "result_data": Out(p * w.combined),
-            "probe_u_en": Out(1), "probe_u_addr": Out(range(max(2, self._u_depth))), "probe_u_data": Out(p * w.residual),
+            "result_en": Out(1), "result_index": Out(range(max(2, head_groups))),
+            "result_data": Out(p * w.combined),
+            "probe_u_en": Out(1), "probe_u_addr": Out(range(max(2, self._u_depth))),
+            "probe_u_data": Out(p * w.residual),
         }  # fmt: skip
         for r in range(hw.rows):
             members |= {
@@ -265,9 +267,7 @@ class PostProcessor(wiring.Component):
             lif.threshold.eq(self.threshold),
             self.head_add.eq(value_step_3 & op.sums_head),
             self.head_clear.eq(first_step_3 & delayed(position == 0, 3, "first_position")),
-            self.head_address.eq(
-                delayed(subgroup + times(group, hw.subgroups), 3, "head_address")
-            ),
+            self.head_address.eq(delayed(subgroup + times(group, hw.subgroups), 3, "head_address")),
             self.head_value.eq(drive),
         ]
 
@@ -277,7 +277,9 @@ class PostProcessor(wiring.Component):
         for t in range(steps):
             with m.If(value_step_3 & (step_3 == t)):
                 m.d.sync += [fired[lane * steps + t].eq(lif.spikes[lane]) for lane in range(post)]
-        last_step_4 = delayed(last_step & ~to_logits & (op.writes_spikes | (op.sink == Sink.SPIKES.value)), 4, "word")
+        last_step_4 = delayed(
+            last_step & ~to_logits & (op.writes_spikes | (op.sink == Sink.SPIKES.value)), 4, "word"
+        )
         subgroup_4 = delayed(subgroup, 4, "subgroup")
         final_4 = delayed(subgroup == subgroups - 1, 4, "final")
         m.d.comb += self.wr_addr.eq(delayed(spike_address, 4, "spike_address"))

@@ -49,7 +49,9 @@ class ResidualStream(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.stream = memory = Memory(shape=self._lanes * self._width, depth=max(2, self._depth), init=[])
+        m.submodules.stream = memory = Memory(
+            shape=self._lanes * self._width, depth=max(2, self._depth), init=[]
+        )
         read, write = memory.read_port(), memory.write_port()
         with m.If(self.read_en):
             m.d.sync += self.write_address.eq(self.address)

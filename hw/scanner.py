@@ -130,9 +130,7 @@ class SpikeScanner(wiring.Component):
         index = Signal(max(1, unsigned_bits(lanes - 1)))
         planes_left = Signal(planes)
         now, later = Signal(planes), Signal(planes)
-        chosen_planes = or_tree(
-            [Mux(chosen[i], masks.word_select(i, planes), 0) for i in range(lanes)]
-        )
+        chosen_planes = or_tree([Mux(chosen[i], masks.word_select(i, planes), 0) for i in range(lanes)])
         finished = Signal()
         m.d.comb += [
             now.eq(lowest_set(planes_left)),

@@ -241,7 +241,12 @@ def _operations(net: NetworkConfig, hw: HardwareConfig, head_slices: int):
         add(replace(linear, name=f"{block}.fc1", packing_out=hidden), [f"{block}.mlp_in"], f"{block}.hidden")
         last = b == net.depth - 1
         fc2 = replace(
-            linear, name=f"{block}.fc2", packing_in=hidden, sink="residual", writes_spikes=not last, sums_head=last
+            linear,
+            name=f"{block}.fc2",
+            packing_in=hidden,
+            sink="residual",
+            writes_spikes=not last,
+            sums_head=last,
         )
         add(fc2, [f"{block}.hidden"], None if last else f"block.{b + 1}.x")
 

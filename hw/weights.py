@@ -80,7 +80,8 @@ class WeightRom(wiring.Component):
     """All weights and constants of the network on chip, as initialised memories.
 
     Latency: 1 cycle; throughput: one row a cycle and port.
-    Resources: tile_words x lanes x weight_bits and const_words x post_lanes x (bias + shift + threshold) bits.
+    Resources: tile_words x lanes x weight_bits and const_words x post_lanes x (bias + shift + threshold)
+    bits.
 
     Parameters
     ----------
@@ -90,7 +91,9 @@ class WeightRom(wiring.Component):
         Memory images (`images.rom_images`).
     """
 
-    def __init__(self, program: Program, widths: Widths, *, rows: list[int], scales: list[int], thresholds: list[int]):
+    def __init__(
+        self, program: Program, widths: Widths, *, rows: list[int], scales: list[int], thresholds: list[int]
+    ):
         self._program, self._widths = program, widths
         self._images = rows, scales, thresholds
         super().__init__(weight_members(program, widths))
@@ -126,17 +129,20 @@ class WeightStream(wiring.Component):
 
     def __init__(self, program: Program, widths: Widths):
         self._program, self._widths = program, widths
-        beat = program.hardware.lanes * program.network.weight_bits
         super().__init__(weight_members(program, widths) | {
-            "tdata": In(stream_width(program)), "tvalid": In(1), "tready": Out(1), "tlast": In(1), "error": Out(1),
+            "tdata": In(stream_width(program)), "tvalid": In(1), "tready": Out(1), "tlast": In(1),
+            "error": Out(1),
         })  # fmt: skip
-        self._beat = beat
 
     def elaborate(self, platform):
         m = Module()
         program, widths, hw = self._program, self._widths, self._program.hardware
         weight, scale, threshold = _memories(m, self, program, widths, [], [], [])
-        write_row, write_scale, write_threshold = weight.write_port(), scale.write_port(), threshold.write_port()
+        write_row, write_scale, write_threshold = (
+            weight.write_port(),
+            scale.write_port(),
+            threshold.write_port(),
+        )
 
         tiles = stream_tiles(program)
         const_bits = const_width(program, widths)

@@ -62,7 +62,7 @@ def _signed(*intervals: Interval) -> int:
 
 
 def _head_sums(params: Params, head_sum: Interval) -> tuple[Interval, Interval]:
-    """Sums of head weights over any subset of channels, and the weighted sums of ``head_sum >> b`` for any b."""
+    """Sums of head weights over any channels, and the weighted sums of ``head_sum >> b`` for any b."""
     weight = params.tensors["head.weight"].astype(object)
     negative = [sum(w for w in row if w < 0) for row in weight]
     positive = [sum(w for w in row if w > 0) for row in weight]

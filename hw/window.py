@@ -53,7 +53,8 @@ class WindowWalker(wiring.Component):
     """
 
     def __init__(self, layout, *, row: int, rows: int, chunk_rows: int, slice_rows: int,
-                 address_width: int, weight_width: int, tile_width: int, bank_rows: int | None = None):  # fmt: skip
+                 address_width: int, weight_width: int, tile_width: int,
+                 bank_rows: int | None = None):  # fmt: skip
         self._bank_rows = bank_rows
         self._row, self._rows = row, rows
         self._chunk_rows, self._slice_rows = chunk_rows, slice_rows
@@ -147,7 +148,9 @@ class WindowWalker(wiring.Component):
                     self.src_base + position - Mux(above, op.line, 0) - Mux(left, op.pos_stride, 0)
                 ),
                 window_row.eq(
-                    tile_row + Mux(op.kernel3 & ~above, op.rows_line, 0) + Mux(op.kernel3 & ~left, op.rows_tap, 0)
+                    tile_row
+                    + Mux(op.kernel3 & ~above, op.rows_line, 0)
+                    + Mux(op.kernel3 & ~left, op.rows_tap, 0)
                 ),
                 window_column.eq(x),
             ]
@@ -155,7 +158,9 @@ class WindowWalker(wiring.Component):
 
         # Tap stage: one request a cycle.
         active = Signal()
-        ky, kx, ky_last, kx_first, kx_last = (Signal(2, name=n) for n in ("ky", "kx", "ky_last", "kx_first", "kx_last"))
+        ky, kx, ky_last, kx_first, kx_last = (
+            Signal(2, name=n) for n in ("ky", "kx", "ky_last", "kx_first", "kx_last")
+        )
         chunk = Signal(layout["groups"].width)
         line_address, tap_address, address = (
             Signal(self._address_width, name=n) for n in ("line_address", "tap_address", "address")

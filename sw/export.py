@@ -7,7 +7,6 @@ References
 
 from __future__ import annotations
 
-import math
 import platform
 
 import numpy as np
@@ -91,27 +90,32 @@ def from_params(
     with torch.no_grad():
         for name in config.layer_names():
             layer = network.layer(name)
-            weight = torch.as_tensor(params.weight(name).astype(np.float64))
-            layer.weight.copy_(weight / layer.limit)
-            scale = torch.as_tensor(params.scales.get(name, []), dtype=torch.float64)
+            layer.weight.copy_(_doubles(params.weight(name)) / layer.limit)
             if layer.gain is not None:
-                layer.gain.copy_(torch.exp2(torch.as_tensor(params.shift(name).astype(np.float64))))
+                layer.gain.copy_(torch.exp2(_doubles(params.shift(name))))
                 layer.scale.copy_(layer.gain * step)
                 layer.unit.fill_(step)
             else:
                 if layer.threshold is not None:
-                    layer.threshold.copy_(torch.as_tensor(params.threshold(name).astype(np.float64)))
-                    known = scale if len(scale) else 2.0 * config.v_threshold / layer.threshold
+                    layer.threshold.copy_(_doubles(params.threshold(name)))
+                    derived = 2.0 * config.v_threshold / layer.threshold
                 else:
-                    known = scale if len(scale) else torch.full_like(layer.scale, 1.0 / (layer.limit * 8))
-                layer.scale.copy_(known)
-                layer.unit.copy_(known)
+                    derived = torch.full_like(layer.scale, 1.0 / (layer.limit * 8))
+                stored = torch.as_tensor(params.scales.get(name, []), dtype=torch.float64)
+                usable = len(stored) == len(derived) and bool((stored > 0).all())
+                layer.scale.copy_(stored if usable else derived)
+                layer.unit.copy_(layer.scale)
                 if name == "head":
                     layer.unit.mul_(step / (config.timesteps * config.tokens))
-            layer.bias.copy_(torch.as_tensor(params.bias(name).astype(np.float64)) * layer.unit)
-            if not torch.equal(layer.integer_bias(), torch.as_tensor(params.bias(name).astype(np.float64))):
+            bias = _doubles(params.bias(name))
+            layer.bias.copy_(bias * layer.unit)
+            if not torch.equal(layer.integer_bias(), bias):
                 raise UserError(
-                    f"bias of {name} does not survive its scale; expected |bias| < "
-                    f"2^{math.floor(math.log2(2**52))}; export the network again"
+                    f"bias of {name} reaches {int(bias.abs().max())}; expected less than 2^51 to train it in "
+                    "float64; evaluate such parameters with the golden network"
                 )
     return network.eval()
+
+
+def _doubles(integers: np.ndarray) -> torch.Tensor:
+    return torch.as_tensor(integers.astype(np.float64))

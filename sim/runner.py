@@ -210,7 +210,7 @@ def build(verilog: str, module: str, simulator: str = "verilator", waves: bool =
     for name, text in (("design.sv", verilog), ("bench.sv", top), ("probe.sv", probe)):
         (work / name).write_text(text, encoding="utf-8")
     log = work / "build.log"
-    runtime = folder.parent / f"runtime-{_key((find_tool('g++').version,), simulator, waves)}"
+    runtime = folder.parent / f"library-{_key((find_tool('g++').version,), simulator, waves)}"
     if simulator == "verilator" and runtime.is_dir():
         for path in runtime.iterdir():
             shutil.copyfile(path, work / path.name)
@@ -246,11 +246,14 @@ def build(verilog: str, module: str, simulator: str = "verilator", waves: bool =
 
 
 def _keep_runtime(work: Path, runtime: Path) -> None:
-    """Keep the objects of Verilator's own library: the same for every design, and most of a small build."""
+    """Keep the objects of Verilator's own library: the same for every design, and most of a small build.
+
+    Not cocotb's ``verilator.o``: it makes the model, so it depends on the design's ports.
+    """
     if runtime.is_dir():
         return
     fresh = Path(tempfile.mkdtemp(prefix="work-", dir=runtime.parent))
-    for path in work.glob("verilat*.o"):
+    for path in work.glob("verilated*.o"):
         shutil.copyfile(path, fresh / path.name)
     try:
         fresh.rename(runtime)

@@ -82,6 +82,9 @@ class Report:
         Seed to MHz (FPGA).
     frequency : float or None
         Frequency asked for, MHz (FPGA).
+    critical_path : dict
+        Slowest register-to-register path of the slowest seed (FPGA): from, to, logic and routing in ns,
+        nets in order.
     macros : dict of str to int
         Memories that were left as macros: name to bits (cell library).
     area : float or None
@@ -98,6 +101,7 @@ class Report:
     available: dict[str, int] = field(default_factory=dict)
     fmax: dict[int, float] = field(default_factory=dict)
     frequency: float | None = None
+    critical_path: dict[str, Any] = field(default_factory=dict)
     macros: dict[str, int] = field(default_factory=dict)
     area: float | None = None
     seconds: dict[str, float] = field(default_factory=dict)
@@ -125,6 +129,9 @@ class Report:
             table.add_row(f"Fmax, seed {seed}", f"{mhz:.1f} MHz", "")
         if self.fmax:
             table.add_row("Fmax, median", f"{self.fmax_median:.1f} MHz", "")
+        if self.critical_path:
+            table.caption = "slowest path: {from} to {to}, {logic} ns logic, {routing} ns routing".format(
+                **self.critical_path)
         if self.area is not None:
             table.add_row("cell area", f"{self.area:,.1f}", "")
         table.add_row("run time", f"{sum(self.seconds.values()):.0f} s", "")
@@ -226,6 +233,7 @@ def _ecp5(run: _Run, top: str, target: str, seeds: list[int], frequency: float,
     if (run.work / "design.lpf").exists():
         constraints = ["--lpf", "design.lpf", "--lpf-allow-unconstrained"]
     fmax: dict[int, float] = {}
+    path: dict[str, Any] = {}
     used: dict[str, int] = {}
     available: dict[str, int] = {}
     for seed in seeds:
@@ -237,11 +245,26 @@ def _ecp5(run: _Run, top: str, target: str, seeds: list[int], frequency: float,
         # There is one clock, the design's own; a design without registers has none.
         for clock in report["fmax"].values():
             fmax[seed], frequency = round(clock["achieved"], 2), clock["constraint"]
+            if fmax[seed] == min(fmax.values()):
+                path = _critical_path(report["critical_paths"])
         counts = report["utilization"]
         used = {name: counts.get(cell, {}).get("used", 0) for name, cell in _ECP5.items()}
         available = {name: counts[cell]["available"] for name, cell in _ECP5.items() if cell in counts}
-    return Report(top, target, used, available, fmax, frequency, seconds=run.seconds,
+    return Report(top, target, used, available, fmax, frequency, path, seconds=run.seconds,
                   tools={name: find_tool(name).version for name in ("yosys", "nextpnr-ecp5")})
+
+
+def _critical_path(paths: list[dict[str, Any]]) -> dict[str, Any]:
+    """The path from clock edge to clock edge in nextpnr's list, in short."""
+    for path in paths:
+        if path["from"] == path["to"]:
+            steps = path["path"]
+            ends = [f"{pin['cell']}.{pin['port']}" for pin in (steps[0]["from"], steps[-1]["to"])]
+            routing = sum(step["delay"] for step in steps if step["type"] == "routing")
+            return {"from": ends[0], "to": ends[1], "routing": round(routing, 2),
+                    "logic": round(sum(step["delay"] for step in steps) - routing, 2),
+                    "nets": [step["net"] for step in steps if "net" in step]}
+    return {}
 
 
 def _cell_library(run: _Run, top: str, library: bytes, macro_bits: int) -> Report:

@@ -89,6 +89,9 @@ def test_ecp5(tiny, tmp_path):
     assert 20 < report.used["lut"] < 60
     assert report.available == {"lut": 83640, "ff": 83640, "lutram": 10455, "bram": 208, "dsp": 156}
     assert list(report.fmax) == [1, 7] and all(50 < mhz < 600 for mhz in report.fmax.values())
+    path = report.critical_path     # from the memory through the incrementer into the memory
+    assert path["from"].startswith("ram") and path["to"].startswith("ram") and path["nets"]
+    assert min(report.fmax.values()) == pytest.approx(1000 / (path["logic"] + path["routing"]), rel=0.01)
     assert report.frequency == 50.0       # of the constraint file, so its clock was found
     assert list(report.seconds) == ["synth_ecp5", "nextpnr_seed1", "nextpnr_seed7"]
     assert sorted(path.name for path in tmp_path.iterdir()) == [
@@ -128,14 +131,16 @@ endmodule
 
 def test_median_and_table():
     report = Report("top", "ecp5-85k", {"lut": 1200}, {"lut": 83640}, {1: 60.0, 2: 50.0, 3: 52.5}, 50.0,
+                    {"from": "a.Q", "to": "b.D", "logic": 9.5, "routing": 10.25, "nets": ["n"]},
                     seconds={"synth": 1.5, "place": 2.0})
     assert report.fmax_median == 52.5
-    console = Console(width=80, file=io.StringIO())
+    console = Console(width=200, file=io.StringIO())
     console.print(report.table())
     rows = [re.findall(r"[\w,.]+(?: [\w,.]+)*", line) for line in console.file.getvalue().splitlines()]
     for row in (["top on ecp5", "85k"], ["lut", "1,200", "83,640"], ["Fmax, seed 2", "50.0 MHz"],
                 ["Fmax, median", "52.5 MHz"], ["run time", "4 s"]):
         assert row in rows
+    assert "slowest path: a.Q to b.D, 9.5 ns logic, 10.25 ns routing" in console.file.getvalue()
 
 
 @pytest.mark.parametrize("options,message", [

@@ -67,6 +67,32 @@ def test_stalls_on_every_stream(weight_memory, stalls):
     run_and_check(network(), hardware, seed=4, stalls=stalls, cycles=weight_memory == "rom")
 
 
+def test_blocked_results_hold_the_machine_before_the_next_head():
+    """Nothing is lost: the head of the second image waits for the first one's class, the third for a bank."""
+    case = build_case(network(), CASES["two_rows"][1], seed=4, frames=3)
+    opens = 3 * frame_cycles(case.program, traces_of(case)[0])[1]
+    result = run_core(case, sink_opens=opens)
+    check(case, result, cycles=False)
+    steps, ops = result.dump.steps, len(case.program.ops)
+    second_head = steps.start[2 * ops - 1]
+    assert steps.done[2 * ops - 2] < opens - 200 and opens < second_head
+
+
+@pytest.mark.parametrize("name, fraction", [("two_rows", 0.4), ("streamed_int4", 1.2)])
+def test_reset_in_the_middle_of_an_image(name, fraction):
+    """Whatever state the machine is in: after one cycle of reset it computes as if new."""
+    case = build_case(*CASES[name], seed=4, frames=1)
+    total = frame_cycles(case.program, traces_of(case)[0])[1]
+    check(case, run_core(case, reset_at=int(fraction * total)))
+
+
+def test_wrong_weight_frame_is_flagged():
+    case = build_case(*CASES["streamed"], seed=4, frames=1)
+    result = run_core(case, weights_last=-2)
+    assert result.errors == (0, 0, 1)
+    assert differences(case, result) == []
+
+
 def random_case(seed: int):
     """Any small network on any machine that fits it."""
     rng = np.random.default_rng(seed)

@@ -269,7 +269,7 @@ def _prune(folder: Path) -> None:
             entries.append((path.stat().st_mtime, path))
         except OSError:  # removed by another process
             continue
-    finished = sorted(entry for entry in entries if not entry[1].name.startswith(("work-", "runtime-")))
+    finished = sorted(entry for entry in entries if not entry[1].name.startswith(("work-", "library-")))
     stale = [path for age, path in entries if path.name.startswith("work-") and age < time.time() - 3600]
     for path in [path for _, path in finished[:-KEEP_BUILDS]] + stale:
         shutil.rmtree(path, ignore_errors=True)
@@ -332,6 +332,7 @@ def run(built: Build, job: Job, folder: Path, waveform: Path | None = None) -> d
             arguments["test_args"] = ["--trace-file", str(waveform)]
         else:
             arguments["plusargs"] = [f"+dumpfile_path={waveform}"]
+    crashed = False
     try:
         runner.test(
             test_module="sim.bench",
@@ -351,11 +352,11 @@ def run(built: Build, job: Job, folder: Path, waveform: Path | None = None) -> d
             **arguments,
         )
     except (RuntimeError, subprocess.SubprocessError, SystemExit):
-        pass  # the files below say what happened
+        crashed = True  # the files below say what happened
     outcome = json.loads(result.read_text(encoding="utf-8")) if result.is_file() else None
     if outcome is not None and outcome["deadlock"] is not None:
         return outcome
-    if outcome is None or not _passed(results_xml):
+    if crashed or outcome is None or not _passed(results_xml):
         lines = (
             log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if log.is_file() else []
         )

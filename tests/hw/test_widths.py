@@ -1,0 +1,111 @@
+"""Register widths: wide enough for adversarial inputs, and no bit wider where the worst case is known."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from golden.arith import signed_bits
+from golden.bounds import derive_bounds
+from golden.network import GoldenNetwork
+from golden.params import random_params
+from hw.widths import derive_widths
+from tests.hw.core_bench import network
+
+NETWORKS = {
+    "tiny": network(),
+    "signed pixels": network(pixel_zero_point=128, image_channels=3),
+    "int4": network(weight_bits=4, depth=2, num_classes=7),
+    "one convolution": network(sps_channels=(6,), sps_pool=(False,), timesteps=5),
+}
+
+
+def setting(name, seed=0):
+    params = random_params(NETWORKS[name], seed)
+    bounds = derive_bounds(params)
+    return params, bounds, derive_widths(params, bounds)
+
+
+def fits(values, bits):
+    values = np.asarray(values)
+    return bool((values >= -(1 << bits - 1)).all() and (values < 1 << bits - 1).all())
+
+
+def subset_sums(weights):
+    """All sums over subsets of one row of weights."""
+    sums = {0}
+    for weight in weights.tolist():
+        sums |= {s + weight for s in sums}
+    return sums
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_accumulator_is_as_wide_as_the_worst_subset_of_any_layer(name):
+    params, _, widths = setting(name)
+    worst = {0}
+    for layer in params.config.layer_names():
+        for row in params.weight(layer).reshape(params.weight(layer).shape[0], -1):
+            sums = subset_sums(row)
+            worst |= {min(sums), max(sums)}
+    assert widths.accumulator == signed_bits(min(worst), max(worst))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_combined_holds_every_prefix_of_the_pixel_planes(name):
+    """Pixels at their ends, chosen by the sign of the weight; every prefix of the Horner scheme."""
+    params, _, widths = setting(name)
+    zero = params.config.pixel_zero_point
+    weight = params.weight("sps.0").reshape(params.weight("sps.0").shape[0], -1).astype(int)
+    for row, dark in itertools.product(weight, (0, 255)):
+        pixels = np.where(row > 0, 255 - dark, dark) - zero
+        assert fits([row @ (pixels >> b) for b in range(8)], widths.combined)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_combined_holds_every_prefix_of_the_head_planes(name):
+    params, bounds, widths = setting(name)
+    weight = params.weight("head").astype(int)
+    lo, hi = bounds.head_sum.lo, bounds.head_sum.hi
+    for row, flip in itertools.product(weight, (1, -1)):
+        sums = np.where(row * flip > 0, hi, lo)
+        slices = -(-widths.head_sum // 8)
+        assert fits([row @ (sums >> b) for b in range(8 * slices)], widths.combined)
+        assert fits(row @ sums + params.bias("head"), widths.combined)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_everything_that_occurs_fits(name):
+    """Integers of random and extreme images."""
+    params, _, widths = setting(name)
+    config = params.config
+    shape = (6, config.image_height, config.image_width, config.image_channels)
+    images = np.random.default_rng(1).integers(0, 256, shape).astype(np.uint8)
+    images[0], images[1] = 0, 255
+    for key, value in GoldenNetwork(params).trace(images).items():
+        part = key.rpartition(".")[2]
+        if part in ("u", "u_attn"):
+            assert fits(value, widths.residual) and fits(value, widths.value)
+        elif part == "y":
+            assert fits(value, widths.attention + 1) and int(value.min()) >= 0
+        elif part in ("sum", "logits"):
+            assert fits(value, widths.head_sum if part == "sum" else widths.logit)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_constants_fit_and_no_field_is_wider_than_its_largest_value(name):
+    params, _, widths = setting(name)
+    tensors = params.tensors
+    biases = np.concatenate([v.astype(np.int64) for k, v in tensors.items() if k.endswith(".bias")])
+    thresholds = [int(v.max()) for k, v in tensors.items() if k.endswith(".threshold")]
+    shifts = [int(v.max()) for k, v in tensors.items() if k.endswith(".shift")]
+    assert fits(biases, widths.bias) and not fits(biases, widths.bias - 1)
+    assert widths.threshold == max(*thresholds, params.residual_threshold, 1).bit_length()
+    assert widths.shift == max(1, max(shifts).bit_length())
+    assert widths.logit <= widths.combined
+    assert widths.residual <= widths.value
+
+
+def test_a_narrower_register_would_be_noticed():
+    params, bounds, widths = setting("tiny")
+    worst = [bounds.head_sum.lo, bounds.head_sum.hi]
+    assert fits(worst, widths.head_sum) and not fits(worst, widths.head_sum - 1)

@@ -1,0 +1,157 @@
+"""What several commands share: reading parameters, images and machines, and writing results."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from rich.console import Console
+
+from golden.config import NetworkConfig
+from golden.errors import UserError
+from golden.params import Params
+from hw.config import HardwareConfig, hardware_config_from, load_hardware_config
+
+MODELS = Path(__file__).resolve().parents[1] / "golden" / "models"
+"""Parameter files that come with the project."""
+DEFAULT_MODEL = "digits"
+
+console = Console()
+notes = Console(stderr=True)
+"""Progress and remarks; results alone go to standard output."""
+
+params_option = click.option(
+    "--params", "-p", default=DEFAULT_MODEL, show_default=True, metavar="NAME|FILE",
+    help="Parameter file (.safetensors), or the name of a shipped one: digits, digits-int4.",
+)  # fmt: skip
+json_option = click.option(
+    "--json", "json_path", type=click.Path(path_type=Path), metavar="FILE",
+    help="Also write the result as JSON ('-' for standard output instead of tables).",
+)  # fmt: skip
+force_option = click.option("--force", is_flag=True, help="Replace what an earlier run wrote.")
+
+
+def machine_options(function):
+    """--hardware FILE and single settings over it."""
+    for option in (
+        click.option("--weights", type=click.Choice(["rom", "stream"]), help="Weights on chip or streamed."),
+        click.option("--post-lanes", type=int, help="Channels post-processed a cycle; divides --lanes."),
+        click.option("--rows", type=int, help="Tokens in parallel."),
+        click.option("--lanes", type=int, help="Output channels in parallel."),
+        click.option("--hardware", type=click.Path(path_type=Path), metavar="FILE",
+                     help="Hardware configuration (JSON with lanes, rows, post_lanes, weight_memory)."),
+    ):  # fmt: skip
+        function = option(function)
+    return function
+
+
+def machine(hardware: Path | None, lanes, rows, post_lanes, weights) -> HardwareConfig:
+    """The hardware configuration that the options describe."""
+    base = load_hardware_config(hardware).model_dump()
+    given = {"lanes": lanes, "rows": rows, "post_lanes": post_lanes, "weight_memory": weights}
+    changes = {name: value for name, value in given.items() if value is not None}
+    return hardware_config_from(base | changes, str(hardware) if hardware else "(options)") if changes else (
+        HardwareConfig(**base))  # fmt: skip
+
+
+def load_params(name: str) -> Params:
+    """A shipped parameter file by name, or any by path."""
+    shipped = MODELS / f"{name}.safetensors"
+    if shipped.is_file() and not Path(name).exists():
+        return Params.load(shipped)
+    if not Path(name).exists():
+        known = ", ".join(sorted(path.stem for path in MODELS.glob("*.safetensors")))
+        raise UserError(f"no parameter file {name}; expected a path or one of {known}; check the name")
+    return Params.load(Path(name))
+
+
+def load_images(paths: tuple[Path, ...], config: NetworkConfig) -> np.ndarray:
+    """Images from .npy arrays (uint8 [B, H, W, C] or [B, H, W]) and pictures: uint8 [B, H, W, C].
+
+    Raises
+    ------
+    UserError
+        A file cannot be read, is of another shape or type, or holds no image.
+    """
+    shape = (config.image_height, config.image_width, config.image_channels)
+    batches = [_read_image(Path(path), shape) for path in paths]
+    return np.concatenate(batches)
+
+
+def _read_image(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
+    if path.suffix == ".npy":
+        try:
+            array = np.load(path, allow_pickle=False)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "not a plain NumPy array"
+            raise UserError(f"cannot read images {path}: {reason}; expected a .npy file; check it") from None
+        if array.ndim == 3 and shape[2] == 1 and array.shape[1:] == shape[:2]:
+            array = array[..., None]
+        elif array.shape == shape:
+            array = array[None]
+    else:
+        from PIL import Image, UnidentifiedImageError
+
+        try:
+            with Image.open(path) as picture:
+                if picture.size != (shape[1], shape[0]):
+                    raise UserError(
+                        f"image {path} is {picture.size[0]}x{picture.size[1]} pixels; expected "
+                        f"{shape[1]}x{shape[0]}; resize it"
+                    )
+                array = np.asarray(picture.convert("L" if shape[2] == 1 else "RGB"))
+        except (OSError, UnidentifiedImageError) as error:
+            reason = getattr(error, "strerror", None) or "not a picture"
+            raise UserError(f"cannot read image {path}: {reason}; expected PNG or .npy; check it") from None
+        array = array.reshape(1, *shape) if array.size == np.prod(shape) else array[None]
+    if array.dtype != np.uint8 or array.shape[1:] != shape or array.ndim != 4 or not len(array):
+        raise UserError(
+            f"images in {path} are {array.dtype} {list(array.shape)}; expected uint8 [batch, {shape[0]}, "
+            f"{shape[1]}, {shape[2]}]; convert them"
+        )
+    return array
+
+
+def write_json(path: Path, data: Any) -> None:
+    """JSON to a file, whole or not at all; '-' is standard output."""
+    text = json.dumps(data, indent=2, default=_plain) + "\n"
+    if str(path) == "-":
+        click.echo(text, nl=False)
+        return
+    write_text(path, text)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file whole or not at all.
+
+    Raises
+    ------
+    UserError
+        The place cannot be written.
+    """
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.resolve().parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "w") as file:
+            file.write(text)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}; expected a writable folder; choose another") from None
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    raise TypeError(f"{type(value)} has no JSON form")
+
+
+def quiet(json_path: Path | None) -> bool:
+    """Whether standard output belongs to JSON."""
+    return json_path is not None and str(json_path) == "-"

@@ -1,0 +1,230 @@
+"""s2tdpt train, evaluate, export: the software side."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import click
+import numpy as np
+from rich.table import Table
+
+from golden.config import load_config
+from golden.errors import UserError
+from golden.network import GoldenNetwork
+from scripts.options import (
+    console,
+    force_option,
+    json_option,
+    load_images,
+    load_params,
+    notes,
+    params_option,
+    quiet,
+    write_json,
+)
+from sw.attention import VARIANTS
+from sw.datasets import load_dataset
+from sw.settings import default_settings
+
+data_option = click.option(
+    "--data", type=click.Choice(["digits", "cifar10", "cifar100"]), default="digits", show_default=True,
+    help="Data set; digits is built in.",
+)  # fmt: skip
+folder_option = click.option(
+    "--data-dir", type=click.Path(path_type=Path), metavar="DIR",
+    help="Folder with the official CIFAR archive or its unpacked files.",
+)  # fmt: skip
+
+
+def command_line() -> str:
+    """The command as it was typed, for provenance; the program by its name alone."""
+    return " ".join(["s2tdpt", *map(shlex.quote, sys.argv[1:])])
+
+
+@click.command()
+@click.option("--config", "-c", default="digits", show_default=True, help="Network: a name or a JSON file.")
+@data_option
+@folder_option
+@click.option("--out", "-o", type=click.Path(path_type=Path), required=True, help="Run folder.")
+@click.option("--weight-bits", type=click.Choice(["4", "8"]), help="Instead of the configuration's.")
+@click.option("--seed", type=int, default=None, help="Initial weights, order, augmentation.")
+@click.option("--float-epochs", type=int, default=None, help="Epochs of the float network.")
+@click.option("--qat-epochs", type=int, default=None, help="Epochs of the integer network.")
+@click.option("--batch-size", type=int, default=None)
+@click.option("--lr", type=float, default=None, help="Peak learning rate of the float network.")
+@click.option("--qat-lr", type=float, default=None, help="Peak learning rate of the integer network.")
+@click.option("--gradient", "variant", type=click.Choice(list(VARIANTS)), default=None,
+              help="Gradient of the STDP kernel, or a control attention (ssa, random).")
+@click.option("--half-width", type=float, default=None, help="Half-width of the window surrogate, counts.")
+@click.option("--rate-weight", type=float, default=None, help="Weight of the synaptic rate: fewer spikes.")
+@click.option("--count-weight", type=float, default=None, help="Weight of the spread of query and key counts.")
+@click.option("--augment/--no-augment", default=None)
+@click.option("--threads", type=int, default=None, help="CPU threads; 0 for torch's own choice.")
+@click.option("--float-checkpoint", type=click.Path(path_type=Path), metavar="FILE",
+              help="Quantise this finished float stage instead of training one.")
+@click.option("--resume", is_flag=True, help="Continue the run in --out, bit-identically.")
+@click.option("--tensorboard", is_flag=True, help="Also write TensorBoard logs.")
+@click.option("--stop-after", type=int, default=None, help="Stop each stage after this many epochs.")
+@force_option
+@json_option
+def train(config, data, data_dir, out, weight_bits, float_checkpoint, resume, tensorboard, stop_after, force,
+          json_path, **chosen) -> None:  # fmt: skip
+    """Train a network: float, then quantised in its own integer arithmetic, then export.
+
+    The result is the folder --out with checkpoints, CSV logs and CONFIG.safetensors, the integers that
+    `evaluate`, `generate` and `cosim` take. All of it is checked against the golden model before it is written.
+
+    \b
+    Examples:
+      s2tdpt train --out runs/digits                        (minutes on two CPU cores)
+      s2tdpt train --out runs/digits --weight-bits 4 --float-checkpoint runs/digits/float.safetensors
+      s2tdpt train -c s2tdpt-4-384 --data cifar10 --data-dir ~/data --out runs/cifar10
+    """
+    from sw.train import train_pipeline
+
+    network = load_config(config)
+    if weight_bits is not None:
+        network = network.model_copy(update={"weight_bits": int(weight_bits)})
+    settings = replace(default_settings(data), **{k: v for k, v in chosen.items() if v is not None})
+    dataset = load_dataset(data, data_dir)
+    report = train_pipeline(
+        network, dataset, settings, out, resume=resume, float_checkpoint=float_checkpoint,
+        command=command_line(), console=notes, tensorboard=tensorboard, stop_after=stop_after, force=force,
+    )  # fmt: skip
+    result = {
+        "float_accuracy": report.float_result.evaluation.accuracy,
+        "qat_accuracy": report.qat_result.evaluation.accuracy if report.qat_result else None,
+        "integer_accuracy": report.integer_accuracy,
+        "test_images": report.test_images,
+        "params": str(report.params_path) if report.params_path else None,
+        "firing_rates": report.qat_result.evaluation.rates if report.qat_result else None,
+        "synaptic_rate": report.qat_result.evaluation.synaptic_rate if report.qat_result else None,
+    }
+    if json_path is not None:
+        write_json(json_path, result)
+    if quiet(json_path):
+        return
+    table = Table(title=f"{network.name} on {dataset.name}")
+    table.add_column("network")
+    table.add_column("accuracy", justify="right")
+    for name in ("float", "qat", "integer"):
+        value = result[f"{name}_accuracy"]
+        table.add_row(name, "-" if value is None else f"{100 * value:.2f} %")
+    console.print(table)
+    console.print(f"Parameter file: {report.params_path}" if report.params_path else "Stopped; resume with --resume.")
+
+
+@click.command()
+@params_option
+@data_option
+@folder_option
+@click.option("--images", type=click.Path(path_type=Path), multiple=True, metavar="FILE",
+              help="Classify these images (.npy, PNG) instead of a data set.")
+@click.option("--limit", type=int, default=None, help="Only the first images.")
+@click.option("--qat/--no-qat", default=False,
+              help="Also rebuild the training network and compare every value with the golden model.")
+@json_option
+def evaluate(params, data, data_dir, images, limit, qat, json_path) -> None:
+    """Accuracy and firing rates of a parameter file, by the integer golden model.
+
+    \b
+    Examples:
+      s2tdpt evaluate
+      s2tdpt evaluate --qat                      (0 differences expected, else exit code 1)
+      s2tdpt evaluate --images my-digit.png --json -
+    """
+    numbers = load_params(params)
+    golden = GoldenNetwork(numbers)
+    if images:
+        pictures = load_images(images, numbers.config)
+        logits = golden.forward(pictures)
+        classes = golden.classify(pictures).tolist()
+        result = {"classes": classes, "logits": np.asarray(logits).tolist()}
+        if json_path is not None:
+            write_json(json_path, result)
+        if not quiet(json_path):
+            for index, name in enumerate(classes):
+                console.print(f"image {index}: class {name}")
+        return
+    dataset = load_dataset(data, data_dir)
+    pictures, labels = np.asarray(dataset.test_images)[:limit], np.asarray(dataset.test_labels)[:limit]
+    shape = (numbers.config.image_height, numbers.config.image_width, numbers.config.image_channels)
+    if pictures.shape[1:] != shape:
+        raise UserError(
+            f"data set {data} has images {list(pictures.shape[1:])}; expected {list(shape)} for "
+            f"{numbers.config.name}; choose another --data"
+        )
+    correct = int((np.asarray(golden.classify(pictures)) == labels).sum())
+    trace = golden.trace(pictures[:256])
+    rates = {
+        name: float(np.asarray(value).mean())
+        for name, value in trace.items()
+        if np.asarray(value).dtype == np.uint8 and name != "pixels"
+    }
+    result = {
+        "images": len(labels), "correct": correct, "accuracy": correct / len(labels),
+        "firing_rates": rates, "provenance": numbers.provenance,
+    }  # fmt: skip
+    if qat:
+        from sw.evaluate import verify_equal
+        from sw.export import from_params
+
+        equality = verify_equal(from_params(numbers), golden, pictures)
+        result["qat"] = {
+            "images": equality.images, "traces": equality.traces, "values": equality.values,
+            "difference": equality.difference,
+        }  # fmt: skip
+    if json_path is not None:
+        write_json(json_path, result)
+    if not quiet(json_path):
+        table = Table(title=f"{numbers.config.name}: {100 * result['accuracy']:.2f} % of {len(labels)} images")
+        table.add_column("spikes")
+        table.add_column("firing rate", justify="right")
+        for name, rate in rates.items():
+            table.add_row(name, f"{100 * rate:.2f} %")
+        console.print(table)
+        if qat:
+            first = result["qat"]["difference"]
+            console.print(
+                f"training network against golden model: {result['qat']['values']:,} values, "
+                + ("0 differences" if first is None else f"first difference: {first}")
+            )
+    if qat and result["qat"]["difference"] is not None:
+        raise click.exceptions.Exit(1)
+
+
+@click.command()
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option("--out", "-o", type=click.Path(path_type=Path), required=True, help="Parameter file to write.")
+@force_option
+def export(checkpoint: Path, out: Path, force: bool) -> None:
+    """Write the parameter file of an integer-stage CHECKPOINT (qat.safetensors of a run).
+
+    \b
+    Example:
+      s2tdpt export runs/digits/qat.safetensors --out digits.safetensors
+    """
+    from golden.config import config_from_dict
+    from sw.checkpoint import read_checkpoint, restore
+    from sw.export import export as to_params
+    from sw.export import tool_versions
+    from sw.quantize import QatNetwork
+
+    tensors, meta = read_checkpoint(checkpoint)
+    if meta["stage"] != "qat":
+        raise UserError(
+            f"{checkpoint} is a checkpoint of stage {meta['stage']}; expected the integer stage; "
+            "name qat.safetensors of a run"
+        )
+    settings = meta["settings"]
+    network = QatNetwork(
+        config_from_dict(meta["config"], source=str(checkpoint)), settings["variant"], settings["half_width"]
+    )
+    restore(checkpoint, tensors, network)
+    provenance = {"command": command_line(), "seed": settings["seed"], "settings": settings,
+                  "epoch": meta["epoch"], "versions": tool_versions()}  # fmt: skip
+    to_params(network.eval(), provenance).save(out, force=force)
+    console.print(f"wrote {out}")

@@ -76,7 +76,7 @@ class Bench:
         """
         eager = self.job["stall"] != "none"
         for data in self.job["frames"]:
-            if not eager and not int(self.dut.s_axis_tready.value):
+            if self.sent and not eager and not int(self.dut.s_axis_tready.value):
                 self.progress.clear()
                 await First(RisingEdge(self.dut.s_axis_tready), self.progress.wait())
             frame = await transmit(self.source, bytes.fromhex(data))

@@ -184,23 +184,18 @@ def _check(report: CosimReport, design: Design, params: Params, images, built: B
             results[number] = frame["words"]
         report.findings += _transport_findings(outcome, job, dump, program, share)
         complete = min(job.record, len(outcome["results"]))
-        network = program.network
-        rebuilt.append(
-            (
-                share[:complete],
-                replay(
-                    dump, program.ops, complete, network.timesteps, design.hardware.post_lanes, network.heads
-                ),
-            )
-        )
+        if complete:
+            network, post_lanes = program.network, design.hardware.post_lanes
+            part = replay(dump, program.ops, complete, network.timesteps, post_lanes, network.heads)
+            rebuilt.append((share[:complete], part))
         _collect_times(times, dump, share, len(outcome["results"]), len(program.ops))
         cycles = [frame["cycle"] for frame in outcome["results"]]
         if len(cycles) > 1:
             report.interval += (cycles[-1] - cycles[0]) / (len(cycles) - 1) * len(share) / report.images
         if outcome["sent"] and cycles and not report.latency:
             report.latency = cycles[0] - outcome["sent"][0]
-    _check_results(report, params, images, results, built)
     trace = _check_tensors(report, params, images, rebuilt)
+    _check_results(report, params, images, results, built)
     _measure(report, design, images, times, trace)
     report.mismatches += len(report.findings)
 
@@ -300,7 +295,7 @@ def _check_tensors(report: CosimReport, params: Params, images, rebuilt) -> tupl
     }
     got = {}
     for name in rebuilt[0][1].tensors:
-        got[name] = np.concatenate([part.tensors[name] for _, part in rebuilt if part.frames])[sequence]
+        got[name] = np.concatenate([part.tensors[name] for _, part in rebuilt])[sequence]
     report.tensors = len(got)
     _compare(report, {name: trace[name] for name in got}, got, order[sequence])
     unseen = sorted(name for name in trace if name not in got and not name.startswith("head."))

@@ -126,7 +126,7 @@ def _bits(digits: np.ndarray, width: int) -> np.ndarray:
     """Bits of digit columns, bit 0 first: uint8 [M, width]."""
     low_first = digits[:, ::-1] & 15
     bits = (low_first[:, :, None] >> np.arange(4, dtype=np.uint8)) & 1
-    return bits.reshape(len(digits), -1)[:, :width].astype(np.uint8)
+    return bits.reshape(len(digits), 4 * digits.shape[1])[:, :width].astype(np.uint8)
 
 
 def _unknown(*fields: np.ndarray) -> np.ndarray:

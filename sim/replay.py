@@ -146,7 +146,7 @@ def _missing(result: Replay, name: str, written: np.ndarray, where) -> None:
 
 def _signed(bits: np.ndarray, width: int) -> np.ndarray:
     """Two's complement fields of `width` bits, low field first: uint8 [M, n*width] -> int64 [M, n]."""
-    fields = bits.reshape(len(bits), -1, width)
+    fields = bits.reshape(len(bits), bits.shape[1] // width, width)
     weights = np.int64(1) << np.arange(width, dtype=np.int64)
     weights[-1] = -weights[-1]
     return fields.astype(np.int64) @ weights
@@ -154,9 +154,8 @@ def _signed(bits: np.ndarray, width: int) -> np.ndarray:
 
 def _unsigned(bits: np.ndarray, width: int) -> np.ndarray:
     """Unsigned fields of `width` bits, low field first: uint8 [M, n*width] -> int64 [M, n]."""
-    return bits.reshape(len(bits), -1, width).astype(np.int64) @ (
-        np.int64(1) << np.arange(width, dtype=np.int64)
-    )
+    fields = bits.reshape(len(bits), bits.shape[1] // width, width)
+    return fields.astype(np.int64) @ (np.int64(1) << np.arange(width, dtype=np.int64))
 
 
 def _spikes(result, name, trace, records: Records, frame, timesteps: int, post_lanes: int) -> np.ndarray:
@@ -166,7 +165,7 @@ def _spikes(result, name, trace, records: Records, frame, timesteps: int, post_l
     address = records.address - trace.base
     good = _region(result, name, "spike", address, frame, words)
     slot = (frame * words + address)[good]
-    values = records.bits[good].reshape(-1, lanes, timesteps)
+    values = records.bits[good].reshape(int(good.sum()), lanes, timesteps)
     enable = records.enable[good]
     memory = np.zeros((result.frames * words, lanes, timesteps), dtype=np.uint8)
     written = np.zeros((result.frames * words, lanes), dtype=bool)

@@ -1,5 +1,7 @@
 """Co-simulation of generated hardware: equality on every stream pattern, and faults that must not pass."""
 
+import re
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +16,8 @@ from sim.stalls import PATTERNS
 from tests.hw.core_bench import build_case, network
 
 HARDWARE = HardwareConfig(lanes=8, rows=2, post_lanes=4)
+QUICK = "icarus" if shutil.which("iverilog") else "verilator"
+"""Simulator of the planted faults: Icarus builds in a moment, and every fault is a build of its own."""
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +105,9 @@ def parameter_faults(params: Params):
 @pytest.mark.parametrize("fault", ["flipped LUT entry", "wrong threshold", "weight bit"])
 def test_planted_fault_in_the_hardware_is_located(case, fault):
     faulty, tensor = parameter_faults(case.params)[fault]
-    report = cosimulate(case.params, HARDWARE, case.images, design=generate(faulty, HARDWARE))
+    report = cosimulate(
+        case.params, HARDWARE, case.images, design=generate(faulty, HARDWARE), simulator=QUICK
+    )
     assert not report.ok
     assert report.differences[0].startswith(f"{tensor}: image ")
     assert report.first() == report.differences[0]
@@ -116,31 +122,50 @@ def test_planted_fault_in_the_parameter_file_is_located(case, design, tmp_path, 
     assert report.differences[0].startswith(f"{tensor}: image ")
 
 
-def edited(design, old: str, new: str):
+def edited(design, pattern: str, new: str):
     """The design with one piece of its Verilog text replaced."""
-    assert design.verilog.count(old) == 1, (old, design.verilog.count(old))
-    return replace(design, verilog=design.verilog.replace(old, new))
+    text, count = re.subn(pattern, new, design.verilog)
+    assert count == 1, (pattern, count)
+    return replace(design, verilog=text)
 
 
-def test_dropped_spike_is_located(case, design):
-    # The observation port and the spike memory see the same writes: losing lane 0 of them loses spikes.
-    import re
-
-    port = re.search(r"assign probe_spike_data = (\S+);", design.verilog)
-    assert port is not None
-    source = next(
-        line for line in design.verilog.splitlines() if re.match(r"\s*assign probe_spike_data = ", line)
-    )
-    broken = replace(
-        design,
-        verilog=design.verilog.replace(
-            source, source.replace(port[1] + ";", f"{port[1]} & ~{design.hardware.lanes * 2}'d1;"), 1
-        ),
-    )
-    report = cosimulate(case.params, HARDWARE, case.images, design=broken)
+def test_dropped_spike_in_the_hardware_is_located(case, design):
+    # Four lanes lose the spikes of step 0 on their way into the memory: whoever reads next is wrong first.
+    pattern = r"(spikes\[write__addr\]\[7:0\] <=) write__data\[7:0\];"
+    broken = edited(design, pattern, r"\1 write__data[7:0] & 8'haa;")
+    report = cosimulate(case.params, HARDWARE, case.images, design=broken, simulator=QUICK)
     assert not report.ok
-    assert "expected 1, got 0" in report.differences[0]
-    assert ", channel 0: " in report.differences[0] or ", step 0, " in report.differences[0]
+    assert report.differences[0].startswith("sps.1.pooled: image ")
+    assert "step 0, " in report.differences[0] and ": expected 1, got 0" in report.differences[0]
+
+
+def test_input_stuck_not_ready_is_a_deadlock(case, design):
+    broken = edited(design, r"assign tready = ~ _00_;", "assign tready = 1'b0;")
+    report = cosimulate(case.params, HARDWARE, case.images, design=broken, simulator=QUICK, limit=2000)
+    assert not report.ok
+    assert report.findings == [
+        "deadlock: image 0 gave no result in 2000 cycles; no step ever started; "
+        "s_axis tvalid=1 tready=0, m_axis tvalid=0 tready=1"
+    ]
+
+
+def test_lost_done_is_a_deadlock_in_a_named_step(case, design):
+    instance = r"(s2tdpt_accelerator__core__pool pool \([^;]*\.done\()[^)]*(\))"
+    broken = edited(design, instance, r"\1\2")
+    report = cosimulate(case.params, HARDWARE, case.images, design=broken, simulator=QUICK, limit=2000)
+    assert re.match(
+        r"deadlock: image 0 gave no result in 2000 cycles; step 1 \(sps\.1\.pool\) started in cycle \d+ "
+        r"and did not end; ",
+        report.findings[0],
+    )
+
+
+def test_sender_that_ignores_ready_loses_words(case, design):
+    stuck = re.search(r"\.(tready\$\d+) \(m_axis_tready\)", design.verilog)[1]
+    broken = edited(design, r"\.tready\$\d+ \(m_axis_tready\)", f".{stuck} (1'b1)")
+    arguments = {"design": broken, "simulator": QUICK, "limit": 5000}
+    assert cosimulate(case.params, HARDWARE, case.images, **arguments).ok
+    assert not cosimulate(case.params, HARDWARE, case.images, stall="random", **arguments).ok
 
 
 def test_images_of_the_wrong_shape_or_type(case):

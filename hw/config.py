@@ -39,7 +39,7 @@ class HardwareConfig(BaseModel):
 
     lanes: int = Field(default=64, ge=1, le=512)
     rows: int = Field(default=1, ge=1, le=8)
-    post_lanes: int = Field(default=16, ge=1, le=512)
+    post_lanes: int = Field(default=32, ge=1, le=512)
     weight_memory: Literal["rom", "stream"] = "rom"
 
     @model_validator(mode="after")

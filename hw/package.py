@@ -70,13 +70,14 @@ def instantiation(name: str, ports: list[Port]) -> str:
 
 
 def write_package(folder: Path | str, component, name: str, *, manifest: Mapping[str, Any] | None = None,
-                  force: bool = False) -> Path:
+                  force: bool = False, files: Mapping[str, str] | None = None) -> Path:
     """Generate a component and write everything that its user needs into a new folder.
 
     | file | content |
     |---|---|
     | ``{name}.v`` | the whole design; memory contents are inside |
     | ``{name}_inst.v`` | instantiation template |
+    | whatever `files` names | for instance memory images |
     | ``manifest.json`` | `manifest`, ports, SHA-256 of the other files, tool versions |
 
     Parameters
@@ -89,6 +90,8 @@ def write_package(folder: Path | str, component, name: str, *, manifest: Mapping
         Name of the top module.
     manifest : mapping, optional
         More sections of the manifest, such as `describe` gives for an accelerator.
+    files : mapping, optional
+        More files of the package: name to text.
     force : bool
         Replace the folder if it is an earlier package. Any other folder is never touched.
 
@@ -109,18 +112,18 @@ def write_package(folder: Path | str, component, name: str, *, manifest: Mapping
     _check_place(folder, force)
     verilog = emit(component, name)
     ports = read_ports(verilog, name)
-    files = {f"{name}.v": verilog, f"{name}_inst.v": instantiation(name, ports)}
+    texts = {f"{name}.v": verilog, f"{name}_inst.v": instantiation(name, ports), **(files or {})}
     content = {
         "format": FORMAT,
         "version": 1,
         "top": name,
         **(manifest or {}),
         "ports": [{"name": port.name, "direction": port.direction, "width": port.width} for port in ports],
-        "files": {file: hashlib.sha256(text.encode()).hexdigest() for file, text in files.items()},
+        "files": {file: hashlib.sha256(text.encode()).hexdigest() for file, text in texts.items()},
         "tools": versions(),
     }
-    files[MANIFEST] = json.dumps(content, indent=2) + "\n"
-    _write(folder, files, force)
+    texts[MANIFEST] = json.dumps(content, indent=2) + "\n"
+    _write(folder, texts, force)
     return folder
 
 

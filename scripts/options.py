@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
 from pathlib import Path
@@ -55,6 +56,8 @@ def machine(hardware: Path | None, lanes, rows, post_lanes, weights) -> Hardware
     base = load_hardware_config(hardware).model_dump()
     given = {"lanes": lanes, "rows": rows, "post_lanes": post_lanes, "weight_memory": weights}
     changes = {name: value for name, value in given.items() if value is not None}
+    if lanes is not None and post_lanes is None and lanes > 0:
+        changes["post_lanes"] = math.gcd(lanes, base["post_lanes"])  # the largest that divides both
     return hardware_config_from(base | changes, str(hardware) if hardware else "(options)") if changes else (
         HardwareConfig(**base))  # fmt: skip
 

@@ -1,0 +1,244 @@
+"""s2tdpt generate, cosim, synth: the hardware side."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import click
+import numpy as np
+from rich.table import Table
+
+from golden.errors import UserError
+from golden.params import Params
+from hw.config import HardwareConfig
+from hw.images import rom_images, stream_beats
+from hw.package import describe, write_package
+from hw.synthesis import TARGETS, synthesize
+from hw.top import Accelerator
+from hw.weights import stream_width
+from scripts.options import (
+    console,
+    force_option,
+    json_option,
+    load_images,
+    load_params,
+    machine,
+    machine_options,
+    notes,
+    params_option,
+    quiet,
+    write_json,
+)
+from sim.cosim import check_images, cosimulate
+from sim.report import CosimReport
+from sim.runner import SIMULATORS
+from sim.stalls import PATTERNS
+
+
+def memory_images(accelerator: Accelerator) -> dict[str, str]:
+    """Memory images as hexadecimal text, one word a line (``$readmemh``), by file name.
+
+    On chip: weights, scales (bias and shift), thresholds. Streamed: the beats of an image's weight stream.
+    """
+    params, program, widths = accelerator.params, accelerator.program, accelerator.widths
+    hw = program.hardware
+    if hw.weight_memory == "stream":
+        beat = stream_width(program)
+        return {"weight_stream.hex": _hex(stream_beats(params, program, widths, beat), beat)}
+    images = rom_images(params, program, widths)
+    return {
+        "weights.hex": _hex(images.rows, hw.lanes * params.config.weight_bits),
+        "scales.hex": _hex(images.scales, hw.post_lanes * (widths.bias + widths.shift)),
+        "thresholds.hex": _hex(images.thresholds, hw.post_lanes * widths.threshold),
+    }
+
+
+def _hex(words: list[int], bits: int) -> str:
+    digits = -(-bits // 4)
+    return "".join(f"{word:0{digits}x}\n" for word in words)
+
+
+@click.command()
+@params_option
+@machine_options
+@click.option("--out", "-o", type=click.Path(path_type=Path), required=True, help="New folder.")
+@click.option("--name", default=None, help="Top module; by default s2tdpt_CONFIG.")
+@force_option
+def generate(params, hardware, lanes, rows, post_lanes, weights, out, name, force) -> None:
+    """Write Verilog, memory images, a manifest and an instantiation template.
+
+    \b
+    Examples:
+      s2tdpt generate --out build/digits
+      s2tdpt generate -p my.safetensors --lanes 128 --weights stream --out build/mine
+    """
+    numbers = load_params(params)
+    hw = machine(hardware, lanes, rows, post_lanes, weights)
+    accelerator = Accelerator(numbers, hw)
+    top = name or "s2tdpt_" + "".join(c if c.isalnum() else "_" for c in numbers.config.name)
+    with notes.status("generating Verilog"):
+        folder = write_package(
+            out, accelerator, top, manifest=describe(accelerator), force=force, files=memory_images(accelerator)
+        )
+    for path in sorted(folder.iterdir()):
+        console.print(f"{path}  ({path.stat().st_size:,} bytes)", highlight=False)
+
+
+@click.command()
+@params_option
+@machine_options
+@click.option("--images", type=click.Path(path_type=Path), multiple=True, metavar="FILE",
+              help="Your own images: .npy (uint8 [B,H,W,C] or [B,H,W]) or PNG. Default: the digits test images.")
+@click.option("--count", "-n", type=int, default=20, show_default=True, help="Images from the data set.")
+@click.option("--layers", type=int, default=None, help="Compare every layer of this many images; default all.")
+@click.option("--stall", type=click.Choice(list(PATTERNS)), default="none", show_default=True,
+              help="Pauses of all streams.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the pauses.")
+@click.option("--simulator", type=click.Choice(list(SIMULATORS)), default=SIMULATORS[0], show_default=True)
+@click.option("--waveform", type=click.Path(path_type=Path), default=None, metavar="FILE",
+              help="Write the waveform of the first image.")
+@click.option("--jobs", type=int, default=None, help="Simulator processes; default one a core.")
+@click.option("--per-layer", is_flag=True, help="Print a line for every step of the layer program.")
+@json_option
+def cosim(params, hardware, lanes, rows, post_lanes, weights, images, count, layers, stall, seed, simulator,
+          waveform, jobs, per_layer, json_path) -> None:  # fmt: skip
+    """Simulate the generated Verilog and compare every value with the golden model.
+
+    A difference ends with exit code 1 and names the first layer, step, token and channel.
+
+    \b
+    Examples:
+      s2tdpt cosim
+      s2tdpt cosim --count 360 --layers 20
+      s2tdpt cosim --images mine.npy --stall random --seed 3 --weights stream
+      s2tdpt cosim --waveform first.vcd
+    """
+    numbers = load_params(params)
+    hw = machine(hardware, lanes, rows, post_lanes, weights)
+    pictures, labels = pick_images(numbers, images, count)
+    with notes.status("starting") as status:
+        report = cosimulate(
+            numbers, hw, pictures, layers=layers, stall=stall, seed=seed, simulator=simulator, jobs=jobs,
+            waveform=waveform, step=lambda text: status.update(text),
+        )  # fmt: skip
+    correct = None if labels is None else int((report.classes == labels[: len(report.classes)]).sum())
+    if json_path is not None:
+        write_json(json_path, report.to_json() | {"correct": correct, "hardware": hw.model_dump(mode="json")})
+    if not quiet(json_path):
+        if per_layer:
+            console.print(layer_table(report))
+        console.print(summary_table(report, numbers, hw, correct))
+        for text in (report.differences + report.findings)[:10]:
+            console.print(f"[red]{text}[/red]", highlight=False)
+    if not report.ok:
+        raise click.exceptions.Exit(1)
+
+
+def pick_images(params: Params, paths: tuple[Path, ...], count: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """The user's images, or the first test images of the built-in data set with their labels."""
+    if paths:
+        return check_images(load_images(paths, params.config), params), None
+    from sw.datasets import load_dataset
+
+    if count < 1:
+        raise UserError(f"--count is {count}; expected at least 1; ask for one image or more")
+    dataset = load_dataset("digits")
+    shape = (params.config.image_height, params.config.image_width, params.config.image_channels)
+    if dataset.test_images.shape[1:] != shape:
+        raise UserError(
+            f"{params.config.name} takes images {list(shape)}, the built-in ones are "
+            f"{list(dataset.test_images.shape[1:])}; expected matching images; give them with --images"
+        )
+    return np.asarray(dataset.test_images[:count]), np.asarray(dataset.test_labels[:count])
+
+
+def layer_utilisation(report: CosimReport, hw: HardwareConfig) -> float:
+    """Useful accumulates / (lanes x rows x cycles) over the convolutions and linear layers."""
+    layers = [layer for layer in report.layers if layer.kind == "accumulate"]
+    cycles = sum(layer.cycles for layer in layers)
+    return sum(layer.useful for layer in layers) / (hw.lanes * hw.rows * cycles) if cycles else 0.0
+
+
+def summary_table(report: CosimReport, params: Params, hw: HardwareConfig, correct: int | None) -> Table:
+    """The short table that ends a co-simulation."""
+    table = Table(title=f"{params.config.name} on {hw.lanes} lanes x {hw.rows} rows ({hw.weight_memory} weights)")
+    table.add_column("figure")
+    table.add_column("value", justify="right")
+    if correct is not None:
+        table.add_row("accuracy", f"{correct} of {report.images} ({100 * correct / report.images:.2f} %)")
+    table.add_row("images", f"{report.images} (all layers of {report.layer_images})")
+    table.add_row("values compared", f"{report.comparisons:,}")
+    table.add_row("mismatches", f"{report.mismatches:,}")
+    if report.frame_cycles:
+        table.add_row("cycles an image", f"{report.cycles:,.0f}")
+        table.add_row("lane utilisation, conv and linear", f"{100 * layer_utilisation(report, hw):.1f} %")
+        table.add_row("lane utilisation, whole image", f"{100 * report.utilisation:.1f} %")
+        errors = [layer.model_error for layer in report.layers if layer.model_error is not None]
+        if errors:
+            table.add_row("cycle model, largest error", f"{max(errors)} cycles")
+    if report.seconds:
+        speed = report.images / (report.seconds + report.check_seconds)
+        table.add_row("simulation speed, compared", f"{speed:.1f} images/s ({report.simulator})")
+    return table
+
+
+def layer_table(report: CosimReport) -> Table:
+    """Cycles and utilisation of every step."""
+    table = Table(title="steps of the layer program, mean of the compared images")
+    for name in ("step", "kind", "cycles", "accumulate cycles", "utilisation", "cycle model error"):
+        table.add_column(name, justify="left" if name in ("step", "kind") else "right")
+    for layer in report.layers:
+        error = "-" if layer.model_error is None else str(layer.model_error)
+        table.add_row(
+            layer.name, layer.kind, f"{layer.cycles:,.0f}", f"{layer.fired:,.0f}",
+            f"{100 * layer.utilisation:.1f} %", error,
+        )  # fmt: skip
+    return table
+
+
+@click.command()
+@params_option
+@machine_options
+@click.option("--target", type=click.Choice(list(TARGETS)), default="ecp5-85k", show_default=True)
+@click.option("--seeds", default="1,2,3", show_default=True, help="Placement seeds (FPGA).")
+@click.option("--frequency", type=float, default=50.0, show_default=True, help="MHz to aim for (FPGA).")
+@click.option("--liberty", type=click.Path(path_type=Path), metavar="FILE",
+              help="Cell library for the target liberty (.lib or .lib.gz).")
+@click.option("--logs", type=click.Path(path_type=Path), metavar="DIR", help="Keep the tools' logs here.")
+@json_option
+def synth(params, hardware, lanes, rows, post_lanes, weights, target, seeds, frequency, liberty, logs,
+          json_path) -> None:  # fmt: skip
+    """Synthesise the whole accelerator with open tools and report what it takes.
+
+    \b
+    Examples:
+      s2tdpt synth                                     (ECP5-85k, three seeds; takes a while)
+      s2tdpt synth --seeds 1 --logs build/synth
+      s2tdpt synth --target liberty --liberty cells.lib.gz
+    """
+    numbers = load_params(params)
+    hw = machine(hardware, lanes, rows, post_lanes, weights)
+    try:
+        chosen = [int(seed) for seed in seeds.split(",")]
+    except ValueError:
+        raise UserError(f"--seeds is {seeds!r}; expected whole numbers with commas; for instance 1,2,3") from None
+    report = synthesize_accelerator(numbers, hw, target, chosen, frequency, liberty, logs)
+    if json_path is not None:
+        write_json(json_path, report.as_dict())
+    if not quiet(json_path):
+        console.print(report.table())
+
+
+def synthesize_accelerator(params: Params, hw: HardwareConfig, target="ecp5-85k", seeds=(1, 2, 3), frequency=50.0,
+                           liberty=None, logs=None):  # fmt: skip
+    """`hw.synthesis.synthesize` of a whole accelerator; returns its report."""
+    from hw.verilog import emit
+
+    with tempfile.TemporaryDirectory(prefix="s2tdpt-") as folder, notes.status("generating Verilog") as status:
+        path = Path(folder) / "s2tdpt.v"
+        path.write_text(emit(Accelerator(params, hw), "s2tdpt"))
+        status.update(f"synthesis for {target}, {len(seeds)} seeds: this takes minutes")
+        return synthesize(
+            path, "s2tdpt", target=target, seeds=seeds, frequency=frequency, liberty=liberty, log_folder=logs
+        )

@@ -8,15 +8,32 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from golden.arith import signed_bits, unsigned_bits
 from golden.config import NetworkConfig
-from golden.params import Params
 
 Channels = tuple[np.ndarray, np.ndarray]
 """Lower and upper ends per channel, arrays of Python integers: no overflow whatever the configuration."""
+
+
+class Integers(Protocol):
+    """What bounds are derived from: `golden.params.Params`, seen from below."""
+
+    config: NetworkConfig
+    residual_threshold: int
+    attention_threshold: int
+    lut: np.ndarray
+
+    def weight(self, layer: str) -> np.ndarray: ...
+
+    def bias(self, layer: str) -> np.ndarray: ...
+
+    def threshold(self, layer: str) -> np.ndarray: ...
+
+    def shift(self, layer: str) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
@@ -158,7 +175,7 @@ def lif_membrane(current: Channels, threshold: np.ndarray | int, steps: int) -> 
     return worst_lo, worst_hi
 
 
-def derive_bounds(params: Params) -> Bounds:
+def derive_bounds(params: Integers) -> Bounds:
     """Intervals of every integer for the network `params`."""
     config = params.config
     steps = config.timesteps
@@ -208,7 +225,7 @@ def neuron_layers(config: NetworkConfig) -> tuple[str, ...]:
     return tuple(n for n in config.layer_names() if n != "head" and not config.is_writer(n))
 
 
-def _head_logits(params: Params, total: Channels) -> Interval:
+def _head_logits(params: Integers, total: Channels) -> Interval:
     weight, bias = _exact(params.weight("head")), _exact(params.bias("head"))
     ends = np.stack([weight * total[0], weight * total[1]])
     # Each product may be missing from a partial sum, hence the 0.

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
+from golden.bounds import derive_bounds
 from golden.config import ATTENTION_UNITS, NetworkConfig, config_from_dict
 from golden.errors import UserError
 from golden.stdp import build_lut
@@ -122,9 +123,6 @@ class Params:
         }
 
     def _widths(self) -> dict[str, int]:
-        # Imported here because bounds are derived from parameters.
-        from golden.bounds import derive_bounds
-
         return derive_bounds(self).widths()
 
     @cached_property

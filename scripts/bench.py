@@ -46,7 +46,7 @@ FIGURES = {
 """Name: (words, unit, target or None, which side of the target is good)."""
 
 
-@click.command()
+@click.command(short_help="Measure the table of figures and compare it with the baseline.")
 @params_option
 @click.option("--quick", is_flag=True, help="20 images instead of 360 in the co-simulation.")
 @click.option("--synth", is_flag=True, help="Also place and route for ECP5-85k with three seeds (long).")
@@ -66,6 +66,9 @@ def bench(params, quick, synth, baseline, save_baseline, json_path) -> None:
     """
     numbers, hardware = load_params(params), HardwareConfig()
     previous = read_baseline(baseline)
+    if previous is None and baseline != BASELINE and not save_baseline:
+        raise UserError(f"no baseline {baseline}; expected JSON that `s2tdpt bench` wrote; check the path")
+    pick_images(numbers, (), 1)  # refuses another network's parameters before anything is measured
     figures: dict[str, Any] = {}
     details: dict[str, Any] = {}
     with notes.status("software") as status:
@@ -124,10 +127,11 @@ def read_baseline(path: Path) -> dict[str, Any] | None:
         return None
     try:
         data = json.loads(path.read_text())
-        if data["format"] != "s2tdpt-bench":
+        if data["format"] != "s2tdpt-bench" or not isinstance(data["details"], dict):
             raise ValueError
+        {name: float(value) for name, value in data["figures"].items()}
         return data
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise UserError(
             f"{path} is no baseline; expected JSON that `s2tdpt bench --json` wrote; name another"
         ) from None
@@ -148,7 +152,8 @@ def figure_table(figures: dict[str, float], before: dict[str, float], synthesise
             words, change = words + " (baseline's; --synth measures)", ""
         shown = f"{value:,.4g} {unit}" if abs(value) < 1000 else f"{value:,.0f} {unit}"
         colour = "red" if missed(name, value) else "green"
-        table.add_row(words, f"[{colour}]{shown}[/{colour}]", goal, "" if old is None else f"{old:,.4g}", change)
+        before_text = "" if old is None else f"{old:,.4g}"
+        table.add_row(words, f"[{colour}]{shown}[/{colour}]", goal, before_text, change)
     return table
 
 
@@ -208,7 +213,7 @@ def measure_cosim(params: Params, hardware: HardwareConfig, count: int, figures:
 
 
 def measure_attention(figures: dict, details: dict) -> None:
-    """State and cycles of the attention unit against N: digits-sized heads, 10 % random spikes, exact formulas."""
+    """State and cycles of the attention unit against N, by exact formulas; 10 % random spikes."""
     head_dim, heads, steps, lanes = 32, 2, 4, 64
     rng = np.random.default_rng(0)
     rows = []

@@ -15,43 +15,62 @@ from scripts.software import evaluate, export, train
 
 
 class Group(click.Group):
-    """A command group whose user errors are one line and exit code 2, never a traceback."""
+    """A command group whose user errors are one line on standard error and exit code 2, never a traceback."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        """In the order of the work, not of the alphabet."""
+        return list(self.commands)
 
     def main(self, *args, standalone_mode: bool = True, **kwargs):
+        if not standalone_mode:
+            return super().main(*args, standalone_mode=False, **kwargs)
         try:
-            return super().main(*args, standalone_mode=standalone_mode, **kwargs)
+            code = super().main(*args, standalone_mode=False, **kwargs)
         except UserError as error:
-            print(f"s2tdpt: error: {' '.join(str(error).split())}", file=sys.stderr)
-            sys.exit(2)
-        except KeyboardInterrupt:
+            fail(str(error))
+        except click.UsageError as error:
+            context = error.ctx.command_path if error.ctx is not None else "s2tdpt"
+            fail(f"{error.format_message()} See '{context} --help'.")
+        except click.ClickException as error:
+            fail(error.format_message())
+        except click.Abort:  # what click makes of Ctrl-C
             print("s2tdpt: interrupted", file=sys.stderr)
             sys.exit(130)
         except OSError as error:
-            where = f" {error.filename}" if error.filename else ""
-            print(
-                f"s2tdpt: error: cannot use{where}: {error.strerror}; expected a readable, writable place with "
-                "room; check the path and the disk",
-                file=sys.stderr,
+            where = f" {error.filename}" if error.filename else " the disk"
+            fail(
+                f"cannot use{where}: {error.strerror or error}; expected a readable, writable place "
+                "with room; check the path and the disk"
             )
-            sys.exit(2)
+        sys.exit(code if isinstance(code, int) else 0)
 
 
-@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+def fail(message: str) -> None:
+    """Say in one line what is wrong, and end with exit code 2."""
+    print(f"s2tdpt: error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(2)
+
+
+@click.group(
+    cls=Group,
+    no_args_is_help=False,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(package_name="s2tdpt")
-def main() -> None:
+@click.pass_context
+def main(context: click.Context) -> None:
     """Generator of spiking-transformer hardware (S2TDPT, arXiv 2511.14691).
 
     \b
-    A trained, quantised network becomes Verilog that is proven equal to it:
-      s2tdpt train      float network -> integer network -> parameter file
-      s2tdpt evaluate   accuracy and firing rates of a parameter file
-      s2tdpt generate   parameter file -> Verilog, memory images, manifest
-      s2tdpt cosim      Verilog against the golden model, every layer compared
-      s2tdpt synth      LUTs, memories, clock frequency (ECP5) or cell area
-      s2tdpt bench      the table of figures, against the committed baseline
-
-    Everything works on the shipped digits network without an option: try `s2tdpt cosim`.
+    A trained, quantised network becomes Verilog that is proven equal to it.
+    Everything works on the shipped digits network without training anything:
+      s2tdpt info
+      s2tdpt generate --out build/digits
+      s2tdpt cosim
     """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
     warnings.filterwarnings("ignore", category=DeprecationWarning)
 
 

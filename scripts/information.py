@@ -17,11 +17,11 @@ from hw.widths import derive_widths
 from scripts.options import console, json_option, machine, machine_options, quiet, write_json
 
 
-@click.command()
+@click.command(short_help="Parameters, MACs, neurons and memory of a configuration.")
 @click.argument("config", default="digits")
 @machine_options
 @json_option
-def info(config: str, hardware: Path | None, lanes, rows, post_lanes, weights, json_path: Path | None) -> None:
+def info(config: str, hardware, lanes, rows, post_lanes, weights, json_path: Path | None) -> None:
     """Parameters, MACs, neurons and memory of CONFIG (a name or a JSON file).
 
     \b

@@ -22,16 +22,47 @@ MODELS = Path(__file__).resolve().parents[1] / "golden" / "models"
 """Parameter files that come with the project."""
 DEFAULT_MODEL = "digits"
 
+
+def shipped_models() -> list[str]:
+    """Names of the parameter files in `MODELS`."""
+    return sorted(path.stem for path in MODELS.glob("*.safetensors"))
+
+
+
 console = Console()
 notes = Console(stderr=True)
 """Progress and remarks; results alone go to standard output."""
 
 params_option = click.option(
     "--params", "-p", default=DEFAULT_MODEL, show_default=True, metavar="NAME|FILE",
-    help="Parameter file (.safetensors), or the name of a shipped one: digits, digits-int4.",
+    help=f"Parameter file (.safetensors), or the name of a shipped one: {', '.join(shipped_models())}.",
 )  # fmt: skip
+
+
+def check_file(context, parameter, path: Path | None) -> Path | None:
+    """Option callback: the file can be put there, known before the work begins rather than after it."""
+    if path is None or str(path) == "-":
+        return path
+    if path.is_dir():
+        raise UserError(f"{parameter.opts[0]} {path} is a folder; expected a file name; name a file in it")
+    if not path.resolve().parent.is_dir():
+        raise UserError(
+            f"{parameter.opts[0]} {path} is in no folder; expected {path.parent} to be one; make it first"
+        )
+    return path
+
+
+def check_folder(path: Path) -> None:
+    """Refuse an output folder that cannot be made: something that is no folder stands in its way."""
+    place = path.resolve()
+    while not os.path.lexists(place):
+        place = place.parent
+    if not place.is_dir():
+        raise UserError(f"cannot write {path}: {place} is no folder; expected one; choose another folder")
+
+
 json_option = click.option(
-    "--json", "json_path", type=click.Path(path_type=Path), metavar="FILE",
+    "--json", "json_path", type=click.Path(path_type=Path), metavar="FILE", callback=check_file,
     help="Also write the result as JSON ('-' for standard output instead of tables).",
 )  # fmt: skip
 force_option = click.option("--force", is_flag=True, help="Replace what an earlier run wrote.")
@@ -58,17 +89,16 @@ def machine(hardware: Path | None, lanes, rows, post_lanes, weights) -> Hardware
     changes = {name: value for name, value in given.items() if value is not None}
     if lanes is not None and post_lanes is None and lanes > 0:
         changes["post_lanes"] = math.gcd(lanes, base["post_lanes"])  # the largest that divides both
-    return hardware_config_from(base | changes, str(hardware) if hardware else "(options)") if changes else (
-        HardwareConfig(**base))  # fmt: skip
+    return hardware_config_from(base | changes, str(hardware) if hardware else "(options)")
 
 
 def load_params(name: str) -> Params:
     """A shipped parameter file by name, or any by path."""
     shipped = MODELS / f"{name}.safetensors"
-    if shipped.is_file() and not Path(name).exists():
+    if shipped.is_file() and not Path(name).is_file():
         return Params.load(shipped)
     if not Path(name).exists():
-        known = ", ".join(sorted(path.stem for path in MODELS.glob("*.safetensors")))
+        known = ", ".join(shipped_models())
         raise UserError(f"no parameter file {name}; expected a path or one of {known}; check the name")
     return Params.load(Path(name))
 
@@ -87,37 +117,51 @@ def load_images(paths: tuple[Path, ...], config: NetworkConfig) -> np.ndarray:
 
 
 def _read_image(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
-    if path.suffix == ".npy":
-        try:
-            array = np.load(path, allow_pickle=False)
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or "not a plain NumPy array"
-            raise UserError(f"cannot read images {path}: {reason}; expected a .npy file; check it") from None
-        if array.ndim == 3 and shape[2] == 1 and array.shape[1:] == shape[:2]:
-            array = array[..., None]
-        elif array.shape == shape:
-            array = array[None]
-    else:
-        from PIL import Image, UnidentifiedImageError
-
-        try:
-            with Image.open(path) as picture:
-                if picture.size != (shape[1], shape[0]):
-                    raise UserError(
-                        f"image {path} is {picture.size[0]}x{picture.size[1]} pixels; expected "
-                        f"{shape[1]}x{shape[0]}; resize it"
-                    )
-                array = np.asarray(picture.convert("L" if shape[2] == 1 else "RGB"))
-        except (OSError, UnidentifiedImageError) as error:
-            reason = getattr(error, "strerror", None) or "not a picture"
-            raise UserError(f"cannot read image {path}: {reason}; expected PNG or .npy; check it") from None
-        array = array.reshape(1, *shape) if array.size == np.prod(shape) else array[None]
-    if array.dtype != np.uint8 or array.shape[1:] != shape or array.ndim != 4 or not len(array):
+    array = _read_array(path, shape) if path.suffix == ".npy" else _read_picture(path, shape)
+    if array.dtype != np.uint8 or array.ndim != 4 or array.shape[1:] != shape or not len(array):
         raise UserError(
             f"images in {path} are {array.dtype} {list(array.shape)}; expected uint8 [batch, {shape[0]}, "
             f"{shape[1]}, {shape[2]}]; convert them"
         )
     return array
+
+
+def _read_array(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
+    """An array as it is, with the axes that may be left out: the batch, the channel of grey images."""
+    try:
+        array = np.load(path, allow_pickle=False)
+    except Exception as error:  # a damaged header can raise nearly anything; pickled data is refused
+        reason = getattr(error, "strerror", None) or "not a plain NumPy array"
+        raise UserError(f"cannot read images {path}: {reason}; expected a .npy file; check it") from None
+    if not isinstance(array, np.ndarray):
+        raise UserError(f"cannot read images {path}: an archive; expected one .npy array; save it alone")
+    if array.shape == shape:
+        return array[None]
+    if shape[2] == 1 and array.shape[-2:] == shape[:2] and array.ndim in (2, 3):
+        return array.reshape(-1, *shape)
+    return array
+
+
+def _read_picture(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
+    from PIL import Image
+
+    try:
+        with Image.open(path) as picture:
+            size, mode = picture.size, picture.mode
+            pixels = np.asarray(picture.convert("L" if shape[2] == 1 else "RGB"))
+    except Exception as error:  # so can a damaged picture
+        reason = getattr(error, "strerror", None) or "not a picture"
+        raise UserError(f"cannot read image {path}: {reason}; expected PNG or .npy; check it") from None
+    if size != (shape[1], shape[0]):
+        raise UserError(
+            f"image {path} is {size[0]}x{size[1]} pixels; expected {shape[1]}x{shape[0]}; resize it"
+        )
+    if mode[0] in "IF":
+        raise UserError(
+            f"image {path} has pixels of more than 8 bits (mode {mode}); expected one byte a channel; "
+            "convert it"
+        )
+    return pixels.reshape(1, *shape) if pixels.size == math.prod(shape) else pixels[None]
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -137,14 +181,19 @@ def write_text(path: Path, text: str) -> None:
     UserError
         The place cannot be written.
     """
+    temporary = None
     try:
         handle, temporary = tempfile.mkstemp(dir=path.resolve().parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "w") as file:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}; expected a writable folder; choose another") from None
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        raise UserError(
+            f"cannot write {path}: {error.strerror}; expected a writable folder; choose another"
+        ) from None
 
 
 def _plain(value: Any) -> Any:

@@ -15,6 +15,8 @@ from golden.config import load_config
 from golden.errors import UserError
 from golden.network import GoldenNetwork
 from scripts.options import (
+    check_file,
+    check_folder,
     console,
     force_option,
     json_option,
@@ -44,8 +46,9 @@ def command_line() -> str:
     return " ".join(["s2tdpt", *map(shlex.quote, sys.argv[1:])])
 
 
-@click.command()
-@click.option("--config", "-c", default="digits", show_default=True, help="Network: a name or a JSON file.")
+@click.command(short_help="Float network to integer network to parameter file.")
+@click.option("--config", "-c", default="digits", show_default=True, metavar="NAME|FILE",
+              help="Network: the name of a configuration, or a JSON file.")
 @data_option
 @folder_option
 @click.option("--out", "-o", type=click.Path(path_type=Path), required=True, help="Run folder.")
@@ -53,21 +56,24 @@ def command_line() -> str:
 @click.option("--seed", type=int, default=None, help="Initial weights, order, augmentation.")
 @click.option("--float-epochs", type=int, default=None, help="Epochs of the float network.")
 @click.option("--qat-epochs", type=int, default=None, help="Epochs of the integer network.")
-@click.option("--batch-size", type=int, default=None)
+@click.option("--batch-size", type=int, default=None, help="Images a step.")
 @click.option("--lr", type=float, default=None, help="Peak learning rate of the float network.")
 @click.option("--qat-lr", type=float, default=None, help="Peak learning rate of the integer network.")
+@click.option("--weight-decay", type=float, default=None, help="Of the float network's matrices and kernels.")
+@click.option("--warmup-epochs", type=float, default=None, help="Linear warm-up of the float network.")
+@click.option("--label-smoothing", type=float, default=None, help="0 to below 1.")
 @click.option("--gradient", "variant", type=click.Choice(list(VARIANTS)), default=None,
               help="Gradient of the STDP kernel, or a control attention (ssa, random).")
 @click.option("--half-width", type=float, default=None, help="Half-width of the window surrogate, counts.")
 @click.option("--rate-weight", type=float, default=None, help="Weight of the synaptic rate: fewer spikes.")
-@click.option("--count-weight", type=float, default=None, help="Weight of the spread of query and key counts.")
-@click.option("--augment/--no-augment", default=None)
+@click.option("--count-weight", type=float, default=None, help="Weight of the spread of q and k counts.")
+@click.option("--augment/--no-augment", default=None, help="Move (digits) or flip and crop (CIFAR) images.")
 @click.option("--threads", type=int, default=None, help="CPU threads; 0 for torch's own choice.")
 @click.option("--float-checkpoint", type=click.Path(path_type=Path), metavar="FILE",
               help="Quantise this finished float stage instead of training one.")
 @click.option("--resume", is_flag=True, help="Continue the run in --out, bit-identically.")
 @click.option("--tensorboard", is_flag=True, help="Also write TensorBoard logs.")
-@click.option("--stop-after", type=int, default=None, help="Stop each stage after this many epochs.")
+@click.option("--stop-after", type=click.IntRange(1), help="Stop each stage after so many epochs.")
 @force_option
 @json_option
 def train(config, data, data_dir, out, weight_bits, float_checkpoint, resume, tensorboard, stop_after, force,
@@ -75,7 +81,8 @@ def train(config, data, data_dir, out, weight_bits, float_checkpoint, resume, te
     """Train a network: float, then quantised in its own integer arithmetic, then export.
 
     The result is the folder --out with checkpoints, CSV logs and CONFIG.safetensors, the integers that
-    `evaluate`, `generate` and `cosim` take. All of it is checked against the golden model before it is written.
+    `evaluate`, `generate` and `cosim` take. Those are checked against the golden
+    model before they are written. Where an option is not given, the data set's own setting counts.
 
     \b
     Examples:
@@ -89,6 +96,7 @@ def train(config, data, data_dir, out, weight_bits, float_checkpoint, resume, te
     if weight_bits is not None:
         network = network.model_copy(update={"weight_bits": int(weight_bits)})
     settings = replace(default_settings(data), **{k: v for k, v in chosen.items() if v is not None})
+    check_folder(out)
     dataset = load_dataset(data, data_dir)
     report = train_pipeline(
         network, dataset, settings, out, resume=resume, float_checkpoint=float_checkpoint,
@@ -114,16 +122,21 @@ def train(config, data, data_dir, out, weight_bits, float_checkpoint, resume, te
         value = result[f"{name}_accuracy"]
         table.add_row(name, "-" if value is None else f"{100 * value:.2f} %")
     console.print(table)
-    console.print(f"Parameter file: {report.params_path}" if report.params_path else "Stopped; resume with --resume.")
+    if report.params_path:
+        click.echo(f"Parameter file: {report.params_path}")
+    elif report.qat_result and report.qat_result.finished:
+        click.echo("A control attention has no parameter file: the hardware does not compute it.")
+    else:
+        click.echo("Stopped; continue with --resume.")
 
 
-@click.command()
+@click.command(short_help="Accuracy and firing rates of a parameter file.")
 @params_option
 @data_option
 @folder_option
 @click.option("--images", type=click.Path(path_type=Path), multiple=True, metavar="FILE",
               help="Classify these images (.npy, PNG) instead of a data set.")
-@click.option("--limit", type=int, default=None, help="Only the first images.")
+@click.option("--limit", type=click.IntRange(1), default=None, help="Only the first images.")
 @click.option("--qat/--no-qat", default=False,
               help="Also rebuild the training network and compare every value with the golden model.")
 @json_option
@@ -147,7 +160,7 @@ def evaluate(params, data, data_dir, images, limit, qat, json_path) -> None:
             write_json(json_path, result)
         if not quiet(json_path):
             for index, name in enumerate(classes):
-                console.print(f"image {index}: class {name}")
+                click.echo(f"image {index}: class {name}")
         return
     dataset = load_dataset(data, data_dir)
     pictures, labels = np.asarray(dataset.test_images)[:limit], np.asarray(dataset.test_labels)[:limit]
@@ -180,7 +193,8 @@ def evaluate(params, data, data_dir, images, limit, qat, json_path) -> None:
     if json_path is not None:
         write_json(json_path, result)
     if not quiet(json_path):
-        table = Table(title=f"{numbers.config.name}: {100 * result['accuracy']:.2f} % of {len(labels)} images")
+        title = f"{numbers.config.name}: {100 * result['accuracy']:.2f} % of {len(labels)} images"
+        table = Table(title=title)
         table.add_column("spikes")
         table.add_column("firing rate", justify="right")
         for name, rate in rates.items():
@@ -188,7 +202,7 @@ def evaluate(params, data, data_dir, images, limit, qat, json_path) -> None:
         console.print(table)
         if qat:
             first = result["qat"]["difference"]
-            console.print(
+            click.echo(
                 f"training network against golden model: {result['qat']['values']:,} values, "
                 + ("0 differences" if first is None else f"first difference: {first}")
             )
@@ -196,9 +210,10 @@ def evaluate(params, data, data_dir, images, limit, qat, json_path) -> None:
         raise click.exceptions.Exit(1)
 
 
-@click.command()
+@click.command(short_help="Checkpoint of a run to parameter file.")
 @click.argument("checkpoint", type=click.Path(path_type=Path))
-@click.option("--out", "-o", type=click.Path(path_type=Path), required=True, help="Parameter file to write.")
+@click.option("--out", "-o", type=click.Path(path_type=Path), required=True, callback=check_file,
+              help="Parameter file to write.")
 @force_option
 def export(checkpoint: Path, out: Path, force: bool) -> None:
     """Write the parameter file of an integer-stage CHECKPOINT (qat.safetensors of a run).
@@ -227,4 +242,4 @@ def export(checkpoint: Path, out: Path, force: bool) -> None:
     provenance = {"command": command_line(), "seed": settings["seed"], "settings": settings,
                   "epoch": meta["epoch"], "versions": tool_versions()}  # fmt: skip
     to_params(network.eval(), provenance).save(out, force=force)
-    console.print(f"wrote {out}")
+    click.echo(f"wrote {out}")

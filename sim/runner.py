@@ -36,6 +36,8 @@ _VERILATOR_FLAGS = (
     "-Wno-CASEINCOMPLETE", "-Wno-WIDTHEXPAND", "-Wno-WIDTHTRUNC", "-Wno-UNSIGNED", "-Wno-CMPCONST",
 )  # fmt: skip
 _MAKE_FLAGS = ("OPT_FAST=-O2", "OPT_SLOW=-O0", "OPT_GLOBAL=-O2")
+# A waveform is of one image: compiling fast is worth more than running fast.
+_MAKE_FLAGS_WAVES = ("OPT_FAST=-O1", "OPT_SLOW=-O0", "OPT_GLOBAL=-O0")
 
 
 @dataclass(frozen=True)
@@ -126,8 +128,9 @@ def _verilator_runner():
             verilate, make = super()._build_command()
             verilate.remove("--public-flat-rw")
             make[make.index("-j") + 1] = "2"
+            flags = _MAKE_FLAGS_WAVES if self.waves else _MAKE_FLAGS
             ready = [f"--old-file={path.name}" for path in Path(self.build_dir).glob("*.o")]
-            return [verilate, [*make, *ready, *_MAKE_FLAGS, f"PYTHON3={sys.executable}"]]
+            return [verilate, [*make, *ready, *flags, f"PYTHON3={sys.executable}"]]
 
     return FastVerilator()
 
@@ -146,7 +149,16 @@ def _runner(simulator: str):
 def _key(texts: Sequence[str], simulator: str, waves: bool) -> str:
     digest = hashlib.sha256()
     versions = [importlib.metadata.version(name) for name in ("cocotb", "verilator")]
-    for text in (*texts, simulator, str(waves), *versions, sys.prefix, *_VERILATOR_FLAGS, *_MAKE_FLAGS):
+    for text in (
+        *texts,
+        simulator,
+        str(waves),
+        *versions,
+        sys.prefix,
+        *_VERILATOR_FLAGS,
+        *_MAKE_FLAGS,
+        *_MAKE_FLAGS_WAVES,
+    ):
         digest.update(text.encode() + b"\0")
     return digest.hexdigest()[:24]
 

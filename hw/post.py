@@ -136,7 +136,7 @@ class PostProcessor(wiring.Component):
             group_end.eq(last_step & (subgroup == subgroups - 1)),
             position_end.eq(group_end & (position == op.positions - 1)),
             all_end.eq(position_end & last_group),
-            self.plane.eq(Mux(by_planes, plane, step)),
+            self.plane.eq(Mux(in_planes, plane, step)),
             self.const_en.eq(issue),
             self.const_address.eq(const_row + subgroup),
         ]

@@ -34,6 +34,9 @@ TARGETS = {
     "liberty": None,
 }
 
+# The default router takes a quarter of an hour and more on the digits accelerator, this one minutes.
+_ROUTER = ("--router", "router2")
+
 # nextpnr's names of the ECP5's resources.
 _ECP5 = {"lut": "TRELLIS_COMB", "ff": "TRELLIS_FF", "lutram": "TRELLIS_RAMW", "bram": "DP16KD",
          "dsp": "MULT18X18D"}
@@ -240,7 +243,7 @@ def _ecp5(run: _Run, top: str, target: str, seeds: list[int], frequency: float,
         run.step(f"nextpnr_seed{seed}", "nextpnr-ecp5", [
             device, "--package", package, "--json", "design.json", "--out-of-context",
             "--report", "report.json", "--seed", str(seed), "--freq", str(frequency),
-            "--timing-allow-fail", "--quiet", *constraints])
+            "--timing-allow-fail", "--quiet", *_ROUTER, *constraints])
         report = run.load("report.json")
         # There is one clock, the design's own; a design without registers has none.
         for clock in report["fmax"].values():

@@ -91,6 +91,7 @@ def generate(params, hardware, lanes, rows, post_lanes, weights, out, name, forc
 @contextmanager
 def parents(folder: Path):
     """Make the folders that `folder` will be in; if that fails, those that were made go again."""
+    check_folder(folder.parent)
     missing = [parent for parent in folder.parents if not parent.exists()]
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)

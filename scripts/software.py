@@ -98,9 +98,10 @@ def train(config, data, data_dir, out, weight_bits, float_checkpoint, resume, te
     settings = replace(default_settings(data), **{k: v for k, v in chosen.items() if v is not None})
     check_folder(out)
     dataset = load_dataset(data, data_dir)
+    progress = notes if notes.is_terminal else None  # a log wants no bars
     report = train_pipeline(
         network, dataset, settings, out, resume=resume, float_checkpoint=float_checkpoint,
-        command=command_line(), console=notes, tensorboard=tensorboard, stop_after=stop_after, force=force,
+        command=command_line(), console=progress, tensorboard=tensorboard, stop_after=stop_after, force=force,
     )  # fmt: skip
     result = {
         "float_accuracy": report.float_result.evaluation.accuracy,

@@ -1,0 +1,255 @@
+"""Bad input: one line that says what was wrong, exit code 2, nothing written."""
+
+from __future__ import annotations
+
+import json
+import struct
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from golden.config import load_config
+from scripts.cli import main
+from tests.hw.core_bench import network
+
+
+def digits(**changes):
+    return load_config("digits").model_dump(mode="json") | changes
+
+
+BAD_CONFIGURATIONS = {
+    "out of range": (digits(timesteps=9), "field 'timesteps' is 9; expected less than or equal to 8"),
+    "of another type": (digits(depth="two"), "field 'depth' is 'two'; expected a valid integer"),
+    "unknown field": (digits(tau=2), "unknown field 'tau'; expected only name, image_height"),
+    "heads do not divide": (digits(heads=3), "heads 3 does not divide the embedding width 64; expected"),
+    "missing field": ({"name": "x"}, "field 'image_height' is missing"),
+    "no object": ([1], "holds a JSON list; expected an object of fields"),
+    "no JSON": ("{", "network.json is not valid JSON at line 1"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_CONFIGURATIONS)
+def test_network_configuration(shell, write, case):
+    data, message = BAD_CONFIGURATIONS[case]
+    path = write("network.json", data)
+    assert message in shell.refused("info", path)
+    assert message in shell.refused("train", "--config", path, "--out", "run")
+
+
+def test_configuration_that_does_not_exist(shell):
+    message = shell.refused("info", "digit")
+    assert message.startswith("no configuration 'digit'; expected one of digits, s2tdpt-2-384")
+
+
+BAD_HARDWARE = {
+    "out of range": ({"lanes": 0}, "lanes: Input should be greater than or equal to 1"),
+    "unknown field": ({"lane": 8}, "lane: Extra inputs are not permitted; expected the fields lanes, rows"),
+    "does not divide": ({"lanes": 64, "post_lanes": 24}, "24 does not divide 64"),
+    "no JSON": ("lanes: 8", "hardware.json is not JSON"),
+    "no object": ([8], "hardware configuration hardware.json"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_HARDWARE)
+def test_hardware_configuration(shell, write, case):
+    data, message = BAD_HARDWARE[case]
+    path = write("hardware.json", data)
+    for command in (["info"], ["generate", "--out", "made"], ["cosim"], ["synth"]):
+        assert message in shell.refused(*command, "--hardware", path)
+
+
+def test_hardware_options(shell):
+    assert "lanes" in shell.refused("info", "--lanes", 0)
+    assert "lanes, but 3 does not divide 64" in shell.refused("info", "--post-lanes", 3)
+    assert "expected lanes >= 32" in shell.refused("generate", "--lanes", 16, "--out", "made")
+    assert "expected rows <= 4" in shell.refused("cosim", "--rows", 5)
+    assert "No such file" in shell.refused("info", "--hardware", "missing.json")
+
+
+BAD_ARRAYS = {
+    "wrong shape": (np.zeros((2, 4, 5, 1), np.uint8), "[2, 4, 5, 1]; expected uint8 [batch, 5, 4, 1]"),
+    "wrong type": (np.zeros((2, 5, 4, 1)), "are float64 [2, 5, 4, 1]; expected uint8"),
+    "empty": (np.zeros((0, 5, 4, 1), np.uint8), "are uint8 [0, 5, 4, 1]; expected uint8"),
+    "a number": (np.uint8(3), "are uint8 []; expected uint8"),
+    "pickled": (np.array([{"a": 1}], object), "cannot read images bad.npy: not a plain NumPy array"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_ARRAYS)
+@pytest.mark.parametrize("command", ["evaluate", "cosim"])
+def test_image_arrays(shell, tiny, command, case):
+    array, message = BAD_ARRAYS[case]
+    np.save(shell.folder / "bad.npy", array)
+    assert message in shell.refused(command, "--params", tiny, "--images", "bad.npy")
+
+
+def test_damaged_image_arrays(shell, tiny, images):
+    whole = (shell.folder / images).read_bytes()
+    for content in (b"", whole[:20], whole[:-1], b"\x93NUMPY\x01\x00\x04\x00{[(\n", b"no array"):
+        (shell.folder / "bad.npy").write_bytes(content)
+        message = shell.refused("evaluate", "--params", tiny, "--images", "bad.npy")
+        assert message.startswith("cannot read images bad.npy: not a plain NumPy array; expected a .npy file")
+    with (shell.folder / "bad.npy").open("wb") as file:
+        np.savez(file, a=np.zeros(3))
+    assert "an archive; expected one" in shell.refused("evaluate", "--params", tiny, "--images", "bad.npy")
+    assert "No such file" in shell.refused("cosim", "--params", tiny, "--images", "missing.npy")
+
+
+def test_pictures(shell, tiny):
+    Image.new("L", (8, 8)).save("large.png")
+    Image.fromarray(np.zeros((5, 4), np.uint16)).save("deep.png")
+    Image.new("L", (4, 5)).save("good.png")
+    (shell.folder / "text.png").write_text("no picture")
+    (shell.folder / "cut.png").write_bytes((shell.folder / "good.png").read_bytes()[:44])
+    messages = {
+        "large.png": "image large.png is 8x8 pixels; expected 4x5; resize it",
+        "deep.png": "image deep.png has pixels of more than 8 bits (mode I;16); expected one byte",
+        "text.png": "cannot read image text.png: not a picture; expected PNG or .npy",
+        "cut.png": "cannot read image cut.png: not a picture; expected PNG or .npy",
+        "missing.png": "cannot read image missing.png: No such file or directory",
+    }
+    for name, message in messages.items():
+        for command in ("evaluate", "cosim"):
+            assert message in shell.refused(command, "--params", tiny, "--images", name)
+    # One bad file among good ones: nothing is classified.
+    shell.refused("evaluate", "--params", tiny, "--images", "good.png", "--images", "text.png")
+
+
+def header_of(data: bytes) -> tuple[dict, bytes]:
+    (length,) = struct.unpack("<Q", data[:8])
+    return json.loads(data[8 : 8 + length]), data[8 + length :]
+
+
+def with_header(header: dict, body: bytes) -> bytes:
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + body
+
+
+def newer(data: bytes) -> bytes:
+    header, body = header_of(data)
+    manifest = json.loads(header["__metadata__"]["s2tdpt"])
+    header["__metadata__"]["s2tdpt"] = json.dumps(manifest | {"version": 2})
+    return with_header(header, body)
+
+
+BAD_PARAMETERS = {
+    "truncated": (lambda data: data[:-7], "is truncated"),
+    "header cut": (lambda data: data[:100], "is truncated"),
+    "altered": (lambda data: data[:-1] + bytes([data[-1] ^ 1]), "its checksum does not match its contents"),
+    "newer": (newer, "was written by a newer version (format version 2); expected at most 1"),
+    "empty": (lambda data: b"", "is not a safetensors file"),
+    "text": (lambda data: b"weights = 1, 2, 3", "is not a safetensors file"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_PARAMETERS)
+def test_parameter_files(shell, tiny, images, case):
+    change, message = BAD_PARAMETERS[case]
+    path = shell.folder / tiny
+    path.write_bytes(change(path.read_bytes()))
+    for command in (["evaluate"], ["cosim", "--images", images], ["generate", "--out", "made"], ["synth"],
+                    ["bench"]):  # fmt: skip
+        assert message in shell.refused(*command, "--params", tiny)
+
+
+def test_parameter_file_that_does_not_exist(shell):
+    message = shell.refused("evaluate", "--params", "digit")
+    assert message.startswith("no parameter file digit; expected a path or one of digits, digits-int4")
+    (shell.folder / "folder").mkdir()
+    assert "cannot read folder: Is a directory" in shell.refused("generate", "-p", "folder", "--out", "made")
+
+
+def test_parameters_of_another_network(shell, tiny):
+    """The built-in images do not fit: said before anything is generated or measured."""
+    expected = "tiny takes images [5, 4, 1], the built-in ones are [8, 8, 1]; expected matching images"
+    assert expected in shell.refused("cosim", "--params", tiny)
+    assert expected in shell.refused("bench", "--params", tiny)
+    assert "expected [5, 4, 1] for tiny; choose another --data" in shell.refused("evaluate", "--params", tiny)
+
+
+def test_missing_data_set(shell):
+    for command in (["train", "--out", "run", "--config", "s2tdpt-4-384"], ["evaluate"]):
+        message = shell.refused(*command, "--data", "cifar10")
+        assert "expected a folder with cifar-10-binary.tar.gz from https://www.cs.toronto.edu/" in message
+        message = shell.refused(*command, "--data", "cifar100", "--data-dir", ".")
+        assert "no cifar100 files in .; expected one of cifar-100-binary, " in message
+        assert "https://www.cs.toronto.edu/~kriz/cifar.html" in message
+
+
+def test_data_that_do_not_fit_the_network(shell, write):
+    path = write("tiny.json", network().model_dump(mode="json"))
+    assert "data set digits has images (8, 8, 1)" in shell.refused("train", "--config", path, "--out", "run")
+
+
+BAD_OPTIONS = {
+    "command": (["trian"], "No such command 'trian'."),
+    "option": (["cosim", "--speed"], "No such option"),
+    "argument": (["info", "digits", "digits"], "Got unexpected extra argument (digits)"),
+    "missing option": (["generate"], "Missing option '--out' / '-o'."),
+    "missing value": (["cosim", "--count"], "Option '--count' requires an argument."),
+    "data set": (["train", "--out", "run", "--data", "mnist"], "'mnist' is not one of 'digits', 'cifar10'"),
+    "gradient": (["train", "--out", "run", "--gradient", "exact"], "'exact' is not one of"),
+    "weight bits": (["train", "--out", "run", "--weight-bits", 6], "'6' is not one of '4', '8'"),
+    "epochs": (["train", "--out", "run", "--float-epochs", -1], "float_epochs is -1; expected 0 or more"),
+    "decay": (["train", "--out", "run", "--weight-decay", -1], "weight_decay is -1.0; expected 0 or more"),
+    "rate": (["train", "--out", "run", "--lr", "nan"], "lr is nan; expected a positive number"),
+    "smoothing": (["train", "--out", "run", "--label-smoothing", 1], "label_smoothing is 1.0; expected 0 to"),
+    "stop": (["train", "--out", "run", "--stop-after", 0], "0 is not in the range x>=1"),
+    "seed": (["train", "--out", "run", "--seed", "one"], "'one' is not a valid integer"),
+    "no image": (["evaluate", "--limit", 0], "0 is not in the range x>=1"),
+    "no images": (["cosim", "--count", 0], "0 is not in the range x>=1"),
+    "jobs": (["cosim", "--jobs", 0], "0 is not in the range x>=1"),
+    "stall": (["cosim", "--stall", "some"], "'some' is not one of 'none', 'random', 'bursty', 'starved'"),
+    "simulator": (["cosim", "--simulator", "vcs"], "'vcs' is not one of 'verilator', 'icarus'"),
+    "stall seed": (["cosim", "--seed", -1], "-1 is not in the range x>=0"),
+    "weights": (["generate", "--out", "made", "--weights", "flash"], "'flash' is not one of 'rom', 'stream'"),
+    "module name": (["generate", "--out", "made", "--name", "1st"], "'1st' cannot be a module name"),
+    "keyword": (["generate", "--out", "made", "--name", "wire"], "'wire' cannot be a module name"),
+    "target": (["synth", "--target", "ice40"], "'ice40' is not one of 'ecp5-25k'"),
+    "seed words": (["synth", "--seeds", "1,two"], "--seeds is '1,two'; expected whole numbers from 0"),
+    "seed gap": (["synth", "--seeds", "1,,2"], "--seeds is '1,,2'; expected whole numbers"),
+    "seed sign": (["synth", "--seeds", "-1"], "--seeds is '-1'; expected whole numbers"),
+    "no seed": (["synth", "--seeds", ""], "--seeds is ''; expected whole numbers"),
+    "frequency": (["synth", "--frequency", 0], "--frequency is 0; expected a positive number of MHz"),
+    "library": (["synth", "--target", "liberty"], "--target liberty and --liberty FILE go together"),
+    "no library": (["synth", "--liberty", "cells.lib"], "no cell library cells.lib; expected a Liberty file"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_OPTIONS)
+def test_options(shell, case):
+    arguments, message = BAD_OPTIONS[case]
+    assert message in shell.refused(*arguments)
+
+
+BAD_BASELINES = {
+    "no JSON": "{",
+    "no object": [],
+    "another format": {"format": "other"},
+    "no figures": {"format": "s2tdpt-bench", "details": {}},
+    "figure in words": {"format": "s2tdpt-bench", "details": {}, "figures": {"accuracy_percent": "good"}},
+}
+
+
+@pytest.mark.parametrize("case", BAD_BASELINES)
+def test_baseline(shell, write, case):
+    path = write("baseline.json", BAD_BASELINES[case])
+    message = "baseline.json is no baseline; expected JSON that `s2tdpt bench --json` wrote; name another"
+    assert shell.refused("bench", "--baseline", path) == message
+
+
+def test_baseline_that_does_not_exist(shell):
+    assert "no baseline missing.json" in shell.refused("bench", "--baseline", "missing.json")
+
+
+def test_every_command_has_an_example_and_every_option_a_help_text(shell):
+    assert " ".join(main.commands) == "info train evaluate export generate cosim synth bench"
+    for name, command in main.commands.items():
+        text = shell.good(name, "--help")
+        assert f"\n    s2tdpt {name}" in text and "Example" in text
+        assert name in shell.good("--help")
+        for option in command.params:
+            assert option.param_type_name == "argument" or option.help, (name, option.name)
+    assert shell.good("--help") == shell.good()
+    assert "version 0.1.0" in shell.good("--version")

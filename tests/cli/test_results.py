@@ -1,0 +1,168 @@
+"""What the commands give: figures, classes, packages, reports; exit code 1 where something differs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from golden.complexity import macs
+from golden.config import load_config
+from golden.network import GoldenNetwork
+from golden.params import Params
+from hw.config import HardwareConfig
+from scripts.options import MODELS, shipped_models
+from sim import cosim as cosim_module
+from sim.design import generate as generate_design
+from sw.datasets import load_digits
+from tests.hw.core_bench import build_case, network
+
+MACHINE = ("--lanes", 8, "--rows", 2, "--post-lanes", 4)
+QUICK = "icarus" if shutil.which("iverilog") else "verilator"
+"""Simulator of these tests: Icarus builds in a moment."""
+
+
+@pytest.fixture(scope="module")
+def case():
+    return build_case(network(), HardwareConfig(lanes=8, rows=2, post_lanes=4), seed=3, frames=2)
+
+
+@pytest.fixture
+def files(shell, case):
+    """A parameter file of a tiny network, and images for it."""
+    case.params.save("tiny.safetensors")
+    np.save("images.npy", case.images)
+    return "--params", "tiny.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("config", "count"),
+    [
+        ("s2tdpt-4-384", 9_320_122), ("s2tdpt-4-384-cifar100", 9_354_772), ("s2tdpt-4-256", 4_152_106),
+        ("s2tdpt-2-384", 5_762_746),
+    ],
+)  # fmt: skip
+def test_info_as_json(shell, config, count):
+    data = shell.json("info", config, "--weights", "stream")
+    assert data["parameters"] == count
+    assert data["config"] == load_config(config).model_dump(mode="json")
+    assert data["macs_per_step_total"] == sum(macs(load_config(config)).values())
+    assert data["hardware"] == {"lanes": 64, "rows": 1, "post_lanes": 32, "weight_memory": "stream"}
+    assert config in data["named_configs"]
+
+
+def test_info_as_table_and_file(shell):
+    assert "LIF neurons" in shell.good("info")
+    assert "digits: 16 tokens" in shell.good("info", "--json", "cost.json")
+    assert json.loads((shell.folder / "cost.json").read_text()) == shell.json("info")
+
+
+def test_machine_options_stand_over_the_file(shell, write):
+    path = write("machine.json", {"lanes": 32, "rows": 2, "post_lanes": 16})
+    assert shell.json("info", "--hardware", path)["hardware"]["lanes"] == 32
+    given = shell.json("info", "--hardware", path, "--lanes", 128, "--weights", "stream")["hardware"]
+    assert given == {"lanes": 128, "rows": 2, "post_lanes": 16, "weight_memory": "stream"}
+    # Without --post-lanes the largest number that divides the new lanes and the old ones.
+    assert shell.json("info", "--lanes", 48)["hardware"]["post_lanes"] == 16
+
+
+@pytest.mark.parametrize("name", shipped_models())
+def test_evaluate_against_the_training_network(shell, name):
+    data = shell.json("evaluate", "--params", name, "--limit", 20, "--qat")
+    assert data["images"] == 20
+    assert data["accuracy"] == data["correct"] / 20 >= 0.9
+    assert data["qat"]["difference"] is None
+    assert data["qat"]["images"] == 20 and data["qat"]["values"] > 20 * data["qat"]["traces"]
+    assert all(0 < rate < 1 for rate in data["firing_rates"].values())
+
+
+def test_evaluate_notices_a_difference(shell, monkeypatch):
+    """The training network is rebuilt from parameters in which one threshold differs."""
+    import sw.export
+
+    rebuild = sw.export.from_params
+
+    def altered(params: Params):
+        thresholds = params.threshold("block.0.q") + 30
+        return rebuild(replace(params, tensors={**params.tensors, "block.0.q.threshold": thresholds}))
+
+    monkeypatch.setattr(sw.export, "from_params", altered)
+    result = shell("evaluate", "--limit", 8, "--qat")
+    assert result.exit_code == 1
+    assert "first difference: block.0.q[" in result.stdout
+
+
+def test_evaluate_pictures_and_arrays(shell):
+    images = load_digits().test_images[:3]
+    for index, image in enumerate(images):
+        Image.fromarray(image[..., 0]).save(f"{index}.png")
+    np.save("batch.npy", images)
+    np.save("grey.npy", images[..., 0])
+    np.save("one.npy", images[0])
+    golden = GoldenNetwork(Params.load(MODELS / "digits.safetensors"))
+    expected = {"classes": golden.classify(images).tolist(), "logits": golden.forward(images).tolist()}
+    for name in ("batch.npy", "grey.npy"):
+        assert shell.json("evaluate", "--images", name) == expected
+    pictures = [word for index in range(3) for word in ("--images", f"{index}.png")]
+    assert shell.json("evaluate", *pictures) == expected
+    assert shell.json("evaluate", "--images", "one.npy")["logits"] == expected["logits"][:1]
+    assert shell.good("evaluate", "--images", "0.png") == f"image 0: class {expected['classes'][0]}\n"
+
+
+def test_generate(shell, files):
+    text = shell.good("generate", *files, *MACHINE, "--out", "made")
+    names = sorted(path.name for path in (shell.folder / "made").iterdir())
+    assert names == ["manifest.json", "s2tdpt_tiny.v", "s2tdpt_tiny_inst.v", "scales.hex", "thresholds.hex",
+                     "weights.hex"]  # fmt: skip
+    assert [line.split()[0] for line in text.splitlines()] == [f"made/{name}" for name in names]
+    manifest = json.loads((shell.folder / "made" / "manifest.json").read_text())
+    assert manifest["parameters"]["sha256"] == Params.load("tiny.safetensors").checksum()
+    assert manifest["hardware"]["lanes"] == 8 and manifest["top"] == "s2tdpt_tiny"
+    for name, digest in manifest["files"].items():
+        assert hashlib.sha256((shell.folder / "made" / name).read_bytes()).hexdigest() == digest
+    shell.good("generate", *files, *MACHINE, "--weights", "stream", "--out", "streamed", "--name", "core")
+    names = sorted(path.name for path in (shell.folder / "streamed").iterdir())
+    assert names == ["core.v", "core_inst.v", "manifest.json", "weight_stream.hex"]
+
+
+def test_cosim_of_own_images(shell, files, case):
+    text = shell.good(
+        "cosim", *files, *MACHINE, "--images", "images.npy", "--simulator", QUICK, "--json", "report.json",
+        "--per-layer",
+    )  # fmt: skip
+    report = json.loads((shell.folder / "report.json").read_text())
+    assert (report["images"], report["layer_images"], report["mismatches"]) == (2, 2, 0)
+    assert report["classes"] == case.golden["head.class"].tolist()
+    assert "mismatches" in text and "block.0.q" in text
+
+
+def test_cosim_that_finds_a_difference_fails_and_names_it(shell, files, monkeypatch):
+    def faulty(params: Params, hardware: HardwareConfig):
+        lut = params.lut.copy()
+        lut[len(lut) // 2] ^= 64
+        return generate_design(replace(params, tensors={**params.tensors, "stdp.lut": lut}), hardware)
+
+    monkeypatch.setattr(cosim_module, "generate", faulty)
+    arguments = ("cosim", *files, *MACHINE, "--images", "images.npy", "--simulator", QUICK)
+    result = shell(*arguments)
+    assert result.exit_code == 1
+    assert "block.0.y: image " in result.stdout
+    result = shell(*arguments, "--json", "-")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["differences"][0].startswith("block.0.y: image ")
+
+
+def test_the_installed_command_keeps_to_its_streams(tmp_path):
+    """In a process of its own: one line on standard error, no traceback, no warning."""
+    arguments = [sys.executable, "-m", "scripts.cli", "generate", "--out", str(tmp_path)]
+    result = subprocess.run(arguments, capture_output=True, text=True, check=False, cwd=MODELS.parents[1])
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith("s2tdpt: error: ") and result.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []

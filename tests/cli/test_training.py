@@ -1,0 +1,145 @@
+"""s2tdpt train and export on the built-in digits, with the smallest network that takes them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from golden.params import Params
+from scripts.cli import main
+from sw.settings import TrainSettings, default_settings
+from tests.cli.conftest import listing
+
+GUIDE = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def trained(shell, small_digits) -> str:
+    """A finished run in the folder ``run``."""
+    shell.good("train", *small_digits, "--out", "run")
+    return "run"
+
+
+def test_train_writes_what_the_other_commands_take(shell, small_digits):
+    result = shell.json(
+        "train", *small_digits, "--out", "run", "--weight-decay", 0.01, "--label-smoothing", 0,
+        "--warmup-epochs", 0.5, "--no-augment", "--seed", 3,
+    )  # fmt: skip
+    names = sorted(path.name for path in (shell.folder / "run").iterdir())
+    assert names == ["float.csv", "float.safetensors", "little.safetensors", "qat.csv", "qat.safetensors"]
+    params = Params.load(result["params"])
+    settings = params.provenance["settings"]
+    chosen = {"weight_decay": 0.01, "label_smoothing": 0.0, "warmup_epochs": 0.5, "augment": False, "seed": 3}
+    assert {name: settings[name] for name in chosen} == chosen
+    assert params.provenance["command"].startswith("s2tdpt ")
+    evaluated = shell.json("evaluate", "--params", result["params"], "--qat")
+    assert evaluated["accuracy"] == result["integer_accuracy"]
+    assert evaluated["images"] == result["test_images"] == 360
+    assert evaluated["qat"]["difference"] is None
+
+
+def test_resumed_run_gives_the_same_bytes(shell, small_digits, trained):
+    longer = [*small_digits, "--float-epochs", 2]
+    assert "Stopped; continue with --resume." in shell.good(
+        "train", *longer, "--out", "twice", "--stop-after", 1
+    )
+    message = shell.refused("train", *longer, "--out", "twice")
+    assert message.startswith("twice/float.safetensors exists already; expected a new output folder; resume")
+    message = shell.refused("train", *longer, "--out", "twice", "--resume", "--seed", 5)
+    assert "belongs to another run (seed was 0 and is now 5)" in message
+    shell.good("train", *longer, "--out", "twice", "--resume")
+    shell.good("train", *longer, "--out", "once")
+    once, twice = (Params.load(f"{folder}/little.safetensors") for folder in ("once", "twice"))
+    assert all((once.tensors[name] == twice.tensors[name]).all() for name in once.tensors)
+    assert shell.refused("train", *small_digits, "--out", trained).startswith(
+        "run/little.safetensors exists already; expected a new file"
+    )
+
+
+def test_quantise_another_runs_float_stage(shell, small_digits, trained):
+    four = ("train", *small_digits, "--weight-bits", 4, "--out", "four")
+    shell.good(*four, "--float-checkpoint", "run/float.safetensors")
+    assert Params.load("four/little-int4.safetensors").config.weight_bits == 4
+    message = shell.refused("train", *small_digits, "--out", "x", "--float-checkpoint", "run/qat.safetensors")
+    assert "is a checkpoint of stage qat; expected the float stage" in message
+
+
+def test_control_attention_is_trained_and_never_exported(shell, small_digits):
+    text = shell.good("train", *small_digits, "--out", "run", "--gradient", "ssa")
+    assert "A control attention has no parameter file" in text
+    assert not (shell.folder / "run" / "little.safetensors").exists()
+    message = shell.refused("export", "run/qat.safetensors", "--out", "x.safetensors")
+    assert message.startswith("attention 'ssa' is a software control")
+
+
+def test_export_gives_the_integers_of_the_run(shell, trained):
+    export = ("export", "run/qat.safetensors", "--out", "mine.safetensors")
+    assert shell.good(*export) == "wrote mine.safetensors\n"
+    mine, theirs = Params.load("mine.safetensors"), Params.load("run/little.safetensors")
+    assert mine.config == theirs.config
+    assert all((mine.tensors[name] == theirs.tensors[name]).all() for name in theirs.tensors)
+    before = listing(shell.folder)
+    assert shell.refused(*export).startswith("mine.safetensors exists already; expected a new file")
+    shell.good(*export, "--force")
+    assert listing(shell.folder).keys() == before.keys()
+    message = shell.refused("export", "run/float.safetensors", "--out", "x.safetensors")
+    assert "is a checkpoint of stage float; expected the integer stage" in message
+    message = shell.refused("export", "run/little.safetensors", "--out", "x.safetensors")
+    assert "run/little.safetensors is not a readable checkpoint" in message
+
+
+def test_checkpoints_that_must_not_be_used(shell, small_digits, trained):
+    path = shell.folder / "run" / "qat.safetensors"
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
+    whole = path.read_bytes()
+    commands = (("export", "run/qat.safetensors", "--out", "x.safetensors"),
+                ("train", *small_digits, "--out", "run", "--resume"))  # fmt: skip
+    weight = next(name for name in tensors if name.endswith("weight"))
+    tensors[weight].view(-1)[0] = torch.nan
+    save_file(tensors, path, metadata)
+    for command in commands:
+        assert f"holds NaN or infinity in {weight}; expected finite values" in shell.refused(*command)
+    path.write_bytes(whole[: len(whole) // 2])
+    for command in commands:
+        assert "run/qat.safetensors is not a readable checkpoint" in shell.refused(*command)
+    tensors[weight].view(-1)[0] = 0
+    save_file(tensors, path, {"s2tdpt": metadata["s2tdpt"].replace('"version": 1', '"version": 2')})
+    for command in commands:
+        assert "has version 2; expected 1; use the program version that wrote it" in shell.refused(*command)
+    path.unlink()
+    assert shell.refused(*commands[0]).startswith("no checkpoint run/qat.safetensors")
+
+
+def test_the_guide_names_the_options_that_exist():
+    """docs/training.md and the command agree: names, and defaults of both data sets."""
+    options = {name for parameter in main.commands["train"].params for name in
+               (*parameter.opts, *parameter.secondary_opts)}  # fmt: skip
+    named = set(re.findall(r"--[a-z][a-z-]+", GUIDE))
+    assert named <= options
+    table = GUIDE.split("## Options")[1].split("## ")[0]
+    for setting in fields(TrainSettings):
+        option = {"variant": "--gradient", "augment": "--no-augment"}.get(
+            setting.name, "--" + setting.name.replace("_", "-")
+        )
+        assert option in named, option
+        assert option in options
+    rows = {}
+    for line in table.splitlines():
+        cells = [cell.strip() for cell in line.strip("| ").split("|")]
+        for position, option in enumerate(re.findall(r"--[a-z][a-z-]+", cells[0])):
+            rows[option] = [
+                cell.split(",")[position if "," in cell else 0].strip() for cell in cells[1:3]
+            ]
+    for column, data in enumerate(("digits", "cifar10")):
+        for name, value in default_settings(data).to_json().items():
+            cells = rows.get("--" + name.replace("_", "-"))
+            if cells and cells[column] and name not in ("augment", "variant"):
+                assert float(cells[column]) == float(value), (data, name)

@@ -1,6 +1,5 @@
 """The parts of the network on their own, and what must not change its results."""
 
-import time
 
 import numpy as np
 import pytest
@@ -122,16 +121,3 @@ def test_pieces_keep_their_order_and_raise():
     finally:
         torch.set_num_threads(threads)
     assert map_pieces(lambda n: n + 1, [1]) == [2]
-
-
-def test_speed():
-    """At least 1,000 digits a second on two cores: 500 for each second of processor time."""
-    config = load_config("digits")
-    network = GoldenNetwork(random_params(config, 1))
-    images = images_for(config, 128)
-    rates = []
-    for _ in range(6):
-        start = time.process_time()
-        network(images)
-        rates.append(len(images) / (time.process_time() - start))
-    assert max(rates) > 500

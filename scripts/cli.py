@@ -21,11 +21,12 @@ class Group(click.Group):
         """In the order of the work, not of the alphabet."""
         return list(self.commands)
 
-    def main(self, *args, standalone_mode: bool = True, **kwargs):
+    def main(self, args=None, *rest, standalone_mode: bool = True, **kwargs):
+        self.typed = [str(arg) for arg in (sys.argv[1:] if args is None else args)]
         if not standalone_mode:
-            return super().main(*args, standalone_mode=False, **kwargs)
+            return super().main(args, *rest, standalone_mode=False, **kwargs)
         try:
-            code = super().main(*args, standalone_mode=False, **kwargs)
+            code = super().main(args, *rest, standalone_mode=False, **kwargs)
         except UserError as error:
             fail(str(error))
         except click.UsageError as error:

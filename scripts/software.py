@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,7 +42,8 @@ folder_option = click.option(
 
 def command_line() -> str:
     """The command as it was typed, for provenance; the program by its name alone."""
-    return " ".join(["s2tdpt", *map(shlex.quote, sys.argv[1:])])
+    typed = click.get_current_context().find_root().command.typed
+    return " ".join(["s2tdpt", *map(shlex.quote, typed)])
 
 
 @click.command(short_help="Float network to integer network to parameter file.")

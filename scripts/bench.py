@@ -50,11 +50,13 @@ FIGURES = {
 @params_option
 @click.option("--quick", is_flag=True, help="20 images instead of 360 in the co-simulation.")
 @click.option("--synth", is_flag=True, help="Also place and route for ECP5-85k with three seeds (long).")
+@click.option("--synth-report", type=click.Path(path_type=Path), metavar="FILE",
+              help="Instead of --synth: take what `s2tdpt synth --json FILE` measured.")
 @click.option("--baseline", type=click.Path(path_type=Path), default=BASELINE, metavar="FILE",
               help="Figures to compare with; default: the committed ones.")
 @click.option("--save-baseline", is_flag=True, help="Make these figures the baseline.")
 @json_option
-def bench(params, quick, synth, baseline, save_baseline, json_path) -> None:
+def bench(params, quick, synth, synth_report, baseline, save_baseline, json_path) -> None:
     """Measure the table of figures on the shipped digits network and compare with the baseline.
 
     Exit code 1 if a figure misses its target.
@@ -63,12 +65,14 @@ def bench(params, quick, synth, baseline, save_baseline, json_path) -> None:
     Examples:
       s2tdpt bench
       s2tdpt bench --synth --save-baseline
+      s2tdpt synth --json synth.json; s2tdpt bench --synth-report synth.json
     """
     numbers, hardware = load_params(params), HardwareConfig()
     previous = read_baseline(baseline)
     if previous is None and baseline != BASELINE and not save_baseline:
         raise UserError(f"no baseline {baseline}; expected JSON that `s2tdpt bench` wrote; check the path")
     pick_images(numbers, (), 1)  # refuses another network's parameters before anything is measured
+    measured = read_synthesis(synth_report) if synth_report is not None else None
     figures: dict[str, Any] = {}
     details: dict[str, Any] = {}
     with notes.status("software") as status:
@@ -78,9 +82,10 @@ def bench(params, quick, synth, baseline, save_baseline, json_path) -> None:
         status.update("attention sweep")
         measure_attention(figures, details)
     if synth:
-        report = synthesize_accelerator(numbers, hardware)
-        figures["fmax_median_mhz"] = report.fmax_median
-        details["synthesis"] = report.as_dict()
+        measured = synthesize_accelerator(numbers, hardware).as_dict()
+    if measured is not None:
+        figures["fmax_median_mhz"] = measured["fmax_median"]
+        details["synthesis"] = measured
     elif previous and "fmax_median_mhz" in previous["figures"]:
         figures["fmax_median_mhz"] = previous["figures"]["fmax_median_mhz"]
         details["synthesis"] = previous["details"].get("synthesis", {}) | {"from_baseline": True}
@@ -101,7 +106,7 @@ def bench(params, quick, synth, baseline, save_baseline, json_path) -> None:
         baseline.parent.mkdir(exist_ok=True)
         write_json(baseline, result)
     if not quiet(json_path):
-        console.print(figure_table(figures, previous["figures"] if previous else {}, bool(synth)))
+        console.print(figure_table(figures, previous["figures"] if previous else {}, measured is not None))
         if "synthesis" in details and details["synthesis"].get("used"):
             used = ", ".join(f"{name} {count:,}" for name, count in details["synthesis"]["used"].items())
             console.print(f"ECP5-85k: {used}")
@@ -134,6 +139,25 @@ def read_baseline(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise UserError(
             f"{path} is no baseline; expected JSON that `s2tdpt bench --json` wrote; name another"
+        ) from None
+
+
+def read_synthesis(path: Path) -> dict[str, Any]:
+    """An FPGA report of `s2tdpt synth --json`.
+
+    Raises
+    ------
+    UserError
+        The file is missing or something else.
+    """
+    try:
+        data = json.loads(path.read_text())
+        if not isinstance(data["fmax_median"], int | float):
+            raise ValueError
+        return data
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(
+            f"{path} is no FPGA synthesis report; expected JSON that `s2tdpt synth --json` wrote; name another"
         ) from None
 
 

@@ -157,7 +157,7 @@ def read_synthesis(path: Path) -> dict[str, Any]:
         return data
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(
-            f"{path} is no FPGA synthesis report; expected JSON that `s2tdpt synth --json` wrote; name another"
+            f"{path} is no FPGA report; expected JSON that `s2tdpt synth --json` wrote; name another"
         ) from None
 
 

@@ -6,9 +6,13 @@ from dataclasses import asdict, dataclass
 
 from golden.arith import signed_bits, unsigned_bits
 from golden.bounds import Bounds, Interval
+from golden.errors import UserError
 from golden.params import Params
 
 from .config import PIXEL_PLANES
+
+RESULT_BITS = 64
+"""Widest word of the result stream (`axi.ResultSender`)."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,12 @@ def _head_sums(params: Params, head_sum: Interval) -> tuple[Interval, Interval]:
 def derive_widths(params: Params, bounds: Bounds) -> Widths:
     """Widths for one set of weights.
 
-    # Ref: docs/parameters.md, "Proven widths"
+    # Ref: docs/parameters.md, "Widths"
+
+    Raises
+    ------
+    UserError
+        A logit could exceed the 64 bits of the result stream.
     """
     biases = [params.tensors[f"{name}.bias"] for name in params.config.layer_names()]
     thresholds = [t for key, t in params.tensors.items() if key.endswith(".threshold")]
@@ -84,9 +93,15 @@ def derive_widths(params: Params, bounds: Bounds) -> Widths:
     # The first step has h = 0, so a layer's membrane interval contains its biased sums.
     values = [*bounds.residual.values(), *bounds.written.values(), *bounds.membrane.values()]
     membranes = [*bounds.membrane.values(), *bounds.residual_membrane.values()]
+    combined = _signed(bounds.preact["sps.0"], head_prefixes, bounds.logits)
+    if combined > RESULT_BITS:
+        raise UserError(
+            f"logits of {params.config.name} could need {combined} bits; expected at most {RESULT_BITS}, "
+            "the width of the result stream; scale the head's weights and bias down"
+        )
     return Widths(
         accumulator=_signed(*bounds.acc.values(), head_planes),
-        combined=_signed(bounds.preact["sps.0"], head_prefixes, bounds.logits),
+        combined=combined,
         value=_signed(*values),
         membrane=_signed(*membranes),
         residual=_signed(*bounds.residual.values()),

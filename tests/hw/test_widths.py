@@ -1,5 +1,6 @@
 """Register widths: wide enough for adversarial inputs, and no bit wider where the worst case is known."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -7,8 +8,11 @@ import pytest
 
 from golden.arith import signed_bits
 from golden.bounds import derive_bounds
+from golden.errors import UserError
 from golden.network import GoldenNetwork
 from golden.params import random_params
+from hw.config import HardwareConfig
+from hw.top import Accelerator
 from hw.widths import derive_widths
 from tests.hw.core_bench import network
 
@@ -109,3 +113,17 @@ def test_a_narrower_register_would_be_noticed():
     params, bounds, widths = setting("tiny")
     worst = [bounds.head_sum.lo, bounds.head_sum.hi]
     assert fits(worst, widths.head_sum) and not fits(worst, widths.head_sum - 1)
+
+
+def test_numbers_that_could_overflow_are_refused():
+    """A head bias of 2^62 is a legal integer of the file, but its logits could pass 64 bits."""
+    params, _, _ = setting("tiny")
+    bias = params.bias("head").copy()
+    bias[:] = 2**63 - 1
+    huge = dataclasses.replace(params, tensors={**params.tensors, "head.bias": bias})
+    with pytest.raises(UserError) as refusal:
+        Accelerator(huge, HardwareConfig(lanes=4, post_lanes=2))
+    assert str(refusal.value) == (
+        "logits of tiny could need 65 bits; expected at most 64, the width of the result stream; "
+        "scale the head's weights and bias down"
+    )

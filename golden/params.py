@@ -147,7 +147,7 @@ class Params:
         """
         path = Path(path)
         if path.exists() and not force:
-            raise UserError(f"{path} exists already; expected a new file; choose another name or force it")
+            raise UserError(f"{path} exists already; expected a new file; choose another or use --force")
         metadata = {METADATA_KEY: _canonical(self.manifest())}
         data = safetensors.numpy.save(dict(self.tensors), metadata=metadata)
         temporary = None

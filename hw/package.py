@@ -131,7 +131,7 @@ def _check_place(folder: Path, force: bool) -> None:
     if not os.path.lexists(folder):
         return
     if not force:
-        raise UserError(f"{folder} exists; expected a new folder; choose another name or allow to replace it")
+        raise UserError(f"{folder} exists; expected a new folder; choose another name or use --force")
     try:
         ours = json.loads((folder / MANIFEST).read_text()).get("format") == FORMAT
     except (OSError, ValueError, AttributeError):

@@ -174,7 +174,7 @@ def write_json(path: Path, data: Any) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a file whole or not at all.
+    """Replace a file whole or not at all; into a device or a pipe, such as /dev/null, write.
 
     Raises
     ------
@@ -183,6 +183,10 @@ def write_text(path: Path, text: str) -> None:
     """
     temporary = None
     try:
+        if path.exists() and not path.is_file():
+            with path.open("w", encoding="utf-8") as device:
+                device.write(text)
+            return
         handle, temporary = tempfile.mkstemp(dir=path.resolve().parent, prefix=f".{path.name}.")
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)

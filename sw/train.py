@@ -92,7 +92,7 @@ def train_pipeline(
     stop_after : int, optional
         Stop every stage after this many epochs; a float stage cut short ends the run.
     force : bool
-        Overwrite an existing parameter file.
+        Replace an earlier run in the same folder: its checkpoints go first. Ignored with `resume`.
 
     Returns
     -------
@@ -108,7 +108,11 @@ def train_pipeline(
     suffix = "" if config.weight_bits == 8 else f"-int{config.weight_bits}"
     target = out / f"{config.name}{suffix}.safetensors"
     if target.exists() and not force and not resume:
-        raise UserError(f"{target} exists already; expected a new file; choose another folder or force it")
+        raise UserError(
+            f"{target} exists already; expected a new file; choose another folder or use --force"
+        )
+    if force and not resume:
+        _forget(out, ("qat",) if float_checkpoint is not None else ("float", "qat"))
     columns = (
         TextColumn("{task.description:6}"),
         BarColumn(),
@@ -157,6 +161,19 @@ def _started(progress: Progress | None):
     else:
         with progress:
             yield
+
+
+def _forget(out: Path, stages: tuple[str, ...]) -> None:
+    """Remove an earlier run's stages, so that an interrupted new run cannot be resumed into the old one."""
+    for stage in stages:
+        for suffix in (".safetensors", ".csv"):
+            try:
+                (out / f"{stage}{suffix}").unlink(missing_ok=True)
+            except OSError as error:
+                raise UserError(
+                    f"cannot replace {out / stage}{suffix}: {error.strerror}; expected a writable folder; "
+                    "choose another folder"
+                ) from None
 
 
 def _initial(config: NetworkConfig, settings: TrainSettings, device: torch.device) -> Network:

@@ -106,6 +106,12 @@ def test_full_disk_while_writing_a_result(shell, monkeypatch):
     assert "cannot write cost.json: No space left" in shell.refused("info", "--json", "cost.json")
 
 
+def test_devices_are_written_into_and_never_replaced(shell, monkeypatch):
+    monkeypatch.setattr(os, "replace", full)  # so that a mistake here cannot cost the machine a device
+    assert "LIF neurons" in shell.good("info", "--json", "/dev/null")
+    assert "cannot write /dev/full: No space left on device" in shell.refused("info", "--json", "/dev/full")
+
+
 def test_full_disk_while_training(shell, small_digits, monkeypatch):
     monkeypatch.setattr(sw.checkpoint.os, "replace", full)
     (shell.folder / "run").mkdir()

@@ -37,7 +37,7 @@ def test_train_writes_what_the_other_commands_take(shell, small_digits):
     settings = params.provenance["settings"]
     chosen = {"weight_decay": 0.01, "label_smoothing": 0.0, "warmup_epochs": 0.5, "augment": False, "seed": 3}
     assert {name: settings[name] for name in chosen} == chosen
-    assert params.provenance["command"].startswith("s2tdpt ")
+    assert params.provenance["command"].startswith("s2tdpt train --config little.json ")
     evaluated = shell.json("evaluate", "--params", result["params"], "--qat")
     assert evaluated["accuracy"] == result["integer_accuracy"]
     assert evaluated["images"] == result["test_images"] == 360
@@ -60,6 +60,21 @@ def test_resumed_run_gives_the_same_bytes(shell, small_digits, trained):
     assert shell.refused("train", *small_digits, "--out", trained).startswith(
         "run/little.safetensors exists already; expected a new file"
     )
+
+
+def test_force_starts_anew(shell, small_digits, trained):
+    first = Params.load("run/little.safetensors")
+    again = ("train", *small_digits, "--out", trained, "--force")
+    # Stopped in the first stage: of the earlier run nothing is left that a resumed run could take.
+    shell.good(*again, "--float-epochs", 2, "--stop-after", 1)
+    assert not (shell.folder / "run" / "qat.safetensors").exists()
+    shell.good(*again)
+    second = Params.load("run/little.safetensors")
+    assert all((first.tensors[name] == second.tensors[name]).all() for name in first.tensors)
+    # The own float stage as the start of another integer stage is kept.
+    shell.good(*again, "--float-checkpoint", "run/float.safetensors", "--qat-lr", 0.001)
+    assert (shell.folder / "run" / "float.safetensors").is_file()
+    assert Params.load("run/little.safetensors").provenance["settings"]["qat_lr"] == 0.001
 
 
 def test_quantise_another_runs_float_stage(shell, small_digits, trained):

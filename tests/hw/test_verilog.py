@@ -321,8 +321,9 @@ def test_existing_folder_is_kept(tmp_path):
     (folder / "mine").write_text("mine")
     with pytest.raises(UserError) as error:
         make_package(folder)
-    assert str(error.value) == (f"{folder} exists; expected a new folder; choose another name or allow to "
-                                "replace it")
+    assert str(error.value) == (
+        f"{folder} exists; expected a new folder; choose another name or use --force"
+    )
     assert (folder / "mine").exists()
     make_package(folder, force=True)
     assert set(contents(folder)) == {"sender.v", "sender_inst.v", "manifest.json"}

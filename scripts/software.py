@@ -230,6 +230,11 @@ def export(checkpoint: Path, out: Path, force: bool) -> None:
     from sw.quantize import QatNetwork
 
     tensors, meta = read_checkpoint(checkpoint)
+    if missing := [key for key in ("stage", "epoch", "config", "settings") if key not in meta]:
+        raise UserError(
+            f"{checkpoint} lacks {missing[0]} in its header; expected a checkpoint that training wrote; "
+            "name qat.safetensors of a run"
+        )
     if meta["stage"] != "qat":
         raise UserError(
             f"{checkpoint} is a checkpoint of stage {meta['stage']}; expected the integer stage; "

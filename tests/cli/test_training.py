@@ -129,6 +129,8 @@ def test_checkpoints_that_must_not_be_used(shell, small_digits, trained):
     save_file(tensors, path, {"s2tdpt": metadata["s2tdpt"].replace('"version": 1', '"version": 2')})
     for command in commands:
         assert "has version 2; expected 1; use the program version that wrote it" in shell.refused(*command)
+    save_file(tensors, path, {"s2tdpt": metadata["s2tdpt"].replace('"stage"', '"state"')})
+    assert "lacks stage in its header; expected" in shell.refused(*commands[0])
     path.unlink()
     assert shell.refused(*commands[0]).startswith("no checkpoint run/qat.safetensors")
 

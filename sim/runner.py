@@ -33,7 +33,7 @@ _PROBE = Path(__file__).with_name("probe.sv")
 # writing, not faults. Everything else that Verilator warns of stops the build.
 _VERILATOR_FLAGS = (
     "-O3", "--x-assign", "fast", "--x-initial", "fast", "--no-assert", "--output-split", "20000",
-    "-Wno-CASEINCOMPLETE", "-Wno-WIDTHEXPAND", "-Wno-WIDTHTRUNC", "-Wno-UNSIGNED", "-Wno-CMPCONST",
+    "-Wno-CASEINCOMPLETE", "-Wno-WIDTHEXPAND", "-Wno-UNSIGNED", "-Wno-CMPCONST",
 )  # fmt: skip
 _MAKE_FLAGS = ("OPT_FAST=-O2", "OPT_SLOW=-O0", "OPT_GLOBAL=-O2")
 # A waveform is of one image: compiling fast is worth more than running fast.

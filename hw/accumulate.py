@@ -38,7 +38,9 @@ class SpikeAccumulator(wiring.Component):
     plane : In
         Plane to read of that position.
     sums : Out(lanes * width)
-        Its signed sums, lane 0 lowest, in the same cycle.
+        Its signed sums, lane 0 lowest, in the same cycle; they count only with `touched`.
+    touched : Out(1)
+        The plane met an event; otherwise all its sums are zero.
     release : In(1)
         That position is drained; its bank may be used again.
     fired : Out(1)
@@ -59,6 +61,7 @@ class SpikeAccumulator(wiring.Component):
             "full": Out(1),
             "plane": In(event_layout["plane"].width),
             "sums": Out(lanes * width),
+            "touched": Out(1),
             "release": In(1),
             "fired": Out(1),
         })  # fmt: skip
@@ -103,8 +106,12 @@ class SpikeAccumulator(wiring.Component):
         filling, draining = Signal(), Signal()
         complete = Signal(2)
         touched = [Signal(planes, name=f"touched_{bank}") for bank in range(2)]
-        filling_touched = Mux(filling, touched[1], touched[0])
-        fresh = ~filling_touched.bit_select(plane_2, 1)
+        # Looked up one stage ahead, for it gates every lane's adder: the plane's first event in its bank.
+        fresh = Signal()
+        next_filling = filling ^ end_2
+        known = Mux(next_filling, touched[1], touched[0]).bit_select(plane_1, 1)
+        just_now = fire_2 & ~end_2 & (plane_2 == plane_1)
+        m.d.sync += fresh.eq(~(known | just_now))
         sums = []
         for lane in range(lanes):
             weight = weights.word_select(lane, self._weight_bits).as_signed()
@@ -131,10 +138,10 @@ class SpikeAccumulator(wiring.Component):
             with m.Elif(fire_2 & (filling == bank)):
                 m.d.sync += touched[bank].eq(touched[bank] | (1 << plane_2)[:planes])
 
-        draining_touched = Mux(draining, touched[1], touched[0])
         m.d.comb += [
             self.full.eq(complete != 0),
             drain_read.addr.eq(Cat(self.plane, draining)),
-            self.sums.eq(Mux(draining_touched.bit_select(self.plane, 1), drain_read.data, 0)),
+            self.sums.eq(drain_read.data),
+            self.touched.eq(Mux(draining, touched[1], touched[0]).bit_select(self.plane, 1)),
         ]
         return m

@@ -176,6 +176,7 @@ class AccumulateEngine(wiring.Component):
                 accumulator.release.eq(getattr(post, f"release_{r}")),
                 getattr(post, f"full_{r}").eq(accumulator.full),
                 getattr(post, f"sums_{r}").eq(accumulator.sums),
+                getattr(post, f"touched_{r}").eq(accumulator.touched),
                 self.fired[r].eq(accumulator.fired),
             ]
         return m

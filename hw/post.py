@@ -53,7 +53,7 @@ class PostProcessor(wiring.Component):
     -------
     op, start, done
         Operation record, stable from `start` to `done`.
-    full_{r}, release_{r}, sums_{r}, plane
+    full_{r}, release_{r}, sums_{r}, touched_{r}, plane
         Accumulators of row r (`accumulate.SpikeAccumulator`).
     const_en, const_address, bias, shift
         Constant memory, one cycle of latency.
@@ -101,6 +101,7 @@ class PostProcessor(wiring.Component):
         for r in range(hw.rows):
             members |= {
                 f"full_{r}": In(1), f"release_{r}": Out(1), f"sums_{r}": In(lanes * w.accumulator),
+                f"touched_{r}": In(1),
             }  # fmt: skip
         super().__init__(members)
 
@@ -191,7 +192,8 @@ class PostProcessor(wiring.Component):
         row_sums = Signal(hw.lanes * w.accumulator)
         m.d.comb += row_sums.eq(rows[row])
         parts = Array(row_sums.word_select(s, post * w.accumulator) for s in range(hw.subgroups))
-        m.d.sync += sums.eq(parts[subgroup])
+        touched = Array(getattr(self, f"touched_{r}") for r in range(hw.rows))[row]
+        m.d.sync += sums.eq(Mux(touched, parts[subgroup], 0))
         issue_1, tail_1 = delayed(issue, 1, "issue"), delayed(tail, 1, "tail")
         first_plane_1 = delayed(plane == PIXEL_PLANES - 1, 1, "first_plane")
         first_slice = position == 0

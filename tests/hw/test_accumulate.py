@@ -104,7 +104,7 @@ def accumulate(
                     await ctx.tick()
                 ctx.set(dut.plane, int(plane))
                 ctx.set(dut.release, int(i == planes - 1))
-                sums = ctx.get(dut.sums)
+                sums = ctx.get(dut.sums) if ctx.get(dut.touched) else 0
                 for lane in range(lanes):
                     value = sums >> lane * width & (1 << width) - 1
                     value -= (value >> width - 1) << width

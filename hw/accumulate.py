@@ -14,7 +14,7 @@ class SpikeAccumulator(wiring.Component):
     Two banks of accumulators alternate: while one collects the sums of a position, the other is drained
     by the post-processing. A bank needs no clearing; a plane that met no event reads as zero.
 
-    Latency: an event is in its accumulator 3 cycles after it is taken. Throughput: one event a cycle;
+    Latency: an event is in its accumulator 4 cycles after it is taken. Throughput: one event a cycle;
     the first event of a position waits until a bank is free.
     Resources: lanes adders of `width` bits; two copies of a 2 x planes-deep memory of lanes x `width` bits
     in distributed RAM.
@@ -38,11 +38,11 @@ class SpikeAccumulator(wiring.Component):
     plane : In
         Plane to read of that position.
     sums : Out(lanes * width)
-        Its signed sums, lane 0 lowest, in the same cycle; they count only with `touched`.
+        Its signed sums, lane 0 lowest, one cycle later; they count only with `touched`.
     touched : Out(1)
-        The plane met an event; otherwise all its sums are zero.
+        With `sums`: the plane met an event; otherwise all its sums are zero.
     release : In(1)
-        That position is drained; its bank may be used again.
+        That position is drained with the plane of this cycle; its bank may be used again.
     fired : Out(1)
         An accumulate happened in this cycle (for utilisation counts).
     """
@@ -84,6 +84,9 @@ class SpikeAccumulator(wiring.Component):
         m.d.comb += [
             event.ready.eq(within | (occupied != 2)),
             take.eq(event.valid & event.ready),
+        ]
+        # The weight memory is spread over the chip: its address gets a cycle of its own.
+        m.d.sync += [
             self.weight_en.eq(take & event.payload.fetch & event.payload.fire),
             self.weight_row.eq(event.payload.row),
         ]
@@ -92,12 +95,14 @@ class SpikeAccumulator(wiring.Component):
         ended = take & event.payload.end
         m.d.sync += occupied.eq(occupied + ended - self.release)
 
-        # Stage 1: the memory delivers the weights. Stage 2: they are added.
+        # Stage 0: the address is out. Stage 1: the memory delivers the weights. Stage 2: they are added.
+        fire_0, end_0, plane_0 = Signal(), Signal(), Signal(plane_bits)
         fire_1, end_1, plane_1 = Signal(), Signal(), Signal(plane_bits)
         fire_2, end_2, plane_2 = Signal(), Signal(), Signal(plane_bits)
         weights = Signal(lanes * self._weight_bits)
         m.d.sync += [
-            fire_1.eq(take & event.payload.fire), end_1.eq(ended), plane_1.eq(event.payload.plane),
+            fire_0.eq(take & event.payload.fire), end_0.eq(ended), plane_0.eq(event.payload.plane),
+            fire_1.eq(fire_0), end_1.eq(end_0), plane_1.eq(plane_0),
             fire_2.eq(fire_1), end_2.eq(end_1), plane_2.eq(plane_1),
         ]  # fmt: skip
         with m.If(fire_1):
@@ -132,16 +137,19 @@ class SpikeAccumulator(wiring.Component):
         m.d.sync += complete.eq(complete + end_2 - self.release)
         with m.If(self.release):
             m.d.sync += draining.eq(~draining)
+        # The last plane is read one cycle after the release; no event of the next position is here by then.
+        read_plane, read_bank, released = Signal(plane_bits), Signal(), Signal()
+        m.d.sync += [read_plane.eq(self.plane), read_bank.eq(draining), released.eq(self.release)]
         for bank in range(2):
-            with m.If(self.release & (draining == bank)):
+            with m.If(released & (read_bank == bank)):
                 m.d.sync += touched[bank].eq(0)
             with m.Elif(fire_2 & (filling == bank)):
                 m.d.sync += touched[bank].eq(touched[bank] | (1 << plane_2)[:planes])
 
         m.d.comb += [
             self.full.eq(complete != 0),
-            drain_read.addr.eq(Cat(self.plane, draining)),
+            drain_read.addr.eq(Cat(read_plane, read_bank)),
             self.sums.eq(drain_read.data),
-            self.touched.eq(Mux(draining, touched[1], touched[0]).bit_select(self.plane, 1)),
+            self.touched.eq(Mux(read_bank, touched[1], touched[0]).bit_select(read_plane, 1)),
         ]
         return m

@@ -23,7 +23,7 @@ SEQUENCER_CYCLES = 3
 """From the end of an operation to the start of the next: fetch, latch, start (`core.Core`)."""
 FIRST_EVENT = 6
 """From the start of an accumulate operation to its first event: position, window, request, word, chunk."""
-EVENT_TO_SUM = 3
+EVENT_TO_SUM = 4
 """From the last event of a position to the first cycle in which it may be drained."""
 
 

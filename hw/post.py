@@ -16,7 +16,7 @@ from .residual import ResidualStream
 from .schedule import Program
 from .widths import Widths
 
-PIPELINE = 4
+PIPELINE = 5
 """Cycles from the issue of a micro-step to the end of its last write."""
 
 
@@ -39,7 +39,7 @@ class PostProcessor(wiring.Component):
     head sum    8 bit planes, then 1 (the bias, or nothing before the last slice)
     ==========  ==============================================
 
-    Latency: 4 cycles from a micro-step to the end of its write. Throughput: one micro-step a cycle, with no
+    Latency: 5 cycles from a micro-step to the end of its write. Throughput: one micro-step a cycle, with no
     gap between groups or positions.
     Resources: post_lanes x (shifter, adder, U adder, LIF, Horner adder), the U memory.
 
@@ -138,8 +138,6 @@ class PostProcessor(wiring.Component):
             position_end.eq(group_end & (position == op.positions - 1)),
             all_end.eq(position_end & last_group),
             self.plane.eq(Mux(in_planes, plane, step)),
-            self.const_en.eq(issue),
-            self.const_address.eq(const_row + subgroup),
         ]
         for r in range(hw.rows):
             m.d.comb += getattr(self, f"release_{r}").eq(group_end & (row == r))
@@ -179,7 +177,6 @@ class PostProcessor(wiring.Component):
                     m.d.sync += const_row.eq(const_row + op.subgroups)
                 m.d.sync += u_row.eq(times(group + 1, hw.subgroups * steps))
 
-        # ---- stage 1: one group of lanes ------------------------------------------------------------------
         def delayed(value, stages: int, name: str):
             for n in range(1, stages + 1):
                 following = Signal.like(value, name=f"{name}_{n}")
@@ -187,6 +184,23 @@ class PostProcessor(wiring.Component):
                 value = following
             return value
 
+        # ---- stage 0: the accumulators and constants are read ---------------------------------------------
+        final = delayed(subgroup == subgroups - 1, 1, "final")
+        u_address = delayed(u_row + u_offset, 1, "u_address")
+        first_plane = delayed(plane == PIXEL_PLANES - 1, 1, "first_plane")
+        first_step = delayed(step == 0, 1, "first_step")
+        first_slice = delayed(position == 0, 1, "first_slice")
+        last_slice = delayed(position == op.positions - 1, 1, "last_slice")
+        const_address = delayed(const_row + subgroup, 1, "const_address")
+        issue, tail = delayed(issue, 1, "issue"), delayed(tail, 1, "tail")
+        last_step = delayed(last_step, 1, "last_step")
+        all_end, position_end = delayed(all_end, 1, "all_end"), delayed(position_end, 1, "position_end")
+        group, subgroup = delayed(group, 1, "group"), delayed(subgroup, 1, "subgroup")
+        row = delayed(row, 1, "row")
+        step, spike_address = delayed(step, 1, "step"), delayed(spike_address, 1, "spike_address")
+        m.d.comb += [self.const_en.eq(issue), self.const_address.eq(const_address)]
+
+        # ---- stage 1: one group of lanes ------------------------------------------------------------------
         sums = Signal(post * w.accumulator)
         rows = Array(getattr(self, f"sums_{r}") for r in range(hw.rows))
         row_sums = Signal(hw.lanes * w.accumulator)
@@ -195,11 +209,10 @@ class PostProcessor(wiring.Component):
         touched = Array(getattr(self, f"touched_{r}") for r in range(hw.rows))[row]
         m.d.sync += sums.eq(Mux(touched, parts[subgroup], 0))
         issue_1, tail_1 = delayed(issue, 1, "issue"), delayed(tail, 1, "tail")
-        first_plane_1 = delayed(plane == PIXEL_PLANES - 1, 1, "first_plane")
-        first_slice = position == 0
-        last_slice_1 = delayed(position == op.positions - 1, 1, "last_slice")
+        first_plane_1 = delayed(first_plane, 1, "first_plane")
+        last_slice_1 = delayed(last_slice, 1, "last_slice")
         signed_pixels = int(net.pixel_zero_point != 0)
-        negate = (plane == PIXEL_PLANES - 1) & Mux(to_logits, first_slice, signed_pixels)
+        negate = first_plane & Mux(to_logits, first_slice, signed_pixels)
         combiner_group_1 = delayed(subgroup + times(group, hw.subgroups), 1, "combiner_group")
         m.submodules.combiner = combiner = PlaneCombiner(
             lanes=post, groups=self._head_groups, sum_width=w.accumulator, bias_width=w.bias, width=w.combined
@@ -239,12 +252,12 @@ class PostProcessor(wiring.Component):
         )
         m.d.comb += [
             residual.read_en.eq(value_step_1 & to_residual),
-            residual.address.eq(delayed(u_row + u_offset, 1, "u_address")),
+            residual.address.eq(delayed(u_address, 1, "u_address")),
             residual.update.eq(value_step_2 & to_residual),
             residual.keep.eq(~op.first_writer),
             residual.value.eq(Cat(values)),
             self.threshold_en.eq(value_step_2),
-            self.threshold_address.eq(delayed(self.const_address, 2, "threshold_address")),
+            self.threshold_address.eq(delayed(const_address, 2, "threshold_address")),
             self.probe_u_en.eq(residual.update),
             self.probe_u_addr.eq(residual.write_address),
             self.probe_u_data.eq(
@@ -257,7 +270,7 @@ class PostProcessor(wiring.Component):
 
         # ---- stage 3: LIF ---------------------------------------------------------------------------------
         value_step_3 = delayed(value_step_2, 1, "value_step_2")
-        first_step_3 = delayed(step == 0, 3, "first_step")
+        first_step_3 = delayed(first_step, 3, "first_step")
         m.submodules.lif = lif = LifCell(
             post, signed(w.value), membrane=signed_range(w.membrane), threshold=unsigned(w.threshold)
         )
@@ -268,7 +281,7 @@ class PostProcessor(wiring.Component):
             lif.x.eq(drive),
             lif.threshold.eq(self.threshold),
             self.head_add.eq(value_step_3 & op.sums_head),
-            self.head_clear.eq(first_step_3 & delayed(position == 0, 3, "first_position")),
+            self.head_clear.eq(first_step_3 & delayed(first_slice, 3, "first_position")),
             self.head_address.eq(delayed(subgroup + times(group, hw.subgroups), 3, "head_address")),
             self.head_value.eq(drive),
         ]
@@ -283,7 +296,7 @@ class PostProcessor(wiring.Component):
             last_step & ~to_logits & (op.writes_spikes | (op.sink == Sink.SPIKES.value)), 4, "word"
         )
         subgroup_4 = delayed(subgroup, 4, "subgroup")
-        final_4 = delayed(subgroup == subgroups - 1, 4, "final")
+        final_4 = delayed(final, 4, "final")
         m.d.comb += self.wr_addr.eq(delayed(spike_address, 4, "spike_address"))
         for s in range(hw.subgroups):
             own = subgroup_4 == s
@@ -293,7 +306,7 @@ class PostProcessor(wiring.Component):
                 self.wr_data.word_select(s, post * steps).eq(Mux(own, fired, 0)),
             ]
         m.d.comb += [
-            self.done.eq(delayed(all_end, PIPELINE, "all_end")),
-            self.tile_done.eq(delayed(position_end, PIPELINE, "position_end")),
+            self.done.eq(delayed(all_end, PIPELINE - 1, "all_end")),
+            self.tile_done.eq(delayed(position_end, PIPELINE - 1, "position_end")),
         ]
         return m

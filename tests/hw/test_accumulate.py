@@ -11,7 +11,7 @@ from hw.accumulate import SpikeAccumulator
 from hw.images import pack_fields
 from tests.hw.util import simulate
 
-EVENT_TO_FULL = 3
+EVENT_TO_FULL = 4
 """Cycles from the last event of a position to `full`, as documented."""
 
 
@@ -104,13 +104,13 @@ def accumulate(
                     await ctx.tick()
                 ctx.set(dut.plane, int(plane))
                 ctx.set(dut.release, int(i == planes - 1))
+                await ctx.tick()
+                ctx.set(dut.release, 0)
                 sums = ctx.get(dut.sums) if ctx.get(dut.touched) else 0
                 for lane in range(lanes):
                     value = sums >> lane * width & (1 << width) - 1
                     value -= (value >> width - 1) << width
                     assert value == expected[plane, lane], f"position {number}, plane {plane}, lane {lane}"
-                await ctx.tick()
-                ctx.set(dut.release, 0)
         for _ in range(EVENT_TO_FULL + 1):
             await ctx.tick()
         assert not ctx.get(dut.full)

@@ -144,8 +144,11 @@ def test_a_frame_is_the_sum_of_its_operations():
 
 
 def test_silent_input_costs_a_cycle_a_word():
-    """Nothing fires: one cycle for every word inside the map, and the drain of the last position."""
-    program, trace = traced(network(), HardwareConfig(lanes=4, rows=1, post_lanes=4))
+    """Nothing fires: one cycle for every word inside the map, and the drain of the last position.
+
+    Three words a tap: positions long enough that two banks never make the row wait.
+    """
+    program, trace = traced(network(sps_channels=(12, 6)), HardwareConfig(lanes=4, rows=1, post_lanes=4))
     op = program.op("sps.1")
     silent = {name: np.zeros_like(value) for name, value in trace.items()}
     cost = operation_cycles(op, program, silent)

@@ -9,9 +9,10 @@ import click
 
 from golden.errors import UserError
 from scripts.bench import bench
+from scripts.evaluation import evaluate
 from scripts.hardware import cosim, generate, synth
 from scripts.information import info
-from scripts.software import evaluate, export, train
+from scripts.software import export, train
 
 
 class Group(click.Group):

@@ -37,6 +37,14 @@ params_option = click.option(
     "--params", "-p", default=DEFAULT_MODEL, show_default=True, metavar="NAME|FILE",
     help=f"Parameter file (.safetensors), or the name of a shipped one: {', '.join(shipped_models())}.",
 )  # fmt: skip
+data_option = click.option(
+    "--data", type=click.Choice(["digits", "cifar10", "cifar100"]), default="digits", show_default=True,
+    help="Data set; digits is built in.",
+)  # fmt: skip
+folder_option = click.option(
+    "--data-dir", type=click.Path(path_type=Path), metavar="DIR",
+    help="Folder with the official CIFAR archive or its unpacked files.",
+)  # fmt: skip
 
 
 def check_file(context, parameter, path: Path | None) -> Path | None:

@@ -4,6 +4,9 @@ Nothing is downloaded. CIFAR is read from the official files in either layout (b
 archives or unpacked. The python layout is pickled; it is read by an unpickler that can build numpy
 arrays of plain numbers and builtin containers and refuses everything else, so a file cannot run code.
 
+What is loaded is checked (`sw.editions`): every file whole, none altered where the rest of the set is known,
+every class as often as it must be.
+
 References
 ----------
 CIFAR: https://www.cs.toronto.edu/~kriz/cifar.html
@@ -13,18 +16,20 @@ Digits: UCI "Optical Recognition of Handwritten Digits", as shipped inside sciki
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import pickle
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from golden.errors import UserError
+from sw.editions import HOME, RECORDS, TITLES, check_balance, common_edition, edition_of
 
-HOME = "https://www.cs.toronto.edu/~kriz/cifar.html"
 DATASETS = ("digits", "cifar10", "cifar100")
 DIGITS_TEST_IMAGES = 360
 
@@ -44,6 +49,24 @@ class Dataset:
     num_classes: int
     source: str
 
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 (hexadecimal) of the four arrays, computed at the first use.
+
+        Equal data has an equal digest whatever files it came from; one altered byte changes it.
+        """
+        return digest_of(self.train_images, self.train_labels, self.test_images, self.test_labels)
+
+
+def digest_of(*arrays: np.ndarray) -> str:
+    """SHA-256, hexadecimal, over types, shapes and bytes of integer arrays."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        plain = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+        digest.update(f"{plain.dtype.name}{list(plain.shape)}".encode())
+        digest.update(plain.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
+
 
 def load_dataset(name: str, directory: str | Path | None = None) -> Dataset:
     """The data set called `name`: "digits" (needs no files), "cifar10" or "cifar100".
@@ -56,7 +79,8 @@ def load_dataset(name: str, directory: str | Path | None = None) -> Dataset:
     Raises
     ------
     UserError
-        Unknown name, files not found (the message lists what was looked for), or damaged files.
+        Unknown name, files not found (the message lists what was looked for), or files that are incomplete,
+        damaged or altered.
     """
     if name == "digits":
         return load_digits()
@@ -136,19 +160,24 @@ def _load_cifar(name: str, directory: Path) -> Dataset:
                 f"download it again from {HOME}"
             )
         parse = _parse_binary if binary else _parse_python
-        parts = [parse(name, files[file], f"{source}: {file}") for file in train_names]
-        test_images, test_labels = parse(name, files[test_name], f"{source}: {test_name}")
-        layout = "binary" if binary else "python"
-        return Dataset(
-            name,
-            np.concatenate([p[0] for p in parts]),
-            np.concatenate([p[1] for p in parts]),
-            test_images,
-            test_labels,
-            _CLASSES[name],
-            f"{name} ({layout} layout), {sum(len(p[1]) for p in parts)} training and "
-            f"{len(test_labels)} test images",
+        images, labels, editions = {}, {}, {}
+        for file in wanted:
+            data = files.pop(file)  # the bytes go once they are read: they are half of the memory
+            count = RECORDS[name][file == test_name]
+            images[file], labels[file] = parse(name, data, f"{source}: {file}", count)
+            editions[file] = edition_of(name, file, data)
+        arrays = (
+            np.concatenate([images.pop(file) for file in train_names]),
+            np.concatenate([labels[file] for file in train_names]),
+            images[test_name],
+            labels[test_name],
         )
+        edition = common_edition(editions, source)
+        if edition is None:
+            check_balance(name, {file: labels[file] for file in train_names}, _CLASSES[name], source)
+            check_balance(name, {test_name: labels[test_name]}, _CLASSES[name], source)
+            edition = f"{TITLES[name]} (pixels of unknown origin, sha256 {digest_of(*arrays)[:12]})"
+        return Dataset(name, *arrays, _CLASSES[name], edition)
     looked = ", ".join((*_FOLDERS[name], *_ARCHIVES[name]))
     raise UserError(
         f"no {name} files in {directory}; expected one of {looked}; download one from {HOME} into that folder"
@@ -212,18 +241,18 @@ def _checked_labels(name: str, labels: np.ndarray, where: str) -> np.ndarray:
     return labels.astype(np.int64)
 
 
-def _parse_binary(name: str, data: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:
+def _parse_binary(name: str, data: bytes, where: str, count: int) -> tuple[np.ndarray, np.ndarray]:
     record = _LABEL_BYTES[name] + _PIXELS
-    if not data or len(data) % record:
+    if len(data) != count * record:
         raise UserError(
-            f"{where} has {len(data)} bytes; expected a multiple of {record} (label and pixels); "
+            f"{where} has {len(data)} bytes; expected {count * record} ({count} records of {record}); "
             f"download it again from {HOME}"
         )
     rows = np.frombuffer(data, np.uint8).reshape(-1, record)
     return _images(rows[:, -_PIXELS:]), _checked_labels(name, rows[:, _LABEL_BYTES[name] - 1], where)
 
 
-def _parse_python(name: str, data: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:
+def _parse_python(name: str, data: bytes, where: str, count: int) -> tuple[np.ndarray, np.ndarray]:
     damaged = UserError(
         f"{where} is not a CIFAR python batch; expected uint8 data of {_PIXELS} columns and "
         f"{_LABEL_KEY[name].decode()}; download it again from {HOME}"
@@ -245,6 +274,8 @@ def _parse_python(name: str, data: bytes, where: str) -> tuple[np.ndarray, np.nd
         or labels.shape != planes.shape[:1]
     ):
         raise damaged
+    if len(labels) != count:
+        raise UserError(f"{where} has {len(labels)} images; expected {count}; download it again from {HOME}")
     return _images(planes), _checked_labels(name, labels, where)
 
 

@@ -1,0 +1,307 @@
+"""s2tdpt controls: the same network trained with several attentions, compared and ablated."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from golden.config import config_from_dict, load_config
+from golden.errors import UserError
+from scripts.options import check_file, console, notes, write_json
+from sw.controls import (
+    NAMED_CASES,
+    Case,
+    check_fit,
+    parse_case,
+    parse_field,
+    run_case,
+    shrink,
+    split_fields,
+    summarise,
+    weak_stem,
+)
+from sw.datasets import DATASETS, Dataset, load_dataset
+from sw.export import tool_versions
+from sw.settings import default_settings
+
+FORMAT = "s2tdpt-controls"
+DEFAULT_CASES = ("window", "autodiff", "detached", "ssa", "random")
+
+
+@click.command(short_help="Is the attention needed? Variants and controls, trained alike and ablated.")
+@click.option(
+    "--config",
+    "-c",
+    default="digits",
+    show_default=True,
+    metavar="NAME|FILE",
+    help="Network: the name of a configuration, or a JSON file.",
+)
+@click.option(
+    "--data",
+    type=click.Choice(DATASETS),
+    default="digits",
+    show_default=True,
+    help="Data set; digits is built in.",
+)
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder with the official CIFAR archive or its unpacked files.",
+)
+@click.option(
+    "--case",
+    "cases",
+    multiple=True,
+    metavar="CASE",
+    help=f"NAME or NAME:FIELD=VALUE,...; NAME is one of {', '.join(NAMED_CASES)}. Repeatable; "
+    f"default: {', '.join(DEFAULT_CASES)}.",
+)
+@click.option(
+    "--set",
+    "base",
+    multiple=True,
+    metavar="FIELD=VALUE",
+    help="A field of the network or of the training, for all cases. Repeatable.",
+)
+@click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="Seeds 0, 1, ... a case.")
+@click.option("--epochs", type=click.IntRange(1), default=20, show_default=True, help="Epochs a run.")
+@click.option("--images", type=click.IntRange(2), default=None, help="Only the first N training images.")
+@click.option("--test-images", type=click.IntRange(2), default=None, help="Only the first N test images.")
+@click.option(
+    "--stem",
+    type=click.Choice(["strong", "weak"]),
+    default="strong",
+    show_default=True,
+    help="weak: one convolution, every pixel a token, so that the blocks must do the work.",
+)
+@click.option(
+    "--shrink",
+    "times",
+    type=click.IntRange(0, 5),
+    default=0,
+    show_default=True,
+    help="Halve the images so often by 2x2 means: fewer tokens.",
+)
+@click.option("--augment/--no-augment", default=None, help="Move (digits) or flip and crop (CIFAR) images.")
+@click.option(
+    "--out",
+    "-o",
+    type=click.Path(path_type=Path),
+    required=True,
+    callback=check_file,
+    metavar="FILE",
+    help="JSON of all runs, written after each; runs that it holds are not repeated.",
+)
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path),
+    callback=check_file,
+    metavar="PNG",
+    help="Also draw accuracies and what is left after ablation.",
+)
+def controls(config, data, data_dir, cases, base, seeds, epochs, images, test_images, stem, times, augment,
+             out, plot) -> None:  # fmt: skip
+    """Train the same network alike with several attentions, and take each attention away again.
+
+    Accuracy alone does not show that an attention works. Beside each accuracy stands how much of it is
+    lost when, in the trained network, Y is 0, A is constant, or A belongs to other tokens or another
+    image. The case `none` is trained without attention, `uniform` with equal weights.
+
+    --out may be interrupted and extended: with more cases or seeds, only what is missing is run.
+
+    \b
+    Examples:
+      s2tdpt controls --out controls.json --seeds 3
+      s2tdpt controls --out controls.json --seeds 3 --case window+counts --case none --plot controls.png
+      s2tdpt controls --out kappa.json --case window:kappa=0.25 --case window:kappa=0.5,heads=4
+      s2tdpt controls --out weak.json --data cifar10 --data-dir ~/data --stem weak --shrink 2
+               --images 20000 --epochs 2 --set depth=1
+    """
+    chosen = [parse_case(text) for text in dict.fromkeys(cases or DEFAULT_CASES)]
+    of_training, of_network = split_fields(dict(parse_field(text) for text in base))
+    settings = replace(default_settings(data), float_epochs=epochs, threads=1)
+    # What asks for other spikes than the classification does would blur the comparison; cases may add it.
+    settings = replace(settings, rate_weight=0.0, count_weight=0.0)
+    if augment is not None:
+        settings = replace(settings, augment=augment)
+    settings = replace(settings, **of_training)
+    network = load_config(config)
+    network = config_from_dict(network.model_dump(mode="json") | of_network, source="--set")
+    dataset = cut(shrink(load_dataset(data, data_dir), times), images, test_images)
+    if stem == "weak":
+        network = weak_stem(network, dataset)
+    check_fit(network, dataset)
+    for case in chosen:  # refused before anything is trained
+        case.apply(network, settings)
+    head = {
+        "format": FORMAT,
+        "version": 1,
+        "network": network.model_dump(mode="json"),
+        "settings": {name: value for name, value in settings.to_json().items() if name != "seed"},
+        "data": {"source": dataset.source, "train_images": len(dataset.train_images),
+                 "test_images": len(dataset.test_images)},
+        "tools": tool_versions(),
+    }  # fmt: skip
+    result = read_result(out, head)
+    result["commands"] = list(dict.fromkeys([*result["commands"], command_line()]))
+    train_missing(result, chosen, seeds, network, settings, dataset, out)
+    if plot is not None:
+        draw(result["summary"], plot)
+    for table in result_tables(result["summary"], f"{network.name} on {dataset.name}"):
+        console.print(table)
+
+
+def command_line() -> str:
+    """The command as it was typed, for provenance; the program by its name alone."""
+    typed = click.get_current_context().find_root().command.typed
+    return " ".join(["s2tdpt", *map(shlex.quote, typed)])
+
+
+def cut(dataset: Dataset, images: int | None, test_images: int | None) -> Dataset:
+    """The first images of each part; more than there are is refused."""
+    for name, wanted, there in (
+        ("--images", images, len(dataset.train_images)),
+        ("--test-images", test_images, len(dataset.test_images)),
+    ):
+        if wanted is not None and wanted > there:
+            raise UserError(f"{name} {wanted} of {there} images; expected at most {there}; lower it")
+    return replace(
+        dataset,
+        train_images=dataset.train_images[:images],
+        train_labels=dataset.train_labels[:images],
+        test_images=dataset.test_images[:test_images],
+        test_labels=dataset.test_labels[:test_images],
+    )
+
+
+def read_result(path: Path, head: dict[str, Any]) -> dict[str, Any]:
+    """The earlier runs of this experiment, or none.
+
+    Raises
+    ------
+    UserError
+        The file is something else, or holds runs on another base, which must not be mixed.
+    """
+    if not path.exists() or not path.is_file():
+        return head | {"commands": [], "runs": [], "summary": {}}
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if data["format"] != FORMAT:
+            raise ValueError
+        [(run["case"], run["seed"], run["correct"], run["images"]) for run in data["runs"]]
+        data["commands"] = list(data["commands"])
+    except (OSError, ValueError, KeyError, TypeError, UnicodeDecodeError):
+        raise UserError(
+            f"--out {path} is no file of this command; expected JSON that `s2tdpt controls` wrote; "
+            "name another file"
+        ) from None
+    for part in ("network", "settings", "data", "tools"):
+        mine, theirs = head[part], data.get(part)
+        theirs = theirs if isinstance(theirs, dict) else {}
+        differing = [name for name in (*mine, *theirs) if mine.get(name) != theirs.get(name)]
+        if differing:
+            name = differing[0]
+            raise UserError(
+                f"--out {path} holds runs with {part} {name} {theirs.get(name)}, not {mine.get(name)}; "
+                "expected the same base for all runs of a file; name another file"
+            )
+    return data
+
+
+def train_missing(result: dict[str, Any], cases: list[Case], seeds: int, network, settings, dataset: Dataset,
+                  out: Path) -> None:  # fmt: skip
+    """Run what `result` lacks, seed by seed, so that an interruption leaves all cases alike."""
+    known = {(run["case"], run["seed"]) for run in result["runs"]}
+    missing = [(case, seed) for seed in range(seeds) for case in cases if (case.label, seed) not in known]
+    if not missing:
+        result["summary"] = summarise(result["runs"])
+        write_json(out, result)
+        return
+    columns = (
+        TextColumn("{task.description:24}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )  # fmt: skip
+    with Progress(*columns, console=notes, disable=not notes.is_terminal) as progress:
+        task = progress.add_task("runs", total=len(missing), note="")
+        for case, seed in missing:
+            progress.update(task, note=f"{case.label}, seed {seed}")
+            before = set(progress.task_ids)
+            run = run_case(case, seed, network, settings, dataset, progress=progress)
+            for finished in set(progress.task_ids) - before:
+                progress.remove_task(finished)
+            result["runs"].append(run)
+            result["summary"] = summarise(result["runs"])
+            write_json(out, result)
+            progress.advance(task)
+            notes.print(
+                f"{case.label}, seed {seed}: {100 * run['correct'] / run['images']:.2f} %, "
+                f"{run['seconds']:.0f} s",
+                highlight=False,
+            )
+
+
+def percent(value: float | None) -> str:
+    """Per cent with two digits, or a dash."""
+    return "-" if value is None else f"{100 * value:.2f}"
+
+
+def result_tables(summary: dict[str, dict[str, Any]], title: str) -> list[Table]:
+    """Accuracy and what each ablation takes away; rates, spreads of counts and LTP share. A row a case."""
+    worth = Table(title=title, caption="accuracy in %; ablations in points lost, mean over seeds")
+    alive = Table(title="neurons of the attention", caption="rates and share of LTP pairs in %")
+    names = list(dict.fromkeys(name for row in summary.values() for name in row["drops"]))
+    for table, columns in (
+        (worth, ("accuracy", "+-", "seeds", *(name.replace("_", "\n") for name in names))),
+        (alive, ("q", "k", "v", "attn", "spread\nq", "spread\nk", "LTP")),
+    ):
+        table.add_column("case", overflow="fold")
+        for column in columns:
+            table.add_column(column, justify="right")
+    for label, row in summary.items():
+        drops = (percent(row["drops"].get(name)) for name in names)
+        worth.add_row(label, percent(row["mean"]), percent(row["deviation"]), str(len(row["seeds"])), *drops)
+        spread = (f"{row['spread'][part]:.2f}" if row["spread"] else "-" for part in (".q", ".k"))
+        alive.add_row(label, *map(percent, row["rates"].values()), *spread, percent(row["ltp_share"]))
+    return [worth, alive]
+
+
+def draw(summary: dict[str, dict[str, Any]], path: Path) -> None:
+    """Accuracy of every seed and its mean; below it, the mean that is left after each ablation."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(8.0, 1.2 + 0.45 * len(summary)), layout="constrained")
+    names = list(dict.fromkeys(name for row in summary.values() for name in row["drops"]))
+    markers = dict(zip(names, "xv^<>s*d", strict=False))
+    for y, row in enumerate(summary.values()):
+        axes.plot([100 * a for a in row["accuracies"]], [y] * len(row["accuracies"]), "o", color="tab:blue",
+                  alpha=0.5, label="trained, each seed" if y == 0 else None)  # fmt: skip
+        axes.plot([100 * row["mean"]], [y], "|", color="black", markersize=16, label=None if y else "mean")
+    for name in names:
+        places = [(y, row) for y, row in enumerate(summary.values()) if name in row["drops"]]
+        left = [100 * (row["mean"] - row["drops"][name]) for _, row in places]
+        words = f"{name.replace('_', ' ')} instead"
+        axes.plot(left, [y for y, _ in places], markers.get(name, "."), linestyle="", label=words)
+    axes.set_yticks(range(len(summary)), list(summary))
+    axes.invert_yaxis()
+    axes.set_xlabel("accuracy, %")
+    axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
+    try:
+        figure.savefig(path, dpi=120, format="png")
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror}; expected a writable folder; choose another"
+        ) from None
+    finally:
+        plt.close(figure)

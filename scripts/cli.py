@@ -9,6 +9,7 @@ import click
 
 from golden.errors import UserError
 from scripts.bench import bench
+from scripts.controls import controls
 from scripts.evaluation import evaluate
 from scripts.explain import explain
 from scripts.hardware import cosim, generate, synth
@@ -78,7 +79,7 @@ def main(context: click.Context) -> None:
     warnings.filterwarnings("ignore", category=DeprecationWarning)
 
 
-for command in (info, train, evaluate, explain, export, generate, cosim, synth, bench):
+for command in (info, train, evaluate, explain, controls, export, generate, cosim, synth, bench):
     main.add_command(command)
 
 

@@ -35,7 +35,7 @@ FORMAT = "s2tdpt-controls"
 DEFAULT_CASES = ("window", "autodiff", "detached", "ssa", "random")
 
 
-@click.command(short_help="Is the attention needed? Variants and controls, trained alike and ablated.")
+@click.command(short_help="Is the attention needed? Controls, trained alike.")
 @click.option(
     "--config",
     "-c",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from golden.config import NetworkConfig
+from golden.trace import is_binary, trace_shapes
 
 
 def parameter_count(config: NetworkConfig) -> int:
@@ -49,6 +50,31 @@ def macs(config: NetworkConfig) -> dict[str, int]:
             counts[f"{block}.av"] = attention
         counts[layer] = positions(config, layer) * math.prod(config.weight_shape(layer))
     return counts
+
+
+def input_trace(config: NetworkConfig) -> dict[str, str]:
+    """Name of the trace that drives each layer, for the layers that spikes drive, in network order.
+
+    Not among them are ``sps.0``, which sees pixels, and the head, which sees the sum of U.
+    """
+    sources = {"q": "x", "k": "x", "v": "x", "proj": "attn", "fc1": "mlp_in", "fc2": "hidden"}
+    names = {}
+    for layer in config.layer_names():
+        kind, _, rest = layer.partition(".")
+        if kind == "sps" and rest != "0":
+            i = int(rest)
+            names[layer] = f"sps.{i}.pooled" if config.sps_pool[i] else f"sps.{i - 1}.spikes"
+        elif kind == "block":
+            block, _, part = layer.rpartition(".")
+            names[layer] = f"{block}.{sources[part]}"
+    return names
+
+
+def trace_bytes(config: NetworkConfig) -> int:
+    """Bytes of all traces of one image, as :meth:`golden.network.GoldenNetwork.trace` gives them."""
+    return sum(
+        math.prod(shape) * (1 if is_binary(name) else 8) for name, shape in trace_shapes(config).items()
+    )
 
 
 def neurons(config: NetworkConfig) -> dict[str, int]:

@@ -11,6 +11,7 @@ of all layers read it without rearranging.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from golden.pool import or_pool
 from golden.residual import scale_of
 from golden.trace import is_binary
 
+Result = TypeVar("Result")
 Recorder = Callable[[str, torch.Tensor], None]
 ATTENTIONS = {"matrix": stdp.attention_matrix, "rows": stdp.attention_rows}
 CHUNK_VALUES = 1 << 18
@@ -90,7 +92,7 @@ class GoldenNetwork:
         UserError
             `images` has another type or shape.
         """
-        return self._run(images, None)
+        return torch.cat(self._run(images, self._pass))
 
     __call__ = forward
 
@@ -106,16 +108,8 @@ class GoldenNetwork:
         dict
             As in :func:`golden.trace.trace_shapes` with a leading batch axis: uint8 for spikes, else int64.
         """
-        parts: dict[str, list[torch.Tensor]] = {}
-
-        def record(name: str, value: torch.Tensor) -> None:
-            kept = value.to(torch.uint8 if is_binary(name) else torch.int64)
-            if not name.startswith("head."):  # (T, B, ..., C) to (B, T, N, C)
-                kept = kept.flatten(2, -2).transpose(0, 1).contiguous()
-            parts.setdefault(name, []).append(kept)
-
-        self._run(images, record)
-        return {name: torch.cat(pieces) for name, pieces in parts.items()}
+        traces = self._run(images, self._traced_pass)
+        return {name: torch.cat([trace[name] for trace in traces]) for name in traces[0]}
 
     # Construction ------------------------------------------------------------------------------------------
 
@@ -176,7 +170,8 @@ class GoldenNetwork:
 
     # Evaluation --------------------------------------------------------------------------------------------
 
-    def _run(self, images: torch.Tensor | np.ndarray, record: Recorder | None) -> torch.Tensor:
+    def _run(self, images: torch.Tensor | np.ndarray, one: Callable[[torch.Tensor], Result]) -> list[Result]:
+        """Results of `one` on pieces of the batch, in order; a batch without an image is one piece."""
         config = self.config
         if isinstance(images, np.ndarray):
             images = torch.from_numpy(np.ascontiguousarray(images))
@@ -186,12 +181,20 @@ class GoldenNetwork:
                 f"images are {str(images.dtype).removeprefix('torch.')}{list(images.shape)}; expected "
                 f"uint8[batch, {', '.join(map(str, expected))}]; convert or resize them"
             )
-        if not len(images):
-            return torch.empty((0, config.num_classes), dtype=torch.int64)
-        pieces = images.split(self._chunk)
-        if record is not None:  # in order
-            return torch.cat([self._pass(piece, record) for piece in pieces])
-        return torch.cat(map_pieces(self._pass, pieces))
+        return map_pieces(one, images.split(self._chunk))
+
+    def _traced_pass(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Traces of one piece of the batch."""
+        trace: dict[str, torch.Tensor] = {}
+
+        def record(name: str, value: torch.Tensor) -> None:
+            value = value.to(torch.uint8 if is_binary(name) else torch.int64)
+            if not name.startswith("head."):  # (T, B, ..., C) to (B, T, N, C)
+                value = value.flatten(2, -2).transpose(0, 1).contiguous()
+            trace[name] = value
+
+        self._pass(images, record)
+        return trace
 
     @torch.inference_mode()
     def _pass(self, images: torch.Tensor, record: Recorder | None = None) -> torch.Tensor:
@@ -227,7 +230,9 @@ class GoldenNetwork:
                 padded = bordered.flatten(0, 1).to(matrix.dtype)
             current = torch.addmm(bias, conv.unfold(padded), matrix)
             # The first sums are the same at every step: one evaluation serves all.
-            current = current.view(-1, batch, h, w, matrix.shape[1]).expand(steps, -1, -1, -1, -1)
+            current = current.view(1 if i == 0 else steps, batch, h, w, matrix.shape[1]).expand(
+                steps, -1, -1, -1, -1
+            )
             if i + 1 == config.sps_depth:
                 break
             # Spikes go straight into the border that the next convolution needs.
@@ -275,7 +280,7 @@ class GoldenNetwork:
         """Projection and its neurons: (T, B, N, Ci) to (T, B, N, Co)."""
         matrix = self._matrix[layer]
         current = torch.addmm(self._bias[layer], spikes.flatten(0, 2).to(matrix.dtype), matrix)
-        current = current.view(*spikes.shape[:3], -1)
+        current = current.view(*spikes.shape[:3], matrix.shape[1])
         return lif(current, self._threshold[layer])
 
     def _write(self, u: torch.Tensor, spikes: torch.Tensor, layer: str) -> None:

@@ -14,6 +14,7 @@ from golden.parallel import map_pieces
 from golden.params import Params, random_params
 from golden.pool import or_pool
 from golden.residual import written
+from golden.trace import trace_shapes
 from tests.golden.shapes import SHAPES, images_for, make_config, params_for
 
 
@@ -90,6 +91,10 @@ def test_inputs_and_options_are_checked():
     good = images_for(SHAPES["base"], 2)
     assert torch.equal(network(good), network(torch.tensor(good)))
     assert network(good[:0]).shape == (0, 5) and network.classify(good).shape == (2,)
+    for form in ("matrix", "rows"):
+        empty = GoldenNetwork(params_for(SHAPES["base"]), form).trace(good[:0])
+        assert {name: value.shape[1:] for name, value in empty.items()} == trace_shapes(SHAPES["base"])
+        assert all(len(value) == 0 for value in empty.values())
     for bad in (good.astype(np.int16), good[0], good[:, :5], good.astype(np.float32)):
         with pytest.raises(UserError, match=r"expected uint8\[batch, 6, 6, 2\]"):
             network(bad)

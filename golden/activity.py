@@ -1,0 +1,184 @@
+"""What a network does on real images, as exact counts: spikes, additions, weight rows read, attention rows.
+
+Everything here is a whole number that follows from the traces of the golden model; `golden.energy` multiplies
+the numbers by energies. One *event* is a spike that meets a tap of a kernel inside the map: it selects one
+row of the weights, with one weight for every output channel, and every weight of the row is added once.
+Pixels and the head's sums are spikes too: one a set bit of the two's complement number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from golden.complexity import input_trace, trace_bytes
+from golden.config import NetworkConfig
+from golden.network import GoldenNetwork
+from golden.trace import is_binary, trace_shapes
+
+PLANES = 8
+"""Bit planes of a pixel, and of a slice of a head sum."""
+TRACE_BUDGET = 1 << 27
+"""Bytes of traces that are held at a time, unless a single image has more."""
+
+
+@dataclass
+class AttentionCounts:
+    """Work of one block's attention in its streaming form, summed over images, steps and heads.
+
+    Attributes
+    ----------
+    counted : int
+        Spikes of q and k: one increment of a count for each.
+    updates : int
+        Rows touched: for every token with a value spike (and for the first token, which defines the rows) one
+        for every query count that occurs. Each needs one subtraction of counts.
+    additions : int
+        Table entries added: one for every value spike of such a token and every query count that occurs.
+    outputs : int
+        Rows read by the tokens at the end.
+    """
+
+    counted: int = 0
+    updates: int = 0
+    additions: int = 0
+    outputs: int = 0
+
+
+@dataclass
+class Activity:
+    """Counts of `images` images; :meth:`add` adds the traces of more.
+
+    Attributes
+    ----------
+    config : NetworkConfig
+    head_bits : int
+        Width of a head sum (two's complement, proven); decides how many planes the head sees.
+    images : int
+    correct : int
+        Rightly classified ones, where labels were given.
+    spikes : dict
+        By trace name, for every binary trace: spikes over all steps.
+    events, reads : dict
+        By layer with weights. `events`: spikes times taps inside the map. `reads`: the same where one row is
+        read once for all steps (or bits of a pixel, or bits of an 8-bit slice of a head sum).
+    attention : dict
+        By block, ``block.{b}``.
+    """
+
+    config: NetworkConfig
+    head_bits: int
+    images: int = 0
+    correct: int = 0
+    spikes: dict[str, int] = field(default_factory=dict)
+    events: dict[str, int] = field(default_factory=dict)
+    reads: dict[str, int] = field(default_factory=dict)
+    attention: dict[str, AttentionCounts] = field(default_factory=dict)
+
+    def rate(self, name: str) -> float:
+        """Share of the neurons and steps of the trace `name` that spike, 0..1."""
+        return self.spikes[name] / (self.images * int(np.prod(trace_shapes(self.config)[name])))
+
+    @property
+    def rates(self) -> dict[str, float]:
+        """All firing rates, in network order."""
+        return {name: self.rate(name) for name in self.spikes}
+
+    def add(self, pixels: np.ndarray, trace: Mapping[str, np.ndarray]) -> None:
+        """Count a batch.
+
+        Parameters
+        ----------
+        pixels : uint8 [B, H, W, C]
+        trace : mapping
+            Every binary trace [B, T, N, C] and ``head.sum`` [B, D], as `GoldenNetwork.trace` gives them.
+        """
+        config = self.config
+        self.images += len(pixels)
+        for name in trace_shapes(config):
+            if is_binary(name):
+                self._put(self.spikes, name, np.count_nonzero(trace[name]))
+        # p - zero point as a byte: a zero point of 128 only inverts the top bit.
+        value = (pixels ^ np.uint8(config.pixel_zero_point)).reshape(len(pixels), -1, config.image_channels)
+        self._events("sps.0", np.bitwise_count(value).sum((0, 2), dtype=np.int64), (value != 0).sum((0, 2)))
+        for layer, name in input_trace(config).items():
+            spikes = np.asarray(trace[name])
+            self._events(
+                layer, spikes.sum((0, 1, 3), dtype=np.int64), np.bitwise_or.reduce(spikes, 1).sum((0, 2))
+            )
+        total = np.asarray(trace["head.sum"]).astype(np.int64)
+        slices = [(total >> low) & 0xFF for low in range(0, self.head_bits, PLANES)]
+        self._put(self.events, "head", sum(int(np.bitwise_count(part).sum()) for part in slices))
+        self._put(self.reads, "head", sum(np.count_nonzero(part) for part in slices))
+        for b in range(config.depth):
+            self._attention(f"block.{b}", *(np.asarray(trace[f"block.{b}.{part}"]) for part in "qkv"))
+
+    @staticmethod
+    def _put(counts: dict[str, int], name: str, count: int) -> None:
+        counts[name] = counts.get(name, 0) + int(count)
+
+    def _events(self, layer: str, events: np.ndarray, reads: np.ndarray) -> None:
+        """Add counts by input position, [N], each times the taps that reach it."""
+        fanout = tap_counts(self.config, layer)
+        self._put(self.events, layer, (events * fanout).sum())
+        self._put(self.reads, layer, (reads * fanout).sum())
+
+    def _attention(self, block: str, q: np.ndarray, k: np.ndarray, v: np.ndarray) -> None:
+        """Add q, k, v: [B, T, N, D]."""
+        counts = self.attention.setdefault(block, AttentionCounts())
+        heads = self.config.heads
+        queries, values = (
+            part.reshape(*part.shape[:3], heads, -1).sum(-1, dtype=np.int64) for part in (q, v)
+        )  # [B, T, N, heads]
+        by_query = np.sort(queries, axis=2)
+        occurring = 1 + (np.diff(by_query, axis=2) != 0).sum(2)  # [B, T, heads]
+        active = values > 0
+        active[:, :, 0] = True
+        counts.counted += int(np.count_nonzero(q) + np.count_nonzero(k))
+        counts.updates += int((active.sum(2) * occurring).sum())
+        counts.additions += int((values.sum(2) * occurring).sum())
+        counts.outputs += queries.size
+
+
+def tap_counts(config: NetworkConfig, layer: str) -> np.ndarray:
+    """Taps of `layer` that read each position of its input map, int64 [N]: 9 inside, fewer at the border."""
+    if not layer.startswith("sps."):
+        return np.ones(config.tokens, np.int64)
+    along = [np.full(size, 3, np.int64) for size in config.map_size(int(layer[4:]))]
+    for taps in along:
+        taps[0] -= 1
+        taps[-1] -= 1
+    return np.outer(*along).ravel()
+
+
+def measure(
+    golden: GoldenNetwork,
+    images: np.ndarray,
+    labels: np.ndarray | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Activity:
+    """Counts on `images`, a few at a time, so that any number of images fits into memory.
+
+    Parameters
+    ----------
+    golden : GoldenNetwork
+    images : uint8 [B, H, W, C], B at least 1
+    labels : int [B], optional
+        Classes; fills `Activity.correct`.
+    progress : callable, optional
+        Called with the number of images just counted.
+    """
+    config = golden.config
+    activity = Activity(config, golden.bounds.head_sum.signed_bits)
+    size = max(1, min(256, TRACE_BUDGET // trace_bytes(config)))
+    for start in range(0, len(images), size):
+        piece = np.asarray(images[start : start + size])
+        trace = {name: value.numpy() for name, value in golden.trace(piece).items()}
+        activity.add(piece, trace)
+        if labels is not None:
+            activity.correct += int((trace["head.class"] == np.asarray(labels[start : start + size])).sum())
+        if progress is not None:
+            progress(len(piece))
+    return activity

@@ -136,7 +136,7 @@ def explain(params, data, data_dir, images, count, limit, layer, target, out, fo
     check_folder(out)
     check_place(out, force)
     data = data or trained_on(numbers)
-    subjects = own_images(images, numbers, count) if images else test_images(data, data_dir, numbers, count)
+    subjects = own_images(images, numbers, count) if images else data_images(data, data_dir, numbers, count)
     names = class_names(data, config.num_classes)
     golden, network = GoldenNetwork(numbers), from_params(numbers)
 
@@ -196,7 +196,7 @@ def own_images(paths: tuple[Path, ...], params: Params, count: int | None) -> Su
     return Subjects(np.concatenate(batches)[:count], sources[:count])
 
 
-def test_images(data: str, data_dir: Path | None, params: Params, count: int | None) -> Subjects:
+def data_images(data: str, data_dir: Path | None, params: Params, count: int | None) -> Subjects:
     """The first test images of a data set, and all of them for the confusion matrix.
 
     Raises

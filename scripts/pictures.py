@@ -18,6 +18,8 @@ from golden.config import NetworkConfig
 from sw.explain import Explanation, to_pixels
 
 DPI = 110
+CELL, GAP = 1.4, 0.14
+"""Side of a small map and the space between two, inches."""
 BLOCK_MAPS = ("x", "q", "k", "v", "attn", "mlp_in", "hidden")
 """Spike maps of a block, in network order."""
 BARS = 10
@@ -27,11 +29,34 @@ WRITTEN_CLASSES = 20
 GREEN, RED, GREY = "#1a7f37", "#c62828", "#57606a"
 
 
-def png(figure: Figure) -> bytes:
-    """The figure as a PNG file, cut to what is drawn."""
+class Sheet:
+    """A figure whose axes are placed by hand, in inches from its top left corner.
+
+    Automatic layout would take longer than all the drawing.
+    """
+
+    def __init__(self, width: float, height: float) -> None:
+        self.width, self.height = width, height
+        self.figure = Figure((width, height), DPI)
+
+    def axes(self, left: float, top: float, width: float, height: float):
+        """New axes."""
+        bottom = self.height - top - height
+        return self.figure.add_axes(
+            (left / self.width, bottom / self.height, width / self.width, height / self.height)
+        )
+
+    def text(self, left: float, top: float, text: str, **options) -> None:
+        """Text around a point, by default centred."""
+        options = {"ha": "center", "va": "center", "fontsize": 9, "parse_math": False} | options
+        self.figure.text(left / self.width, 1 - top / self.height, text, **options)
+
+
+def png(figure: Figure, **options) -> bytes:
+    """The figure as a PNG file."""
     FigureCanvasAgg(figure)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", bbox_inches="tight", pad_inches=0.12, metadata={"Software": None})
+    figure.savefig(buffer, format="png", metadata={"Software": None}, **options)
     return buffer.getvalue()
 
 
@@ -78,47 +103,42 @@ def show_rate(axes, one: Explanation, name: str, title: str) -> None:
     axes.set_xlabel(f"{rate.min():.1f} - {rate.max():.1f} %", fontsize=8, labelpad=2)
 
 
-def drawing(width: float, height: float) -> Figure:
-    """An empty figure, inches, with room between its rows."""
-    figure = Figure((width, height), DPI, layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.05, h_pad=0.06)
-    return figure
-
-
 def verdict(right: bool | None) -> str:
     """Colour of a prediction."""
     return GREY if right is None else GREEN if right else RED
 
 
 def draw_overview(
-    found: Sequence[Explanation], titles: Sequence[str], right: Sequence[bool | None], config: NetworkConfig,
+    found: Sequence[Explanation],
+    titles: Sequence[str],
+    right: Sequence[bool | None],
+    config: NetworkConfig,
     names: Sequence[str],
-) -> bytes:  # fmt: skip
+) -> bytes:
     """A row an image: the image, Grad-CAM, the stem's last spike map and the input spikes of every block."""
     maps = [f"block.{b}.x" for b in range(config.depth)]
     if config.sps_depth > 1:
         maps.insert(0, f"sps.{config.sps_depth - 2}.spikes")
+    margin, head, across, down = 1.6, 0.7, CELL + GAP, CELL + 0.55
     with style.context("default"):
-        columns = 2 + len(maps)
-        figure = drawing(1.55 * columns + 1.3, 1.95 * len(found) + 0.6)
-        grid = figure.subplots(len(found), columns, squeeze=False)
-        figure.suptitle(
-            f"{config.name}: Grad-CAM of {found[0].layer}; firing rates, least - greatest",
-            fontsize=10,
-        )
-        for row, (one, title) in enumerate(zip(found, titles, strict=False)):
-            image, cam, *rates = grid[row]
-            show_image(image, one.image)
-            bare(image, "image" if row == 0 else "")
-            image.set_ylabel(title, rotation=0, ha="right", va="center", fontsize=8, labelpad=6)
-            show_cam(cam, one, config)
-            bare(cam, f"Grad-CAM: {names[one.target]}", color=GREY)
-            cam.set_xlabel(
+        sheet = Sheet(margin + across * (2 + len(maps)), head + down * len(found))
+        title = f"{config.name}: Grad-CAM of {found[0].layer}; firing rates, least - greatest"
+        sheet.text(sheet.width / 2, 0.22, title, fontsize=10)
+        for row, (one, label) in enumerate(zip(found, titles, strict=False)):
+            top = head + down * row
+            cells = [sheet.axes(margin + across * i, top, CELL, CELL) for i in range(2 + len(maps))]
+            lines = [line if len(line) <= 24 else line[:23] + "…" for line in label.splitlines()]
+            sheet.text(margin - 0.1, top + CELL / 2, "\n".join(lines), ha="right", fontsize=8)
+            show_image(cells[0], one.image)
+            bare(cells[0], "image" if row == 0 else "")
+            show_cam(cells[1], one, config)
+            bare(cells[1], f"Grad-CAM: {names[one.target]}", color=GREY)
+            cells[1].set_xlabel(
                 f"predicted: {names[one.predicted]}", fontsize=8, labelpad=2, color=verdict(right[row])
             )
-            for axes, name in zip(rates, maps, strict=True):
+            for axes, name in zip(cells[2:], maps, strict=True):
                 show_rate(axes, one, name, name if row == 0 else "")
-        return png(figure)
+        return png(sheet.figure)
 
 
 def draw_image(
@@ -126,32 +146,27 @@ def draw_image(
 ) -> bytes:
     """One image: the image, Grad-CAM and the largest logits; below, the firing-rate map of every layer."""
     stem = [name for name in one.spikes if name.startswith("sps.")][-len(BLOCK_MAPS) :]
-    rows = ([stem] if stem else []) + [
-        [f"block.{b}.{part}" for part in BLOCK_MAPS] for b in range(config.depth)
-    ]
+    rows = [stem] if stem else []
+    rows += [[f"block.{b}.{part}" for part in BLOCK_MAPS] for b in range(config.depth)]
+    head, large, across, down = 0.75, 2.3, CELL + GAP, CELL + 0.5
+    below = head + large + 0.95
     with style.context("default"):
-        figure = drawing(1.5 * len(BLOCK_MAPS), 2.9 + 1.85 * len(rows))
-        top, bottom = figure.subfigures(2, 1, height_ratios=(2.9, 1.85 * len(rows)))
-        top.suptitle(
-            f"{title.replace(chr(10), ', ')}, predicted: {names[one.predicted]}",
-            fontsize=11,
-            color=verdict(right),
-        )
-        image, cam, bars = top.subplots(1, 3, width_ratios=(1, 1, 1.5))
+        sheet = Sheet(GAP + across * len(BLOCK_MAPS), below + down * len(rows))
+        text = f"{title.replace(chr(10), ', ')}, predicted: {names[one.predicted]}"
+        sheet.text(sheet.width / 2, 0.22, text, fontsize=11, color=verdict(right))
+        image = sheet.axes(GAP, head, large, large)
         show_image(image, one.image)
         bare(image, "image", fontsize=9)
+        cam = sheet.axes(2 * GAP + large + 0.5, head, large, large)
         show_cam(cam, one, config)
         bare(cam, f"Grad-CAM of {one.layer} for {names[one.target]}", fontsize=9)
-        show_logits(bars, one, names)
-        bottom.suptitle("firing rate at each position, least - greatest", fontsize=9)
-        grid = bottom.subplots(len(rows), len(BLOCK_MAPS), squeeze=False)
-        for line, maps in zip(grid, rows, strict=True):
-            for i, axes in enumerate(line):
-                if i < len(maps):
-                    show_rate(axes, one, maps[i], maps[i])
-                else:
-                    axes.set_axis_off()
-        return png(figure)
+        left = 2 * large + 2.3
+        show_logits(sheet.axes(left, head, sheet.width - GAP - left, large), one, names)
+        sheet.text(sheet.width / 2, below - 0.38, "firing rate at each position, least - greatest")
+        for row, maps in enumerate(rows):
+            for i, name in enumerate(maps):
+                show_rate(sheet.axes(GAP + across * i, below + down * row, CELL, CELL), one, name, name)
+        return png(sheet.figure)
 
 
 def show_logits(axes, one: Explanation, names: Sequence[str]) -> None:
@@ -176,7 +191,7 @@ def draw_confusion(matrix: np.ndarray, names: Sequence[str]) -> bytes:
     few = classes <= WRITTEN_CLASSES
     with style.context("default"):
         size = 2.2 + (0.5 * classes if few else 0.13 * classes)
-        figure = drawing(size + 0.6, size)
+        figure = Figure((size + 0.6, size), DPI, layout="constrained")
         axes = figure.subplots()
         drawn = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
         font = 8 if few else 5
@@ -194,4 +209,4 @@ def draw_confusion(matrix: np.ndarray, names: Sequence[str]) -> bytes:
         bar = figure.colorbar(drawn, ax=axes, fraction=0.046, pad=0.03)
         bar.set_label("share of the true class", fontsize=8)
         bar.ax.tick_params(labelsize=7)
-        return png(figure)
+        return png(figure, bbox_inches="tight", pad_inches=0.12)

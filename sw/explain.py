@@ -308,26 +308,22 @@ def class_activation(
     score = logits.gather(1, targets[:, None].to(logits.device)).sum()  # images do not influence each other
     values = record[layer].detach().double()
     gradient = _gradient(score, record[layer], layer.startswith("sps.") and layer != "sps.u")
-    if gradient is None:  # no path: the weights behind the map are all cut off
-        gradient = torch.zeros_like(values)
-    weight = gradient.double().reshape(values.shape).mean(dim=2, keepdim=True)
+    weight = gradient.double().mean(dim=2, keepdim=True)
     summed = (weight * values).sum(dim=(0, 3))  # [B, N]
     return summed.unflatten(1, map_shape(config, layer)).cpu().numpy()
 
 
-def _gradient(score: Tensor, value: Tensor, stem: bool) -> Tensor | None:
+def _gradient(score: Tensor, value: Tensor, stem: bool) -> Tensor:
     """Gradient of `score` in the layout of a recorded map [T, B, N, C].
 
     A stem map is recorded as a token view beside the path to the logits, so that its own gradient is none.
     The gradient is then taken where the map arises, [T, B, C, H, W] or [T*B, C, H, W], and laid out alike.
     """
     if not stem:
-        return torch.autograd.grad(score, value, allow_unused=True)[0]
+        return torch.autograd.grad(score, value)[0]
     node = value.grad_fn
     while node.name().removesuffix("0").removesuffix("Backward") in _RESHAPES:
         node = node.next_functions[0][0]
-    (gradient,) = torch.autograd.grad(score, GradientEdge(node, 0), allow_unused=True)
-    if gradient is None:
-        return None
+    (gradient,) = torch.autograd.grad(score, GradientEdge(node, 0))
     steps, batch, positions, channels = value.shape
     return gradient.reshape(steps, batch, channels, positions).transpose(2, 3)

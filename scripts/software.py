@@ -25,7 +25,7 @@ from scripts.options import (
 )
 from sw.attention import VARIANTS
 from sw.datasets import load_dataset
-from sw.settings import default_settings
+from sw.settings import PRECISIONS, default_settings
 
 
 def command_line() -> str:
@@ -56,6 +56,17 @@ def command_line() -> str:
 @click.option("--rate-weight", type=float, default=None, help="Weight of the synaptic rate: fewer spikes.")
 @click.option("--count-weight", type=float, default=None, help="Weight of the spread of q and k counts.")
 @click.option("--augment/--no-augment", default=None, help="Move (digits) or flip and crop (CIFAR) images.")
+@click.option("--precision", type=click.Choice(list(PRECISIONS)), default=None,
+              help="Layers of the float network.")
+@click.option("--fused/--no-fused", default=None, help="Neurons as compiled kernels.")
+@click.option("--ema", type=float, default=None, help="Decay of the weights' moving average; 0: none.")
+@click.option("--randaugment", type=float, default=None, help="Magnitude 0..30 of RandAugment; 0: none.")
+@click.option("--erasing", type=float, default=None, help="Probability of random erasing.")
+@click.option("--mixup", type=float, default=None, help="Alpha of mixup (half of the float stage); 0: none.")
+@click.option("--budget-minutes", type=float, default=None,
+              help="Time for both stages; the schedule is stretched to end with it.")
+@click.option("--qat-share", type=float, default=None, help="Part of the budget for the integer network.")
+@click.option("--monitor-images", type=int, default=None, help="Test images tried after an epoch; 0: all.")
 @click.option("--threads", type=int, default=None, help="CPU threads; 0 for torch's own choice.")
 @click.option("--float-checkpoint", type=click.Path(path_type=Path), metavar="FILE",
               help="Quantise this finished float stage instead of training one.")
@@ -77,7 +88,10 @@ def train(config, data, data_dir, out, weight_bits, float_checkpoint, resume, te
       s2tdpt train --out runs/digits                        (minutes on two CPU cores)
       s2tdpt train --out runs/digits --weight-bits 4 --float-checkpoint runs/digits/float.safetensors
       s2tdpt train -c s2tdpt-4-384 --data cifar10 --data-dir ~/data --out runs/cifar10
+      s2tdpt train -c s2tdpt-4-384 --data cifar10 --data-dir ~/data --out runs/hour --budget-minutes 60
+      torchrun --nproc-per-node 8 -m scripts.cli train -c s2tdpt-4-384 --data cifar10 ...
     """
+    from sw.distributed import is_first
     from sw.train import train_pipeline
 
     network = load_config(config)
@@ -91,6 +105,11 @@ def train(config, data, data_dir, out, weight_bits, float_checkpoint, resume, te
         network, dataset, settings, out, resume=resume, float_checkpoint=float_checkpoint,
         command=command_line(), console=progress, tensorboard=tensorboard, stop_after=stop_after, force=force,
     )  # fmt: skip
+    if report.float_result.interrupted or (report.qat_result and report.qat_result.interrupted):
+        click.echo("Interrupted; everything is saved; continue with --resume.", err=True)
+        raise click.exceptions.Exit(130)
+    if not is_first():
+        return
     result = {
         "float_accuracy": report.float_result.evaluation.accuracy,
         "qat_accuracy": report.qat_result.evaluation.accuracy if report.qat_result else None,
@@ -132,7 +151,7 @@ def export(checkpoint: Path, out: Path, force: bool) -> None:
       s2tdpt export runs/digits/qat.safetensors --out digits.safetensors
     """
     from golden.config import config_from_dict
-    from sw.checkpoint import read_checkpoint, restore
+    from sw.checkpoint import read_checkpoint, restore_result
     from sw.export import export as to_params
     from sw.export import tool_versions
     from sw.quantize import QatNetwork
@@ -152,7 +171,7 @@ def export(checkpoint: Path, out: Path, force: bool) -> None:
     network = QatNetwork(
         config_from_dict(meta["config"], source=str(checkpoint)), settings["variant"], settings["half_width"]
     )
-    restore(checkpoint, tensors, network)
+    restore_result(checkpoint, tensors, network)
     provenance = {"command": command_line(), "seed": settings["seed"], "settings": settings,
                   "epoch": meta["epoch"], "versions": tool_versions()}  # fmt: skip
     to_params(network.eval(), provenance).save(out, force=force)

@@ -88,8 +88,49 @@ class _LookUp(torch.autograd.Function):
         return grad * slope.to(grad.dtype)[index], None, None
 
 
+class _ByCounts(torch.autograd.Function):
+    """The same product and gradient, linear in tokens: A depends on token i through r_Q(i) alone.
+
+    With P the one-hot r_Q [N, d_h + 1], R the one-hot r_K and M[q, k] = LUT[k - q], A = P M R^T. So
+    Y = P (M (R^T V)): V summed by key count, weighted by the table, read by query count; no N x N matrix.
+    """
+
+    @staticmethod
+    def forward(ctx, q: Tensor, k: Tensor, v: Tensor, table: Tensor, slope: Tensor):
+        q_hot, k_hot = _one_hot_counts(q), _one_hot_counts(k)
+        by_key = k_hot.mT @ v  # [..., d_h + 1, d_h]
+        ctx.save_for_backward(q_hot, k_hot, by_key, v, table, slope)
+        return q_hot @ (_toeplitz(table).to(v.dtype) @ by_key)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        q_hot, k_hot, by_key, v, table, slope = ctx.saved_tensors
+        by_query = q_hot.mT @ grad  # [..., d_h + 1, d_h]
+        steep = _toeplitz(slope).to(grad.dtype)
+        grad_v = k_hot @ (_toeplitz(table).to(grad.dtype).mT @ by_query)
+        # d = r_K - r_Q: a channel of K_j takes the sum over i of (dY_i . V_j) slope, Q_i minus that over j.
+        grad_q = -((q_hot @ (steep @ by_key)) * grad).sum(-1, keepdim=True).expand_as(grad)
+        grad_k = ((k_hot @ (steep.mT @ by_query)) * v).sum(-1, keepdim=True).expand_as(grad)
+        return grad_q, grad_k, grad_v, None, None
+
+
+def _one_hot_counts(spikes: Tensor) -> Tensor:
+    """{0,1} [..., N, d_h] -> one-hot spike count [..., N, d_h + 1], in the type of `spikes`."""
+    levels = torch.arange(spikes.shape[-1] + 1, dtype=spikes.dtype, device=spikes.device)
+    return (spikes.sum(-1, keepdim=True) == levels).to(spikes.dtype)
+
+
+def _toeplitz(table: Tensor) -> Tensor:
+    """Table over differences [2 d_h + 1] -> matrix [q, k] of entries at k - q, [d_h + 1, d_h + 1]."""
+    counts = torch.arange((table.numel() + 1) // 2, device=table.device)
+    return table[counts[None, :] - counts[:, None] + counts[-1]]
+
+
 class StdpAttention(nn.Module):
-    """Y_i = sum_j LUT[r_K(j) - r_Q(i)] V_j, per head and time step (Ref: sections 2.1, 2.3)."""
+    """Y_i = sum_j LUT[r_K(j) - r_Q(i)] V_j, per head and time step (Ref: sections 2.1, 2.3).
+
+    Few tokens: the matrix A, looked up. More tokens than counts: by counts, linear in tokens. Both are exact.
+    """
 
     def __init__(
         self, config: NetworkConfig, gradient: str = DEFAULT_VARIANT, half_width: float = DEFAULT_HALF_WIDTH
@@ -102,6 +143,8 @@ class StdpAttention(nn.Module):
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """q, k, v: {0,1} [..., N, d_h] -> Y [..., N, d_h], integers in steps of 1/256."""
+        if q.shape[-2] > q.shape[-1]:
+            return _ByCounts.apply(q, k, v, self.table, self.slope)
         d = k.sum(-1).unsqueeze(-2) - q.sum(-1).unsqueeze(-1)  # [..., i, j] = r_K(j) - r_Q(i)
         return _LookUp.apply(d, self.table, self.slope) @ v
 

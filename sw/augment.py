@@ -1,16 +1,23 @@
-"""Training-time augmentation, on bytes, from an explicit random generator.
+"""Training-time augmentation, on bytes, a batch at a time, on the device that the images are on.
 
-Drawing everything from one generator on the CPU keeps a run reproducible and exactly resumable,
-whatever device the network is on.
+Everything is drawn from one explicit generator, which travels with the checkpoint: a resumed run draws on
+where the interrupted one stopped.
+
+References
+----------
+Random erasing: Zhong et al., arXiv 1708.04896. Mixup: Zhang et al., arXiv 1710.09412.
 """
 
 from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from sw.randaugment import rand_augment
 
 DIGIT_SHARE = 0.5
 """Share of digits that are moved. Resampling 8x8 pixels blurs; the rest keeps the sharp originals known."""
@@ -30,7 +37,12 @@ CROP_PADDING = 4
 
 def uniform(count: int, limit: float, generator: torch.Generator) -> Tensor:
     """`count` values from -limit to limit."""
-    return (torch.rand(count, generator=generator) * 2.0 - 1.0) * limit
+    return (draw(count, generator) * 2.0 - 1.0) * limit
+
+
+def draw(count: int, generator: torch.Generator) -> Tensor:
+    """`count` values from 0 to 1, on the generator's device."""
+    return torch.rand(count, generator=generator, device=generator.device)
 
 
 def jitter_digits(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -49,7 +61,7 @@ def jitter_digits(images: Tensor, generator: torch.Generator) -> Tensor:
     grid = F.affine_grid(theta, list(maps.shape), align_corners=False)
     moved = F.grid_sample(maps, grid, mode="bicubic", padding_mode="zeros", align_corners=False)
     moved = moved.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
-    chosen = torch.rand(count, generator=generator) < DIGIT_SHARE
+    chosen = draw(count, generator) < DIGIT_SHARE
     return torch.where(chosen[:, None, None, None], moved, images)
 
 
@@ -59,17 +71,71 @@ def flip_and_crop(images: Tensor, generator: torch.Generator, fill: int) -> Tens
     uint8 [B, H, W, C] -> uint8 [B, H, W, C].
     """
     count, height, width, _ = images.shape
-    flip = torch.rand(count, generator=generator) < 0.5
+    flip = draw(count, generator) < 0.5
     images = torch.where(flip[:, None, None, None], images.flip(2), images)
     padded = F.pad(images, (0, 0, CROP_PADDING, CROP_PADDING, CROP_PADDING, CROP_PADDING), value=fill)
-    top, left = torch.randint(0, 2 * CROP_PADDING + 1, (2, count), generator=generator)
-    rows = top[:, None] + torch.arange(height)  # [B, H]
-    columns = left[:, None] + torch.arange(width)  # [B, W]
-    return padded[torch.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]]
+    device = generator.device
+    top, left = torch.randint(0, 2 * CROP_PADDING + 1, (2, count), generator=generator, device=device)
+    rows = top[:, None] + torch.arange(height, device=device)  # [B, H]
+    columns = left[:, None] + torch.arange(width, device=device)  # [B, W]
+    return padded[torch.arange(count, device=device)[:, None, None], rows[:, :, None], columns[:, None, :]]
 
 
-def augment(images: Tensor, generator: torch.Generator, dataset: str, fill: int) -> Tensor:
-    """The augmentation that suits `dataset`; `fill` is the pixel value that means zero."""
+def erase(images: Tensor, generator: torch.Generator, probability: float) -> Tensor:
+    """Replace one rectangle of a share of the images by noise (uniform bytes).
+
+    The rectangle has 2 % to 33 % of the area and an aspect ratio of 0.3 to 3.3, as far as the image allows.
+
+    uint8 [B, H, W, C] -> uint8 [B, H, W, C].
+    """
+    count, height, width, _ = images.shape
+    chosen = draw(count, generator) < probability
+    area = (0.02 + 0.31 * draw(count, generator)) * height * width
+    ratio = torch.exp(uniform(count, math.log(3.3), generator))
+    high = (area * ratio).sqrt().clamp(1.0, height)
+    wide = (area / ratio).sqrt().clamp(1.0, width)
+    top, left = draw(count, generator) * (height - high), draw(count, generator) * (width - wide)
+    rows = torch.arange(height, device=generator.device)[None, :]
+    columns = torch.arange(width, device=generator.device)[None, :]
+    in_rows = (rows >= top[:, None]) & (rows < (top + high)[:, None])
+    in_columns = (columns >= left[:, None]) & (columns < (left + wide)[:, None])
+    inside = chosen[:, None, None] & in_rows[:, :, None] & in_columns[:, None, :]
+    noise = torch.randint(
+        0, 256, images.shape, generator=generator, device=generator.device, dtype=torch.uint8
+    )
+    return torch.where(inside[..., None], noise, images)
+
+
+def mixup(images: Tensor, labels: Tensor, generator: torch.Generator, alpha: float):
+    """Blend every image with another of the batch; one share lambda ~ Beta(alpha, alpha) for all.
+
+    Returns
+    -------
+    uint8 [B, H, W, C], the other images' labels [B], and lambda, the share of an image's own label.
+    """
+    seed = int(torch.randint(2**62, (1,), generator=generator, device=generator.device))
+    share = float(np.random.default_rng(seed).beta(alpha, alpha))
+    other = torch.randperm(len(images), generator=generator, device=generator.device)
+    blend = images.float().mul_(share).add_(images[other].float(), alpha=1.0 - share)
+    return blend.round_().to(torch.uint8), labels[other], share
+
+
+def augment(
+    images: Tensor,
+    generator: torch.Generator,
+    dataset: str,
+    fill: int,
+    randaugment: float = 0.0,
+    erasing: float = 0.0,
+) -> Tensor:
+    """The augmentation that suits `dataset`; `fill` is the pixel value that means zero.
+
+    Digits are moved a little. CIFAR images are flipped and cropped, then, if asked for, changed by one random
+    operation of magnitude `randaugment` and erased in part with probability `erasing`.
+    """
     if dataset == "digits":
         return jitter_digits(images, generator)
-    return flip_and_crop(images, generator, fill)
+    images = flip_and_crop(images, generator, fill)
+    if randaugment:
+        images = rand_augment(images, generator, randaugment, fill)
+    return erase(images, generator, erasing) if erasing else images

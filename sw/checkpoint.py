@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from golden.errors import UserError
 
 FORMAT = "s2tdpt-checkpoint"
-VERSION = 1
+VERSION = 2
 
 
 def first_not_finite(tensors: dict[str, Tensor]) -> str | None:
@@ -36,10 +36,13 @@ def save_checkpoint(
     path: Path,
     network: nn.Module,
     optimizer: torch.optim.Optimizer | None,
-    generator: torch.Generator | None,
+    generators: dict[str, Tensor],
     meta: dict[str, Any],
+    average: nn.Module | None = None,
 ) -> None:
     """Write the state in one step: an interrupted write leaves the previous file.
+
+    `generators`: states of random generators by name; `average`: the averaged network, if one is kept.
 
     Raises
     ------
@@ -50,13 +53,14 @@ def save_checkpoint(
     if optimizer is not None:
         for index, state in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items()}
+    if average is not None:
+        tensors |= {f"average.{name}": tensor for name, tensor in average.state_dict().items()}
     if (bad := first_not_finite(tensors)) is not None:
         raise UserError(
             f"tensor {bad} became NaN or infinite; expected finite values; the last good state "
             f"stays in {path} if there was one; lower the learning rate and resume"
         )
-    if generator is not None:
-        tensors["rng.generator"] = generator.get_state()
+    tensors |= {f"rng.{name}": state for name, state in generators.items()}
     header = {"format": FORMAT, "version": VERSION, **meta}
     temporary = path.with_name(f".{path.name}.tmp")
     try:
@@ -71,8 +75,8 @@ def save_checkpoint(
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise UserError(
-            f"cannot write checkpoint {path} ({error}); expected a writable folder; "
-            "choose another output folder"
+            f"cannot write checkpoint {path} ({error}); expected a writable folder with room; the last good "
+            "state stays there if there was one; make room and resume, or choose another output folder"
         ) from None
 
 
@@ -117,18 +121,12 @@ def restore(
     tensors: dict[str, Tensor],
     network: nn.Module,
     optimizer: torch.optim.Optimizer | None = None,
-    generator: torch.Generator | None = None,
+    average: nn.Module | None = None,
 ) -> None:
     """Put a checkpoint's tensors back in place; raises UserError if they do not fit the network."""
-    model = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
-    here = {name: tensor.shape for name, tensor in network.state_dict().items()}
-    if here != {name: tensor.shape for name, tensor in model.items()}:
-        odd = sorted(set(here) ^ set(model)) or sorted(n for n in here if here[n] != model[n].shape)
-        raise UserError(
-            f"checkpoint {path} does not fit the network ({odd[0]} differs); expected the same "
-            "configuration; pass the configuration that it was trained with"
-        )
-    network.load_state_dict(model)
+    _load(path, tensors, "model.", network)
+    if average is not None:
+        _load(path, tensors, "average.", average)
     if optimizer is not None:
         state: dict[int, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
@@ -139,5 +137,21 @@ def restore(
             optimizer.load_state_dict(
                 {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
             )
-    if generator is not None and "rng.generator" in tensors:
-        generator.set_state(tensors["rng.generator"])
+
+
+def restore_result(path: Path, tensors: dict[str, Tensor], network: nn.Module) -> None:
+    """Put back what the run evaluates and exports: the average if one was kept, else the network itself."""
+    averaged = any(name.startswith("average.") for name in tensors)
+    _load(path, tensors, "average." if averaged else "model.", network)
+
+
+def _load(path: Path, tensors: dict[str, Tensor], prefix: str, network: nn.Module) -> None:
+    model = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+    here = {name: tensor.shape for name, tensor in network.state_dict().items()}
+    if here != {name: tensor.shape for name, tensor in model.items()}:
+        odd = sorted(set(here) ^ set(model)) or sorted(n for n in here if here[n] != model[n].shape)
+        raise UserError(
+            f"checkpoint {path} does not fit the network ({odd[0]} differs); expected the same "
+            "configuration; pass the configuration that it was trained with"
+        )
+    network.load_state_dict(model)

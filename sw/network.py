@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from golden.config import NetworkConfig
 from sw.attention import DEFAULT_HALF_WIDTH, DEFAULT_VARIANT, make_attention
-from sw.neuron import lif
+from sw.neuron import lif, wide
 
 PIXEL_SCALE = 1.0 / 64.0
 """Real value of one pixel step: inputs are (pixel - zero_point) / 64, so zero padding is the integer 0."""
@@ -99,15 +99,18 @@ class PatchSplitting(nn.Module):
         config, steps = self.config, self.config.timesteps
         # The image is the same at every step, so the encoder convolution runs once (and its batch
         # statistics over T equal copies are those of one copy).
-        x = self.stages[0](pixels * PIXEL_SCALE).unsqueeze(0).expand(steps, -1, -1, -1, -1)  # [T, B, C, H, W]
+        x = self.stages[0](pixels * PIXEL_SCALE)  # [B, C, H, W]
+        if config.sps_depth == 1:
+            x = x.unsqueeze(0).expand(steps, -1, -1, -1, -1)
         for i in range(1, config.sps_depth):
-            spikes = lif(x, 2.0 * config.v_threshold).flatten(0, 1)  # [T*B, C, H, W]
+            spikes = lif(x, 2.0 * config.v_threshold, steps=steps if i == 1 else None)
+            spikes = spikes.flatten(0, 1)  # [T*B, C, H, W]
             record[f"sps.{i - 1}.spikes"] = to_tokens(spikes, steps)
             if config.sps_pool[i]:
                 spikes = or_pool(spikes)
                 record[f"sps.{i}.pooled"] = to_tokens(spikes, steps)
             x = self.stages[i](spikes).unflatten(0, (steps, -1))
-        return to_tokens(x.flatten(0, 1), steps)
+        return wide(to_tokens(x.flatten(0, 1), steps))  # U is a sum: never half precision
 
 
 class Block(nn.Module):
@@ -128,7 +131,8 @@ class Block(nn.Module):
         theta, heads = 2.0 * self.config.v_threshold, self.config.heads
         x = lif(u, theta)  # one spike input for q, k, v
         q, k, v = (lif(layer(x), theta) for layer in (self.q, self.k, self.v))
-        y = merge_heads(self.attention(*(split_heads(s, heads) for s in (q, k, v))))
+        with torch.autocast(q.device.type, enabled=False):  # sums of table entries: whole numbers, kept exact
+            y = merge_heads(self.attention(*(split_heads(wide(s), heads) for s in (q, k, v))))
         # Y stays in integer steps; the paper's threshold 0.5 (1.0 undoubled) is `threshold` of them.
         attn = lif(y, self.attention.threshold, 1.0 / self.attention.threshold)
         u = u + self.proj(attn)

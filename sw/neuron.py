@@ -4,6 +4,9 @@ The neuron is the paper's (Eqs. 7-9) with beta = 1/2 and a hard reset to 0. Spik
 same neuron halves its input; here the input stays whole and the threshold doubles (2 V_th), which
 gives the same spikes and keeps every value on the integer grid once weights are integers.
 
+Two implementations compute it: a plain loop over tensors, which is the reference, and the same arithmetic
+fused into one pass over memory by `torch.compile` (`sw.fused`), which `use_fused` chooses.
+
 References
 ----------
 S2TDPT: arXiv 2511.14691, Eqs. 7-9 (neuron).
@@ -12,14 +15,36 @@ Spikingformer: arXiv 2304.11954 (sigmoid surrogate, alpha = 4, detached reset).
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
+
+from sw import fused
 
 ALPHA = 4.0
 """Steepness of the sigmoid surrogate, in units of the halved membrane (public code)."""
 
 HALF = 0.5
 """The surrogate sees u/2, because the public code's membrane is half of the one kept here."""
+
+_fused = False
+
+
+@contextmanager
+def use_fused(enabled: bool = True):
+    """Within this context `lif` runs fused (or not)."""
+    global _fused
+    before, _fused = _fused, enabled
+    try:
+        yield
+    finally:
+        _fused = before
+
+
+def wide(x: Tensor) -> Tensor:
+    """`x`, in float32 if it is half precision: for sums and thresholds."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
 class _MultiStepLIF(torch.autograd.Function):
@@ -55,15 +80,34 @@ class _MultiStepLIF(torch.autograd.Function):
         return grad, None, None, None
 
 
+class _FusedLIF(torch.autograd.Function):
+    """The same neuron, one kernel each way; only the input is kept, membranes are computed again."""
+
+    @staticmethod
+    def forward(ctx, current, threshold, steepness, dtype, floor_leak: bool, steps: int, repeated: bool):
+        ctx.save_for_backward(current, threshold, steepness)
+        ctx.form = floor_leak, steps, repeated
+        return fused.spikes(current, threshold, dtype, *ctx.form)
+
+    @staticmethod
+    def backward(ctx, grad_spikes: Tensor):
+        current, threshold, steepness = ctx.saved_tensors
+        return fused.gradient(current, threshold, steepness, grad_spikes, *ctx.form), *[None] * 6
+
+
 def lif(
-    current: Tensor, threshold: Tensor | float, scale: Tensor | float = 1.0, floor_leak: bool = False
+    current: Tensor,
+    threshold: Tensor | float,
+    scale: Tensor | float = 1.0,
+    floor_leak: bool = False,
+    steps: int | None = None,
 ) -> Tensor:
     """Spikes of LIF neurons driven by `current` from a resting membrane.
 
     Parameters
     ----------
     current : float tensor [T, ...]
-        Synaptic input of each step, in any unit.
+        Synaptic input of each step, in any unit. Half-precision inputs are summed in float32.
     threshold : float or tensor broadcastable to ``current[0]``
         Firing threshold in the unit of `current` (2 V_th; 1.0 for the attention). ``u >= threshold`` fires.
     scale : float or tensor broadcastable to ``current[0]``
@@ -72,10 +116,28 @@ def lif(
     floor_leak : bool
         Leak by floor(u/2), an arithmetic shift, as the hardware does. With integer inputs and threshold
         the spikes are those of the real leak (floor(y/2) = floor(floor(y)/2)).
+    steps : int, optional
+        If given, `current` has no time axis and drives every one of these T steps.
 
     Returns
     -------
-    float tensor [T, ...] of 0 and 1.
+    tensor [T, ...] of 0 and 1, in the type of `current`, or of autocast where that is on.
     """
-    as_tensor = lambda value: torch.as_tensor(value, dtype=current.dtype, device=current.device)  # noqa: E731
-    return _MultiStepLIF.apply(current, as_tensor(threshold), as_tensor(scale) * HALF, floor_leak)
+    kind = current.device.type
+    result = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else current.dtype
+    dtype = torch.float32 if current.dtype in (torch.bfloat16, torch.float16) else current.dtype
+    as_tensor = lambda value: torch.as_tensor(value, dtype=dtype, device=current.device)  # noqa: E731
+    if _fused:
+        return _FusedLIF.apply(
+            current,
+            as_tensor(threshold),
+            as_tensor(scale) * (HALF * ALPHA),
+            result,
+            floor_leak,
+            current.shape[0] if steps is None else steps,
+            steps is not None,
+        )
+    if steps is not None:
+        current = current.unsqueeze(0).expand(steps, *[-1] * current.dim())
+    spikes = _MultiStepLIF.apply(wide(current), as_tensor(threshold), as_tensor(scale) * HALF, floor_leak)
+    return spikes.to(result)

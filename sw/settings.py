@@ -9,10 +9,12 @@ from typing import Any
 from golden.errors import UserError
 from sw.attention import DEFAULT_HALF_WIDTH, DEFAULT_VARIANT, VARIANTS
 
+PRECISIONS = ("float32", "bfloat16")
+
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """Hyper-parameters; the same settings, data, thread count and versions give the same model.
+    """Hyper-parameters. Without a time budget equal settings, data, threads and versions give equal models.
 
     Attributes
     ----------
@@ -35,6 +37,25 @@ class TrainSettings:
         Weight of `sw.regularise.count_spread_loss`; keeps the STDP attention's counts apart.
     variant, half_width
         Attention and gradient, `sw.attention`.
+    precision : {"float32", "bfloat16"}
+        Arithmetic of the float stage's layers; neurons, attention and U are float32 in either. The integer
+        stage is float32 always: its sums are whole numbers.
+    fused : bool
+        Neurons as compiled kernels (`sw.fused`).
+    ema : float
+        Decay of the moving average of the weights that is evaluated and exported; 0: none.
+    randaugment : float
+        Magnitude, 0..30, of one random operation an image; 0: none. `sw.randaugment`.
+    erasing : float
+        Probability that a rectangle of an image is replaced by noise.
+    mixup : float
+        Alpha of mixup, 0: none; off in the second half of the float stage and in the integer stage.
+    budget_minutes : float
+        If not 0: time for both stages; schedules are stretched to it and epochs only give proportions.
+    qat_share : float
+        Part of the budget that the integer stage gets.
+    monitor_images : int
+        Test images evaluated after each epoch, 0 for all; the end of a stage always evaluates all.
     threads : int
         CPU threads, 0 for torch's own choice. Sums split over threads round differently, so a bit-identical
         rerun needs the same number.
@@ -54,6 +75,15 @@ class TrainSettings:
     count_weight: float = 0.0
     variant: str = DEFAULT_VARIANT
     half_width: float = DEFAULT_HALF_WIDTH
+    precision: str = "float32"
+    fused: bool = False
+    ema: float = 0.0
+    randaugment: float = 0.0
+    erasing: float = 0.0
+    mixup: float = 0.0
+    budget_minutes: float = 0.0
+    qat_share: float = 0.2
+    monitor_images: int = 0
     threads: int = 0
 
     def __post_init__(self) -> None:
@@ -70,6 +100,14 @@ class TrainSettings:
             "rate_weight": (0 <= self.rate_weight < math.inf, "0 or more"),
             "count_weight": (0 <= self.count_weight < math.inf, "0 or more"),
             "variant": (self.variant in VARIANTS, f"one of {', '.join(VARIANTS)}"),
+            "precision": (self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
+            "ema": (0 <= self.ema < 1, "0 to below 1"),
+            "randaugment": (0 <= self.randaugment <= 30, "0 to 30"),
+            "erasing": (0 <= self.erasing <= 1, "a probability"),
+            "mixup": (0 <= self.mixup < math.inf, "0 or more"),
+            "budget_minutes": (0 <= self.budget_minutes < math.inf, "0 or more"),
+            "qat_share": (0 < self.qat_share < 1, "between 0 and 1"),
+            "monitor_images": (self.monitor_images >= 0, "0 or more"),
             "threads": (0 <= self.threads <= 1024, "0 to 1024"),
             "half_width": (0 < self.half_width < math.inf, "a positive number of counts"),
         }
@@ -93,7 +131,19 @@ class TrainSettings:
 
 
 def default_settings(dataset: str) -> TrainSettings:
-    """Starting point for a data set: ours for digits, the shape of the published recipe for CIFAR."""
+    """Starting point for a data set: ours for digits, the published recipe (and an average) for CIFAR."""
     if dataset == "digits":
         return TrainSettings(float_epochs=60, qat_epochs=10, rate_weight=1.0, count_weight=0.25, threads=1)
-    return TrainSettings(float_epochs=400, qat_epochs=40, lr=5e-4, qat_lr=1e-4, warmup_epochs=20.0)
+    return TrainSettings(
+        float_epochs=400,
+        qat_epochs=40,
+        lr=5e-4,
+        qat_lr=1e-4,
+        warmup_epochs=20.0,
+        precision="bfloat16",
+        fused=True,
+        ema=0.999,
+        randaugment=9.0,
+        erasing=0.25,
+        mixup=0.5,
+    )

@@ -1,91 +1,63 @@
 """One stage of training: the loop, its log and its checkpoints.
 
-Backpropagation through time over the T steps. Everything random is drawn from one generator that travels
-with the checkpoint, so a stage that was stopped and resumed ends with the same bits as one that was not.
-
-References
-----------
-Recipe (AdamW, warm-up, cosine, label smoothing): Spikingformer, arXiv 2304.11954, public code.
+Backpropagation through time over the T steps. What is random is drawn from generators that travel with the
+checkpoint, so a stage that was stopped anywhere and resumed ends with the same bits as one that was not.
+With a time budget the schedule follows the clock, which goes on where it stood.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import os
+import signal
+import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from rich.progress import Progress
 from torch import nn
 
 from golden.config import config_from_dict
 from golden.errors import UserError
-from sw.augment import augment
+from sw import distributed
+from sw.augment import augment, mixup
+from sw.average import Average
 from sw.checkpoint import read_checkpoint, restore, save_checkpoint
 from sw.datasets import Dataset
 from sw.evaluate import Evaluation, as_images, evaluate
-from sw.quantize import QatNetwork
-from sw.regularise import count_spread_loss, synaptic_rate
+from sw.neuron import use_fused
+from sw.runlog import LOG_COLUMNS, TensorBoard, write_log
+from sw.schedule import Clock, Stage
 from sw.settings import TrainSettings
+from sw.step import Batch, Stepper, make_optimizer
 
-FINAL_LR = 0.01
-"""Share of the peak learning rate that the cosine ends at."""
+CHECKPOINT_SECONDS = 300.0
+"""A checkpoint is written after every epoch, and within an epoch when the last is this old."""
 
-LOG_COLUMNS = (
-    "epoch",
-    "loss",
-    "train_accuracy",
-    "test_accuracy",
-    "mean_rate",
-    "synaptic_rate",
-    "lr",
-    "seconds",
-)
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One training stage: its name, length, peak rate, decay and warm-up (epochs)."""
-
-    name: str
-    epochs: int
-    lr: float
-    weight_decay: float
-    warmup_epochs: float
+MIXUP_UNTIL = 0.5
+"""Mixup ends at this position of the float stage (published recipe: half way)."""
 
 
 @dataclass
 class StageResult:
-    """Where a stage ended. `finished` is false if it was stopped on request."""
+    """Where a stage ended.
 
-    evaluation: Evaluation
+    `finished` is false if it was stopped on request or, `interrupted`, by a signal; then nothing is
+    evaluated.
+    """
+
+    evaluation: Evaluation | None
     history: list[dict[str, Any]] = field(default_factory=list)
     finished: bool = True
+    interrupted: bool = False
 
     @property
     def seconds(self) -> float:
         return sum(row["seconds"] for row in self.history)
-
-
-def learning_rate(stage: Stage, step: int, steps_per_epoch: int) -> float:
-    """Linear warm-up, then a cosine from `stage.lr` to `FINAL_LR` of it."""
-    warmup, total = stage.warmup_epochs * steps_per_epoch, stage.epochs * steps_per_epoch
-    if step < warmup:
-        return stage.lr * (step + 1) / warmup
-    phase = (step - warmup) / max(1.0, total - warmup)
-    return stage.lr * (FINAL_LR + (1.0 - FINAL_LR) * 0.5 * (1.0 + math.cos(math.pi * phase)))
-
-
-def pick_device() -> torch.device:
-    """CUDA if there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @contextmanager
@@ -107,40 +79,27 @@ def deterministic(threads: int = 0):
         torch.set_num_threads(count)
 
 
-def make_optimizer(network: nn.Module, stage: Stage) -> torch.optim.AdamW:
-    """AdamW; decay on matrices and kernels only, never on biases and norms."""
-    decayed = [p for p in network.parameters() if p.dim() > 1]
-    plain = [p for p in network.parameters() if p.dim() <= 1]
-    return torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": stage.weight_decay}, {"params": plain, "weight_decay": 0.0}],
-        lr=stage.lr,
-    )
+class _Interruption:
+    """Notes SIGINT and SIGTERM, so that the step in hand is finished and saved; a second one interrupts."""
 
+    def __init__(self):
+        self.seen = False
 
-def _write_text(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise UserError(
-            f"cannot write {path}: {error.strerror}; expected a writable folder; choose another output folder"
-        ) from None
+    def _note(self, number, frame):
+        if self.seen:
+            raise KeyboardInterrupt
+        self.seen = True
 
+    def __enter__(self):
+        self._before = {}
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._note)
+        return self
 
-def write_log(path: Path, history: list[dict[str, Any]]) -> None:
-    """The CSV log, whole and in one step, so that a resumed run neither repeats nor loses a row."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, LOG_COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(
-        {key: f"{value:.6g}" if isinstance(value, float) else value for key, value in row.items()}
-        for row in history
-    )
-    _write_text(path, text.getvalue())
+    def __exit__(self, *error):
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
 
 def train_stage(
@@ -155,8 +114,9 @@ def train_stage(
     command: str = "",
     progress: Progress | None = None,
     tensorboard: bool = False,
+    say=lambda text: None,
 ) -> StageResult:
-    """Train `network` in place for one stage, with a checkpoint after every epoch.
+    """Train `network` in place for one stage; at its end it holds the averaged weights, if there are any.
 
     Parameters
     ----------
@@ -167,139 +127,236 @@ def train_stage(
         Continue from the checkpoint if there is one.
     stop_after : int, optional
         Stop after this many epochs in all; the schedule stays that of the whole stage.
+    say : callable
+        Takes remarks, one line each.
 
     Raises
     ------
     UserError
         The loss is not finite (the last good checkpoint stays), a checkpoint is there but `resume` is
-        false, or it does not match the settings.
+        false, it does not match the settings, the configuration or the data, or memory or disk is full.
     """
-    path, device = out / f"{stage.name}.safetensors", next(network.parameters()).device
-    config = network.config
-    optimizer = make_optimizer(network, stage)
-    generator = torch.Generator().manual_seed(settings.seed)
-    images, labels = as_images(dataset.train_images), torch.as_tensor(dataset.train_labels)
-    batch = min(settings.batch_size, len(images))
-    steps = len(images) // batch  # the rest of an epoch is dropped, other images each time
-    history: list[dict[str, Any]] = []
-    if path.exists():
+    return _Run(network, stage, dataset, settings, Path(out), command, say).train(
+        resume, stop_after, progress, tensorboard
+    )
+
+
+class _Run:
+    """State of one stage in training."""
+
+    def __init__(self, network, stage: Stage, dataset: Dataset, settings: TrainSettings, out, command, say):
+        self.network, self.stage, self.dataset, self.settings = network, stage, dataset, settings
+        self.path, self.log = out / f"{stage.name}.safetensors", out / f"{stage.name}.csv"
+        self.command, self.say, self.config = command, say, network.config
+        self.device = next(network.parameters()).device
+        self.optimizer = make_optimizer(network, stage.lr, stage.weight_decay)
+        self.average = Average(network, settings.ema) if settings.ema else None
+        # One generator for everything on a CPU; on a GPU a second one there, for the augmentation.
+        self.generators = {"generator": torch.Generator().manual_seed(settings.seed)}
+        if self.device.type != "cpu":
+            self.generators["device"] = torch.Generator(self.device).manual_seed(settings.seed)
+        self.images = as_images(dataset.train_images).to(self.device)
+        self.labels = torch.as_tensor(dataset.train_labels).to(self.device)
+        self.steps = math.ceil(len(self.images) / settings.batch_size)
+        if self.steps > 1 and len(self.images) % settings.batch_size == 1:
+            self.steps -= 1  # a last batch of one image has no statistics for BatchNorm
+        self.history: list[dict[str, Any]] = []
+        self.step, self.sums, self.seconds, self.piece = 0, [0.0, 0.0, 0.0], 0.0, settings.batch_size
+        self.clock, self.last_rate = Clock(stage, self.steps), 0.0
+        self.start_of_epoch = self.generators["generator"].get_state()
+        self.finished = False
+
+    # ------------------------------------------------------------------------------------- checkpoints
+
+    def _restore(self, resume: bool) -> None:
+        if not self.path.exists():
+            return
         if not resume:
             raise UserError(
-                f"{path} exists already; expected a new output folder; resume the run (--resume) "
+                f"{self.path} exists already; expected a new output folder; resume the run (--resume) "
                 "or choose another folder"
             )
-        tensors, meta = read_checkpoint(path)
-        stored = config_from_dict(meta["config"], source=str(path))
-        settled = settings.difference(meta["settings"])
-        if stored != config or settled:
+        tensors, meta = read_checkpoint(self.path)
+        stored = config_from_dict(meta["config"], source=str(self.path))
+        settled = self.settings.difference(meta["settings"])
+        if stored != self.config or settled:
             raise UserError(
-                f"{path} belongs to another run ({settled or config.differences(stored)[0]}); "
+                f"{self.path} belongs to another run ({settled or self.config.differences(stored)[0]}); "
                 "expected the same settings; give the original options or another folder"
             )
-        restore(path, tensors, network, optimizer, generator)
-        history = meta["history"]
-    writer = _tensorboard(out / "tensorboard" / stage.name) if tensorboard else None
-    task = (
-        None
-        if progress is None
-        else progress.add_task(
-            stage.name, total=stage.epochs * steps, completed=len(history) * steps, note=""
-        )
-    )
-    last = stage.epochs if stop_after is None else min(stage.epochs, stop_after)
-    for epoch in range(len(history), last):
-        started, seen, correct, loss_sum = time.perf_counter(), 0, 0, 0.0
-        network.train()
-        order = torch.randperm(len(images), generator=generator)
-        for step in range(steps):
-            chosen = order[step * batch : (step + 1) * batch]
-            inputs = images[chosen]
-            if settings.augment:
-                inputs = augment(inputs, generator, dataset.name, config.pixel_zero_point)
-            rate = learning_rate(stage, epoch * steps + step, steps)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            record, targets = {}, labels[chosen].to(device)
-            logits = network(inputs.to(device), record) * network.logit_scale
-            loss = F.cross_entropy(logits, targets, label_smoothing=settings.label_smoothing)
-            density = synaptic_rate(record, config)
-            if settings.rate_weight:
-                loss = loss + settings.rate_weight * density
-            if settings.count_weight:
-                loss = loss + settings.count_weight * count_spread_loss(record, config)
-            value = loss.item()
-            if not math.isfinite(value):
-                kept = f"the last good checkpoint is {path}" if path.exists() else "no epoch was finished"
-                raise UserError(
-                    f"the loss became {value} in {stage.name} epoch {epoch + 1}, step {step + 1}; "
-                    f"expected a finite number; {kept}; lower the learning rate and train again"
-                )
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            if isinstance(network, QatNetwork):
-                network.clip_()
-            seen += len(chosen)
-            correct += int((logits.argmax(1) == targets).sum())
-            loss_sum += value * len(chosen)
-            if task is not None:
-                progress.update(
-                    task,
-                    advance=1,
-                    note=f"loss {loss_sum / seen:.3f}  train {correct / seen:.1%}  rate {density.item():.1%}",
-                )
-        result = evaluate(network, dataset.test_images, dataset.test_labels)
-        history.append(
-            dict(
-                zip(
-                    LOG_COLUMNS,
-                    (
-                        epoch + 1,
-                        loss_sum / seen,
-                        correct / seen,
-                        result.accuracy,
-                        result.mean_rate,
-                        result.synaptic_rate,
-                        rate,
-                        time.perf_counter() - started,
-                    ),
-                    strict=True,
-                )
+        if meta["digest"] != self.dataset.digest:
+            raise UserError(
+                f"{self.path} was trained on other data than {self.dataset.source}; expected the same bytes; "
+                "name the original data or choose another folder"
             )
+        restore(
+            self.path, tensors, self.network, self.optimizer, self.average.network if self.average else None
         )
+        for name, generator in self.generators.items():
+            if f"rng.{name}" in tensors:
+                generator.set_state(tensors[f"rng.{name}"])
+        self.start_of_epoch = tensors["rng.epoch"]
+        self.history, self.step, self.sums = meta["history"], meta["step"], meta["sums"]
+        self.seconds, self.piece, self.finished = meta["seconds"], meta["piece"], meta["finished"]
+        self.clock = Clock(self.stage, self.steps, meta["elapsed"])
+        if self.average:
+            self.average.updates = meta["updates"]
+
+    def _save(self) -> None:
+        if not distributed.is_first():
+            return
+        states = {name: generator.get_state() for name, generator in self.generators.items()}
         save_checkpoint(
-            path,
-            network,
-            optimizer,
-            generator,
+            self.path,
+            self.network,
+            self.optimizer,
+            states | {"epoch": self.start_of_epoch},
             {
-                "stage": stage.name,
-                "epoch": epoch + 1,
-                "config": config.model_dump(mode="json"),
-                "settings": settings.to_json(),
-                "dataset": dataset.source,
-                "command": command,
-                "history": history,
+                "stage": self.stage.name,
+                "epoch": len(self.history),
+                "step": self.step,
+                "sums": self.sums,
+                "seconds": self.seconds,
+                "elapsed": self.clock.elapsed,
+                "finished": self.finished,
+                "piece": self.piece,
+                "updates": self.average.updates if self.average else 0,
+                "config": self.config.model_dump(mode="json"),
+                "settings": self.settings.to_json(),
+                "dataset": self.dataset.source,
+                "digest": self.dataset.digest,
+                "command": self.command,
+                "history": self.history,
             },
+            self.average.network if self.average else None,
         )
-        write_log(out / f"{stage.name}.csv", history)
-        if writer is not None:
-            for key in LOG_COLUMNS[1:]:
-                writer.add_scalar(key, history[-1][key], epoch + 1)
-            writer.flush()
-    if writer is not None:
-        writer.close()
-    network.eval()
-    result = evaluate(network, dataset.test_images, dataset.test_labels)
-    return StageResult(result, history, len(history) >= stage.epochs)
+        if self.history:
+            write_log(self.log, self.history)
 
+    # -------------------------------------------------------------------------------------------- loop
 
-def _tensorboard(folder: Path):
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise UserError(
-            "TensorBoard is not installed; expected the package tensorboard; install the extra "
-            "'tensorboard' or drop the option"
-        ) from None
-    return SummaryWriter(str(folder))
+    def train(self, resume: bool, stop_after, progress: Progress | None, tensorboard: bool) -> StageResult:
+        self._restore(resume)
+        board = TensorBoard(self.path.parent / "tensorboard" / self.stage.name, tensorboard)
+        task = None
+        if progress is not None:
+            task = progress.add_task(self.stage.name, total=1.0, completed=self._position(), note="")
+        stepper = Stepper(self.network, self.optimizer, self.settings, self.say, self.piece)
+        interrupted = False
+        with _Interruption() as interruption:
+            while not self.finished and (stop_after is None or len(self.history) < stop_after):
+                interrupted = self._epoch(stepper, interruption, progress, task)
+                if interrupted:
+                    break
+                board.add(self.history[-1], len(self.history))
+        board.close()
+        if self.average is not None:
+            self.network.load_state_dict(self.average.network.state_dict())
+        self.network.eval()
+        if interrupted:
+            return StageResult(None, self.history, False, True)
+        with use_fused(self.settings.fused):
+            result = evaluate(self.network, self.dataset.test_images, self.dataset.test_labels)
+        return StageResult(result, self.history, self.finished)
+
+    def _position(self, elapsed: float | None = None) -> float:
+        return self.clock.position(len(self.history) * self.steps + self.step, elapsed)
+
+    def _epoch(self, stepper: Stepper, interruption: _Interruption, progress, task) -> bool:
+        """The rest of one epoch; true if a signal came, after everything is saved."""
+        generator = self.generators["generator"]
+        if self.step:  # in the middle of an epoch: its order again, then on from where the draws stopped
+            now = generator.get_state()
+            generator.set_state(self.start_of_epoch)
+            order = torch.randperm(len(self.images), generator=generator)
+            generator.set_state(now)
+        else:
+            self.start_of_epoch = generator.get_state()
+            order = torch.randperm(len(self.images), generator=generator)
+        started = saved = time.perf_counter()
+        before, batch, rate = self.seconds, self.settings.batch_size, 0.0
+        self.network.train()
+        while self.step < self.steps:
+            elapsed, stopped = distributed.agree([self.clock.elapsed, float(interruption.seen)], self.device)
+            self.seconds = before + time.perf_counter() - started
+            if stopped:
+                self._save()
+                return True
+            position = self._position(elapsed)
+            if position >= 1.0 and (self.step or self.history):
+                break
+            rate = self.clock.rate(len(self.history) * self.steps + self.step, position)
+            chosen = order[self.step * batch : (self.step + 1) * batch]
+            self._take(stepper, self._batch(chosen.to(self.device), position), rate)
+            self.step += 1
+            if progress is not None:
+                seen = max(self.sums[0], 1.0)
+                note = (
+                    f"epoch {len(self.history) + 1}  loss {self.sums[2] / seen:.3f}  "
+                    f"train {self.sums[1] / seen:.1%}  rate {self.last_rate:.1%}"
+                )
+                progress.update(task, completed=self._position(), note=note)
+            if time.perf_counter() - saved > CHECKPOINT_SECONDS and self.step < self.steps:
+                self._save()
+                saved = time.perf_counter()
+        self._end_epoch(rate, before, started)
+        return False
+
+    def _batch(self, chosen: torch.Tensor, position: float) -> Batch:
+        settings, generator = self.settings, self.generators.get("device", self.generators["generator"])
+        images, labels = self.images[chosen], self.labels[chosen]
+        others, own = labels, 1.0
+        if settings.augment:
+            fill = self.config.pixel_zero_point
+            images = augment(
+                images, generator, self.dataset.name, fill, settings.randaugment, settings.erasing
+            )
+            if settings.mixup and self.stage.name == "float" and position < MIXUP_UNTIL:
+                images, others, own = mixup(images, labels, generator, settings.mixup)
+        return Batch(*(distributed.share(part) for part in (images, labels, others)), own)
+
+    def _take(self, stepper: Stepper, batch: Batch, rate: float) -> None:
+        result = stepper.step(batch, rate)
+        self.piece, count = stepper.piece, len(batch.images)
+        seen, correct, loss = distributed.total([count, result.correct, result.loss * count], self.device)
+        if not math.isfinite(loss):
+            kept = (
+                f"the last good checkpoint is {self.path}" if self.path.exists() else "no epoch was finished"
+            )
+            raise UserError(
+                f"the loss became {loss / seen} in {self.stage.name} epoch {len(self.history) + 1}, "
+                f"step {self.step + 1}; expected a finite number; {kept}; lower the learning rate and "
+                "train again"
+            )
+        if self.average is not None:
+            self.average.update(self.network)
+        self.last_rate = result.rate
+        self.sums = [a + b for a, b in zip(self.sums, (seen, correct, loss), strict=True)]
+
+    def _end_epoch(self, rate: float, before: float, started: float) -> None:
+        if self.step == 0:  # the budget ended with the epoch before
+            self.finished = True
+            self._save()
+            return
+        shown = self.average.network if self.average is not None else self.network
+        count = self.settings.monitor_images or None
+        with use_fused(self.settings.fused):
+            result = evaluate(shown, self.dataset.test_images[:count], self.dataset.test_labels[:count])
+        seen, correct, loss = self.sums
+        whole = self.step == self.steps
+        seconds = before + time.perf_counter() - started
+        row = (
+            len(self.history) + 1 if whole else len(self.history) + self.step / self.steps,
+            loss / max(seen, 1.0),
+            correct / max(seen, 1.0),
+            result.accuracy,
+            result.mean_rate,
+            result.synaptic_rate,
+            rate,
+            seconds,
+        )
+        self.history.append(dict(zip(LOG_COLUMNS, row, strict=True)))
+        self.step, self.sums, self.seconds = 0, [0.0, 0.0, 0.0], 0.0
+        (elapsed,) = distributed.agree([self.clock.elapsed], self.device)
+        self.finished = not whole or self._position(elapsed) >= 1.0
+        self._save()

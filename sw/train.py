@@ -14,22 +14,25 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from golden.config import NetworkConfig, config_from_dict
 from golden.errors import UserError
 from golden.network import GoldenNetwork
 from golden.params import Params
+from sw import distributed
 from sw.attention import STDP_GRADIENTS
-from sw.checkpoint import read_checkpoint, restore
+from sw.checkpoint import read_checkpoint, restore_result
 from sw.datasets import Dataset
 from sw.evaluate import evaluate, verify_equal
 from sw.export import export, tool_versions
 from sw.fold import fold
+from sw.memory import keep_freed_memory
 from sw.network import Network
 from sw.quantize import QatNetwork
+from sw.schedule import Stage
 from sw.settings import TrainSettings
-from sw.stage import Stage, StageResult, deterministic, pick_device, train_stage
+from sw.stage import StageResult, deterministic, train_stage
 
 
 @dataclass
@@ -104,19 +107,51 @@ def train_pipeline(
         Data and configuration do not fit, or as in `train_stage`.
     """
     _check_fit(config, dataset)
-    out, device = Path(out), device or pick_device()
+    keep_freed_memory()
+    with distributed.process_group():
+        return _pipeline(
+            config,
+            dataset,
+            settings,
+            Path(out),
+            device or distributed.local_device(),
+            resume=resume,
+            float_checkpoint=float_checkpoint,
+            command=command,
+            console=console if distributed.is_first() else None,
+            tensorboard=tensorboard and distributed.is_first(),
+            stop_after=stop_after,
+            force=force,
+        )
+
+
+def _pipeline(
+    config: NetworkConfig,
+    dataset: Dataset,
+    settings: TrainSettings,
+    out: Path,
+    device: torch.device,
+    *,
+    resume: bool,
+    float_checkpoint: str | Path | None,
+    command: str,
+    console: Console | None,
+    tensorboard: bool,
+    stop_after: int | None,
+    force: bool,
+) -> TrainReport:
     suffix = "" if config.weight_bits == 8 else f"-int{config.weight_bits}"
     target = out / f"{config.name}{suffix}.safetensors"
     if target.exists() and not force and not resume:
-        raise UserError(
-            f"{target} exists already; expected a new file; choose another folder or use --force"
-        )
+        raise UserError(f"{target} exists already; expected a new file; choose another folder or use --force")
     if force and not resume:
-        _forget(out, ("qat",) if float_checkpoint is not None else ("float", "qat"))
+        if distributed.is_first():
+            _forget(out, ("qat",) if float_checkpoint is not None else ("float", "qat"))
+        distributed.agree([0.0], device)  # nobody looks for a checkpoint before it is gone
     columns = (
         TextColumn("{task.description:6}"),
         BarColumn(),
-        MofNCompleteColumn(),
+        TaskProgressColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
@@ -127,15 +162,20 @@ def train_pipeline(
         "progress": shown,
         "tensorboard": tensorboard,
         "stop_after": stop_after,
+        "say": console.print if console is not None else (lambda text: None),
     }
+    minutes = settings.budget_minutes
     with deterministic(settings.threads), _started(shown):
         network = _initial(config, settings, device)
+        if settings.precision != "float32":  # the layout that half-precision convolutions want
+            network.to(memory_format=torch.channels_last)
         stage = Stage(
             "float",
             settings.float_epochs,
             settings.lr,
             settings.weight_decay,
             min(settings.warmup_epochs, settings.float_epochs / 4),
+            minutes * (1.0 - settings.qat_share) if float_checkpoint is None else 0.0,
         )
         if float_checkpoint is None:
             report = TrainReport(train_stage(network, stage, dataset, settings, out, **common))
@@ -144,9 +184,18 @@ def train_pipeline(
         if not report.float_result.finished:
             return report
         qat = QatNetwork.from_folded(fold(network), config.weight_bits)
-        stage = Stage("qat", settings.qat_epochs, settings.qat_lr, 0.0, settings.qat_epochs / 10)
+        stage = Stage(
+            "qat",
+            settings.qat_epochs,
+            settings.qat_lr,
+            0.0,
+            settings.qat_epochs / 10,
+            minutes * (settings.qat_share if float_checkpoint is None else 1.0),
+        )
         report.qat_result = train_stage(qat, stage, dataset, settings, out, **common)
         if not report.qat_result.finished or settings.variant not in STDP_GRADIENTS:
+            return report
+        if not distributed.is_first():
             return report
         _export_checked(report, qat.cpu(), dataset, settings, command, device)
         report.params.save(target, force=force or resume)
@@ -191,9 +240,9 @@ def _from_checkpoint(network: Network, path: Path, dataset: Dataset) -> StageRes
             f"{path} is a checkpoint of stage {meta['stage']}; expected the float stage; "
             "name float.safetensors of a run"
         )
-    if meta["epoch"] < meta["settings"]["float_epochs"]:
+    if not meta["finished"]:
         raise UserError(
-            f"{path} stopped after epoch {meta['epoch']} of {meta['settings']['float_epochs']}; expected a "
+            f"{path} stopped after {meta['epoch']} epochs, before its end; expected a "
             "finished float stage; resume that run first"
         )
     config = network.config
@@ -203,7 +252,7 @@ def _from_checkpoint(network: Network, path: Path, dataset: Dataset) -> StageRes
             f"{path} was trained for another configuration ({differences[0]}); expected {config.name}; "
             "use its own configuration"
         )
-    restore(path, tensors, network)
+    restore_result(path, tensors, network)
     return StageResult(evaluate(network.eval(), dataset.test_images, dataset.test_labels), meta["history"])
 
 

@@ -39,7 +39,7 @@ def test_network_configuration(shell, write, case):
 
 def test_configuration_that_does_not_exist(shell):
     message = shell.refused("info", "digit")
-    assert message.startswith("no configuration 'digit'; expected one of digits, s2tdpt-2-384")
+    assert message.startswith("no configuration 'digit'; expected one of digits, s2tdpt-2-128")
 
 
 BAD_HARDWARE = {

@@ -18,8 +18,10 @@ from sw.augment import augment, flip_and_crop, jitter_digits
 from sw.checkpoint import read_checkpoint
 from sw.evaluate import evaluate
 from sw.regularise import count_spread_loss, input_spikes, synaptic_rate
+from sw.runlog import LOG_COLUMNS
+from sw.schedule import Stage, learning_rate
 from sw.settings import TrainSettings, default_settings
-from sw.stage import LOG_COLUMNS, Stage, learning_rate, train_stage
+from sw.stage import train_stage
 from sw.train import train_pipeline
 from tests.sw.helpers import images_for, lively, separable, small
 
@@ -95,7 +97,8 @@ def whole_start(folder):
     from sw.quantize import QatNetwork
 
     network = Network(CONFIG)
-    restore(folder / "float.safetensors", read_checkpoint(folder / "float.safetensors")[0], network)
+    path = folder / "float.safetensors"
+    restore(path, read_checkpoint(path)[0], network)
     return QatNetwork.from_folded(fold(network), 8)
 
 

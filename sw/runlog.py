@@ -1,0 +1,78 @@
+"""What a stage leaves to read: its CSV log and, if asked for, TensorBoard event files."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from golden.errors import UserError
+
+LOG_COLUMNS = (
+    "epoch",
+    "loss",
+    "train_accuracy",
+    "test_accuracy",
+    "mean_rate",
+    "synaptic_rate",
+    "lr",
+    "seconds",
+)
+"""`epoch` is a fraction where a time budget ended within one; accuracy is of the monitored test images."""
+
+
+def _write_text(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise UserError(
+            f"cannot write {path}: {error.strerror}; expected a writable folder; choose another output folder"
+        ) from None
+
+
+def write_log(path: Path, history: list[dict[str, Any]]) -> None:
+    """The CSV log, whole and in one step, so that a resumed run neither repeats nor loses a row."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, LOG_COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(
+        {key: f"{value:.6g}" if isinstance(value, float) else value for key, value in row.items()}
+        for row in history
+    )
+    _write_text(path, text.getvalue())
+
+
+class TensorBoard:
+    """Event files in `folder`; nothing at all if `enabled` is false."""
+
+    def __init__(self, folder: Path, enabled: bool):
+        self.writer = None
+        if not enabled:
+            return
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            raise UserError(
+                "TensorBoard is not installed; expected the package tensorboard; install the extra "
+                "'tensorboard' or drop the option"
+            ) from None
+        self.writer = SummaryWriter(str(folder))
+
+    def add(self, row: dict[str, Any], number: int) -> None:
+        """One row of the log."""
+        if self.writer is not None:
+            for key in LOG_COLUMNS[1:]:
+                self.writer.add_scalar(key, row[key], number)
+            self.writer.flush()
+
+    def close(self) -> None:
+        if self.writer is not None:
+            self.writer.close()

@@ -63,11 +63,15 @@ def _gradient(
     return torch.stack(grads).to(current.dtype)
 
 
+VARIANTS = 64
+"""Kernels of one function, at most: types, threshold layout, leak, T and repetition each make another."""
+
 _compiled: dict[str, object] = {}
 
 
 def _run(name: str, function, *arguments):
     if name not in _compiled:
+        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, VARIANTS)
         _compiled[name] = torch.compile(function, dynamic=True, fullgraph=True)
     try:
         return _compiled[name](*arguments)

@@ -45,7 +45,7 @@ PAPER_PJ = 0.49e9
 
 ATTENTION_SOURCE = {"qk": "q", "av": "v"}
 """What drives the two products of the attention in the literature's count."""
-REST = "neurons, bias, stream"
+REST = "neurons, bias, U"
 
 
 def sram_energy(size: int) -> float:

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import click
 import numpy as np
+from rich.progress import Progress
 from rich.table import Table
 
+from golden.activity import measure
+from golden.config import NetworkConfig
 from golden.errors import UserError
 from golden.network import GoldenNetwork
 from scripts.options import (
@@ -17,11 +20,41 @@ from scripts.options import (
     json_option,
     load_images,
     load_params,
+    notes,
     params_option,
     quiet,
     write_json,
 )
 from sw.datasets import load_dataset
+
+RATE_IMAGES = 256
+"""Images whose firing rates are shown."""
+
+
+def labelled_images(
+    config: NetworkConfig, data: str, folder: Path | None, limit: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The first `limit` test images (uint8 [B, H, W, C]) and labels of a data set that fits `config`.
+
+    Raises
+    ------
+    UserError
+        The data set cannot be read, or its images or classes are not those of the network.
+    """
+    dataset = load_dataset(data, folder)
+    images = np.asarray(dataset.test_images)
+    check_images(config, data, images)
+    return images[:limit], np.asarray(dataset.test_labels)[:limit]
+
+
+def check_images(config: NetworkConfig, data: str, images: np.ndarray) -> None:
+    """Refuse images of another size than the network's."""
+    shape = (config.image_height, config.image_width, config.image_channels)
+    if images.shape[1:] != shape:
+        raise UserError(
+            f"data set {data} has images {list(images.shape[1:])}; expected {list(shape)} for "
+            f"{config.name}; choose another --data"
+        )
 
 
 @click.command(short_help="Accuracy and firing rates of a parameter file.")
@@ -41,54 +74,64 @@ from sw.datasets import load_dataset
     default=False,
     help="Also rebuild the training network and compare every value with the golden model.",
 )
+@click.option(
+    "--qat-logits",
+    is_flag=True,
+    help="The same with the logits alone: every image of a large set in a short time.",
+)
 @json_option
-def evaluate(params, data, data_dir, images, limit, qat, json_path) -> None:
+def evaluate(params, data, data_dir, images, limit, qat, qat_logits, json_path) -> None:
     """Accuracy and firing rates of a parameter file, by the integer golden model.
+
+    A value in which the training network and the golden model differ is an error: exit code 1, with the image
+    and the place.
 
     \b
     Examples:
       s2tdpt evaluate
       s2tdpt evaluate --qat                      (0 differences expected, else exit code 1)
+      s2tdpt evaluate -p cifar.safetensors --data cifar10 --data-dir ~/data --qat-logits
       s2tdpt evaluate --images my-digit.png --json -
     """
     numbers = load_params(params)
     golden = GoldenNetwork(numbers)
     if images:
-        pictures = load_images(images, numbers.config)
-        logits = golden.forward(pictures)
-        classes = golden.classify(pictures).tolist()
-        result = {"classes": classes, "logits": np.asarray(logits).tolist()}
-        if json_path is not None:
-            write_json(json_path, result)
-        if not quiet(json_path):
-            for index, name in enumerate(classes):
-                click.echo(f"image {index}: class {name}")
+        if qat or qat_logits:
+            raise UserError("--images are not compared; expected no --qat or --qat-logits; leave one out")
+        classify_files(golden, images, json_path)
         return
-    dataset = load_dataset(data, data_dir)
-    pictures, labels = np.asarray(dataset.test_images)[:limit], np.asarray(dataset.test_labels)[:limit]
-    shape = (numbers.config.image_height, numbers.config.image_width, numbers.config.image_channels)
-    if pictures.shape[1:] != shape:
-        raise UserError(
-            f"data set {data} has images {list(pictures.shape[1:])}; expected {list(shape)} for "
-            f"{numbers.config.name}; choose another --data"
-        )
-    correct = int((np.asarray(golden.classify(pictures)) == labels).sum())
-    trace = golden.trace(pictures[:256])
-    rates = {
-        name: float(np.asarray(value).mean())
-        for name, value in trace.items()
-        if np.asarray(value).dtype == np.uint8 and name != "pixels"
-    }
+    pictures, labels = labelled_images(numbers.config, data, data_dir, limit)
+    equality = None
+    with Progress(console=notes, transient=True, disable=not notes.is_terminal) as progress:
+
+        def bar(words: str, total: int):
+            task = progress.add_task(words, total=total)
+            return lambda done: progress.advance(task, done)
+
+        rated = pictures[:RATE_IMAGES]
+        activity = measure(golden, rated, labels[:RATE_IMAGES], bar("firing rates", len(rated)))
+        correct, rest = activity.correct, pictures[RATE_IMAGES:]
+        advance = bar("classes", len(rest)) if len(rest) else None
+        for start in range(RATE_IMAGES, len(pictures), RATE_IMAGES):
+            part = slice(start, start + RATE_IMAGES)
+            correct += int((golden.classify(pictures[part]).numpy() == labels[part]).sum())
+            advance(len(labels[part]))
+        if qat or qat_logits:
+            from sw.evaluate import verify_equal, verify_logits
+            from sw.export import from_params
+
+            network = from_params(numbers)
+            if qat:
+                equality = verify_equal(network, golden, pictures, progress=bar("every value", len(pictures)))
+            else:
+                equality = verify_logits(network, golden, pictures, progress=bar("logits", len(pictures)))
     result = {
         "images": len(labels), "correct": correct, "accuracy": correct / len(labels),
-        "firing_rates": rates, "provenance": numbers.provenance,
+        "firing_rates": activity.rates, "provenance": numbers.provenance,
     }  # fmt: skip
-    if qat:
-        from sw.evaluate import verify_equal
-        from sw.export import from_params
-
-        equality = verify_equal(from_params(numbers), golden, pictures)
+    if equality is not None:
         result["qat"] = {
+            "compared": "every value" if qat else "logits",
             "images": equality.images, "traces": equality.traces, "values": equality.values,
             "difference": equality.difference,
         }  # fmt: skip
@@ -99,14 +142,28 @@ def evaluate(params, data, data_dir, images, limit, qat, json_path) -> None:
         table = Table(title=title)
         table.add_column("spikes")
         table.add_column("firing rate", justify="right")
-        for name, rate in rates.items():
+        for name, rate in activity.rates.items():
             table.add_row(name, f"{100 * rate:.2f} %")
         console.print(table)
-        if qat:
-            first = result["qat"]["difference"]
-            click.echo(
-                f"training network against golden model: {result['qat']['values']:,} values, "
-                + ("0 differences" if first is None else f"first difference: {first}")
-            )
-    if qat and result["qat"]["difference"] is not None:
+    if equality is None:
+        return
+    if not quiet(json_path):
+        what = "values" if qat else "logits"
+        click.echo(
+            f"training network against golden model: {equality.values:,} {what}, "
+            + ("0 differences" if equality.equal else f"first difference: {equality.difference}")
+        )
+    if not equality.equal:
         raise click.exceptions.Exit(1)
+
+
+def classify_files(golden: GoldenNetwork, paths: tuple[Path, ...], json_path: Path | None) -> None:
+    """Logits and classes of images in files."""
+    pictures = load_images(paths, golden.config)
+    logits = golden.forward(pictures)
+    classes = golden.classify(pictures).tolist()
+    if json_path is not None:
+        write_json(json_path, {"classes": classes, "logits": np.asarray(logits).tolist()})
+    if not quiet(json_path):
+        for index, name in enumerate(classes):
+            click.echo(f"image {index}: class {name}")

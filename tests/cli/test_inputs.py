@@ -244,7 +244,9 @@ def test_baseline_that_does_not_exist(shell):
 
 
 def test_every_command_has_an_example_and_every_option_a_help_text(shell):
-    assert " ".join(main.commands) == "info train evaluate export generate cosim synth bench"
+    assert " ".join(main.commands) == (
+        "info train evaluate energy explain controls export generate cosim synth bench"
+    )
     for name, command in main.commands.items():
         text = shell.good(name, "--help")
         assert f"\n    s2tdpt {name}" in text and "Example" in text

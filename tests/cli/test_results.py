@@ -96,7 +96,7 @@ def test_evaluate_notices_a_difference(shell, monkeypatch):
     monkeypatch.setattr(sw.export, "from_params", altered)
     result = shell("evaluate", "--limit", 8, "--qat")
     assert result.exit_code == 1
-    assert "first difference: block.0.q[" in result.stdout
+    assert "first difference: block.0.q: image " in result.stdout
 
 
 def test_evaluate_pictures_and_arrays(shell):

@@ -244,7 +244,7 @@ def test_integer_column_by_hand(weight, adder):
     report = energy_report(golden, activity)
     assert report.weight_bytes == 18 + 6 * 4 + 4 and report.accuracy == 0.5
     rows = {row.name: row for row in report.layers}
-    assert list(rows) == [*macs(TINY), "neurons, bias, stream"]
+    assert list(rows) == [*macs(TINY), "neurons, bias, U"]
 
     q = rows["block.0.q"]  # 18 events of 2 images, 2 outputs: 18 additions, 2 x 8 bits a row at 10 / 64 pJ
     assert (q.source, q.rate, q.macs, q.operations, q.additions) == ("block.0.x", 0.5, 16, 16, 18)

@@ -1,0 +1,253 @@
+"""s2tdpt energy: what an inference would cost, by published energies of single operations."""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+from pathlib import Path
+
+import click
+import numpy as np
+from rich.box import SIMPLE_HEAD
+from rich.progress import Progress
+from rich.table import Table
+
+from golden.activity import measure
+from golden.energy import EnergyReport, LayerEnergy, energy_report, sram_energy
+from golden.errors import UserError
+from golden.network import GoldenNetwork
+from scripts.evaluation import check_images, labelled_images
+from scripts.options import (
+    check_file,
+    console,
+    data_option,
+    folder_option,
+    json_option,
+    load_params,
+    notes,
+    params_option,
+    quiet,
+    write_json,
+)
+
+PLOT_FORMATS = (".png", ".svg", ".pdf")
+UNITS = (("mJ", 1e9), ("uJ", 1e6), ("nJ", 1e3), ("pJ", 1.0))
+"""Names and sizes in pJ."""
+
+
+def check_plot(context, parameter, path: Path | None) -> Path | None:
+    """Option callback: a place for a picture of a known format."""
+    if path is not None and path.suffix.lower() not in PLOT_FORMATS:
+        raise UserError(
+            f"{parameter.opts[0]} {path} has no known format; expected a name that ends in "
+            f"{', '.join(PLOT_FORMATS)}; rename it"
+        )
+    return check_file(context, parameter, path)
+
+
+@click.command(short_help="Energy of an inference, from firing rates on real images.")
+@params_option
+@data_option
+@folder_option
+@click.option(
+    "--limit",
+    type=click.IntRange(1),
+    default=1000,
+    show_default=True,
+    help="At most so many test images.",
+)
+@click.option(
+    "--against",
+    multiple=True,
+    metavar="NAME|FILE",
+    help="Compare with this parameter file too; may be repeated.",
+)
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    callback=check_plot,
+    help="Draw the energy of the layers, and accuracy against energy (PNG, SVG or PDF).",
+)
+@json_option
+def energy(params, data, data_dir, limit, against, plot, json_path) -> None:
+    """Energy of an inference, from spikes counted by the golden model on real images.
+
+    Two columns: the count of the literature (a float addition for every spike and weight, 45 nm), and the
+    integer additions that this network makes, with the weight rows that must be read for them as a term of
+    its own. Formulas, sources and what is left out: docs/energy.md.
+
+    \b
+    Examples:
+      s2tdpt energy
+      s2tdpt energy --against digits-sparse --against digits-int4 --plot energy.png
+      s2tdpt energy -p cifar.safetensors --data cifar10 --data-dir ~/data --limit 500 --json -
+    """
+    networks = [(name, GoldenNetwork(load_params(name))) for name in (params, *against)]
+    images, labels = labelled_images(networks[0][1].config, data, data_dir, limit)
+    for _, golden in networks[1:]:
+        check_images(golden.config, data, images)
+    reports = []
+    with Progress(console=notes, transient=True, disable=not notes.is_terminal) as progress:
+        for name, golden in networks:
+            task = progress.add_task(name, total=len(images))
+            activity = measure(golden, images, labels, lambda done, task=task: progress.advance(task, done))
+            reports.append((name, energy_report(golden, activity)))
+    if plot is not None:
+        write_plot(plot, reports)
+    if json_path is not None:
+        compared = [{"params": name} | report.as_dict() for name, report in reports]
+        write_json(json_path, compared[0] | {"data": data, "against": compared[1:]})
+    if quiet(json_path):
+        return
+    name, report = reports[0]
+    console.print(layer_table(name, report))
+    console.print(total_table(report))
+    if len(reports) > 1:
+        console.print(comparison_table(reports))
+
+
+def amount(picojoules: float) -> str:
+    """Energy with a unit that suits it."""
+    unit, size = next(((u, s) for u, s in UNITS if picojoules >= s), UNITS[-1])
+    return f"{picojoules / size:.3g} {unit}"
+
+
+def layer_table(name: str, report: EnergyReport) -> Table:
+    """Both columns, layer by layer, in the unit that suits the theory's total."""
+    unit, size = next(((u, s) for u, s in UNITS if report.total("theory") >= s), UNITS[-1])
+    title = f"{name}: energy of an image in {unit}, operations in thousands, mean of {report.images}"
+    table = Table(title=title, box=SIMPLE_HEAD, padding=0)
+    for heading in ("layer", "rate, %", "MACs\na step", "theory\n(float)", "integer\nadds", "energy\nof adds",
+                    "reads,\na spike", "reads,\nall steps"):  # fmt: skip
+        table.add_column(heading, justify="left" if heading == "layer" else "right", no_wrap=True)
+
+    digits = max(1, 3 - len(f"{report.total('theory') / size:.0f}"))
+
+    def row(layer: LayerEnergy) -> None:
+        energies = (layer.theory, layer.adders, layer.reads_each, layer.reads_shared)
+        theory, *rest = (f"{value / size:,.{digits}f}" if value else "" for value in energies)
+        rate = "" if layer.rate is None else f"{100 * layer.rate:.1f}"
+        macs, additions = (f"{count / 1e3:,.1f}" if count else "" for count in (layer.macs, layer.additions))
+        table.add_row(layer.name, rate, macs, theory, additions, *rest)
+
+    for layer in report.layers:
+        row(layer)
+    table.add_section()
+    fields = ("macs", "operations", "theory", "additions", "adders", "reads_each", "reads_shared")
+    row(LayerEnergy("total", "", None, *map(report.total, fields), 0.0, 0.0))
+    return table
+
+
+def total_table(report: EnergyReport) -> Table:
+    """Totals beside the dense network and the published figure."""
+    totals = report.totals
+    arithmetic = ("integer_adders", "dense_int8_arithmetic")
+    reads = ("integer_reads_each", "integer_reads_shared", "dense_int8_reads")
+    table = Table(title=f"{report.config.name}: accuracy {100 * report.accuracy:.2f} %")
+    for heading in ("energy of an image", "arithmetic", "memory reads", "sum"):
+        table.add_column(heading, justify="left" if heading == "energy of an image" else "right")
+    lines = (
+        ("theory, first convolution once", "theory", None),
+        (f"theory, first convolution {report.config.timesteps} times", "theory_every_step", None),
+        ("the same network dense, float", "dense_float", None),
+        ("published: S2TDPT-4-384, CIFAR-100", "published", None),
+        ("integer, a weight row read for every spike", arithmetic[0], reads[0]),
+        ("integer, a row read once for all steps", arithmetic[0], reads[1]),
+        ("the same network dense, int8", arithmetic[1], reads[2]),
+    )
+    for text, first, second in lines:
+        moved = totals[second] if second else 0.0
+        table.add_row(text, amount(totals[first]), amount(moved) if second else "not counted",
+                      amount(totals[first] + moved))  # fmt: skip
+    table.caption = (
+        f"weights: {report.weight_bytes:,} bytes, {sram_energy(report.weight_bytes):g} pJ for 64 bits read"
+    )
+    return table
+
+
+def comparison_table(reports: list[tuple[str, EnergyReport]]) -> Table:
+    """Accuracy against energy, cheapest first."""
+    table = Table(title="accuracy against energy of an image")
+    for heading in ("network", "accuracy", "theory", "integer\nadditions", "additions and\nreads a spike",
+                    "additions and\nreads all steps"):  # fmt: skip
+        table.add_column(heading, justify="left" if heading == "network" else "right")
+    for name, report in sorted(reports, key=lambda pair: pair[1].totals["theory"]):
+        totals = report.totals
+        table.add_row(
+            name,
+            f"{100 * report.accuracy:.2f} %",
+            amount(totals["theory"]),
+            amount(totals["integer_adders"]),
+            amount(totals["integer_adders"] + totals["integer_reads_each"]),
+            amount(totals["integer_adders"] + totals["integer_reads_shared"]),
+        )
+    return table
+
+
+def write_plot(path: Path, reports: list[tuple[str, EnergyReport]]) -> None:
+    """Two panels: energies of the first network's layers; accuracy of all against their energies."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(13, 6), layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+    name, report = reports[0]
+    places = np.arange(len(report.layers))
+    parts = (
+        ("theory", "theory (float)"),
+        ("adders", "integer additions"),
+        ("reads_each", "reads, one a spike"),
+        ("reads_shared", "reads, one for all steps"),
+    )
+    for i, (field, label) in enumerate(parts):
+        values = [getattr(layer, field) / 1e3 for layer in report.layers]
+        left.bar(places + 0.2 * (i - 1.5), values, 0.2, label=label)
+    left.set_xticks(places, [layer.name for layer in report.layers], rotation=90)
+    left.set_yscale("log")
+    left.set_ylabel("nJ an image")
+    left.legend(title=f"{name}, by layer", ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    curves = (
+        ("theory", lambda totals: totals["theory"]),
+        ("additions", lambda totals: totals["integer_adders"]),
+        ("additions and reads",
+         lambda totals: totals["integer_adders"] + totals["integer_reads_shared"]),
+    )  # fmt: skip
+    for label, energy_of in curves:
+        points = sorted((energy_of(r.totals) / 1e3, 100 * r.accuracy, n) for n, r in reports)
+        right.plot([p[0] for p in points], [p[1] for p in points], "o-", label=label)
+        for x, y, text in points:
+            right.annotate(text, (x, y), textcoords="offset points", xytext=(4, 4), fontsize=8)
+    right.set_xscale("log")
+    right.set_xlabel("nJ an image")
+    right.set_ylabel("accuracy, %")
+    right.legend(title="accuracy against energy", ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    right.margins(x=0.15)
+    picture = io.BytesIO()
+    figure.savefig(picture, format=path.suffix[1:].lower(), dpi=120)
+    write_bytes(path, picture.getvalue())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace a file whole or not at all.
+
+    Raises
+    ------
+    UserError
+        The place cannot be written.
+    """
+    temporary = None
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.resolve().parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        raise UserError(
+            f"cannot write {path}: {error.strerror}; expected a writable folder; choose another"
+        ) from None

@@ -242,19 +242,18 @@ class _Run:
         if progress is not None:
             task = progress.add_task(self.stage.name, total=1.0, completed=self._position(), note="")
         stepper = Stepper(self.network, self.optimizer, self.settings, self.say, self.piece)
-        interrupted = False
         with _Interruption() as interruption:
             while not self.finished and (stop_after is None or len(self.history) < stop_after):
-                interrupted = self._epoch(stepper, interruption, progress, task)
-                if interrupted:
+                if self._epoch(stepper, interruption, progress, task):
                     break
                 board.add(self.history[-1], len(self.history))
+            interrupted = interruption.seen  # also in the last step of all
         board.close()
         if self.average is not None:
             self.network.load_state_dict(self.average.network.state_dict())
         self.network.eval()
         if interrupted:
-            return StageResult(None, self.history, False, True)
+            return StageResult(None, self.history, self.finished, True)
         with use_fused(self.settings.fused):
             result = evaluate(self.network, self.dataset.test_images, self.dataset.test_labels)
         return StageResult(result, self.history, self.finished)

@@ -181,7 +181,7 @@ def _pipeline(
             report = TrainReport(train_stage(network, stage, dataset, settings, out, **common))
         else:
             report = TrainReport(_from_checkpoint(network, Path(float_checkpoint), dataset))
-        if not report.float_result.finished:
+        if not report.float_result.finished or report.float_result.interrupted:
             return report
         qat = QatNetwork.from_folded(fold(network), config.weight_bits)
         stage = Stage(
@@ -193,9 +193,9 @@ def _pipeline(
             minutes * (settings.qat_share if float_checkpoint is None else 1.0),
         )
         report.qat_result = train_stage(qat, stage, dataset, settings, out, **common)
-        if not report.qat_result.finished or settings.variant not in STDP_GRADIENTS:
+        if not report.qat_result.finished or report.qat_result.interrupted or not distributed.is_first():
             return report
-        if not distributed.is_first():
+        if settings.variant not in STDP_GRADIENTS:
             return report
         _export_checked(report, qat.cpu(), dataset, settings, command, device)
         report.params.save(target, force=force or resume)

@@ -20,6 +20,7 @@ from golden.params import Params
 from hw.config import HardwareConfig
 from hw.stdp_cycles import attention_cycles, row_memory_bits, y_interval
 from hw.tools import versions
+from scripts.bench_training import training
 from scripts.hardware import layer_utilisation, pick_images, synthesize_accelerator
 from scripts.options import console, json_option, load_params, notes, params_option, quiet, write_json
 from sim.cosim import cosimulate
@@ -46,7 +47,9 @@ FIGURES = {
 """Name: (words, unit, target or None, which side of the target is good)."""
 
 
-@click.command(short_help="Measure the table of figures and compare it with the baseline.")
+@click.group(
+    short_help="Measure the table of figures and compare it with the baseline.", invoke_without_command=True
+)
 @params_option
 @click.option("--quick", is_flag=True, help="20 images instead of 360 in the co-simulation.")
 @click.option("--synth", is_flag=True, help="Also place and route for ECP5-85k with three seeds (long).")
@@ -56,7 +59,8 @@ FIGURES = {
               help="Figures to compare with; default: the committed ones.")
 @click.option("--save-baseline", is_flag=True, help="Make these figures the baseline.")
 @json_option
-def bench(params, quick, synth, synth_report, baseline, save_baseline, json_path) -> None:
+@click.pass_context
+def bench(context, params, quick, synth, synth_report, baseline, save_baseline, json_path) -> None:
     """Measure the table of figures on the shipped digits network and compare with the baseline.
 
     Exit code 1 if a figure misses its target.
@@ -66,7 +70,10 @@ def bench(params, quick, synth, synth_report, baseline, save_baseline, json_path
       s2tdpt bench
       s2tdpt bench --synth --save-baseline
       s2tdpt synth --json synth.json; s2tdpt bench --synth-report synth.json
+      s2tdpt bench training                       (training speed instead)
     """
+    if context.invoked_subcommand is not None:
+        return
     numbers, hardware = load_params(params), HardwareConfig()
     previous = read_baseline(baseline)
     if previous is None and baseline != BASELINE and not save_baseline:
@@ -112,6 +119,9 @@ def bench(params, quick, synth, synth_report, baseline, save_baseline, json_path
             console.print(f"ECP5-85k: {used}")
     if any(missed(name, value) for name, value in figures.items()):
         raise click.exceptions.Exit(1)
+
+
+bench.add_command(training)
 
 
 def missed(name: str, value: float) -> bool:

@@ -101,3 +101,18 @@ def test_attention_state_grows_with_the_logarithm_of_the_tokens(monkeypatch):
 
 def test_repeats_have_a_median():
     assert REPEATS % 2 == 1
+
+
+def test_training_speed_of_both_neurons_in_one_run(shell, small_digits):
+    config = small_digits[small_digits.index("--config") + 1]
+    result = shell.json("bench", "training", "-c", config, "--batch-size", 4, "--steps", 1, "--repeats", 3)
+    speed, seconds = result["images_per_second"], result["seconds"]
+    assert {name: len(times) for name, times in seconds.items()} == {"fused": 3, "plain": 3}
+    for name in speed:
+        assert speed[name] == 4 / sorted(seconds[name])[1]
+    ratios = sorted(p / f for f, p in zip(seconds["fused"], seconds["plain"], strict=True))
+    assert result["plain_to_fused_time"] == ratios[1] > 0
+    assert "times the speed of the plain neuron" in shell.good(
+        "bench", "training", "-c", config, "--batch-size", 4, "--steps", 1, "--repeats", 1
+    )
+    assert "no configuration 'nothing'" in shell.refused("bench", "training", "-c", "nothing")

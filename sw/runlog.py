@@ -24,7 +24,8 @@ LOG_COLUMNS = (
 """`epoch` is a fraction where a time budget ended within one; accuracy is of the monitored test images."""
 
 
-def _write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
+    """Replace a file, whole or not at all; raises UserError if it cannot be written."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -47,7 +48,7 @@ def write_log(path: Path, history: list[dict[str, Any]]) -> None:
         {key: f"{value:.6g}" if isinstance(value, float) else value for key, value in row.items()}
         for row in history
     )
-    _write_text(path, text.getvalue())
+    write_text(path, text.getvalue())
 
 
 class TensorBoard:

@@ -47,13 +47,14 @@ class StageResult:
     """Where a stage ended.
 
     `finished` is false if it was stopped on request or, `interrupted`, by a signal; then nothing is
-    evaluated.
+    evaluated. `command` is the one that began the stage.
     """
 
     evaluation: Evaluation | None
     history: list[dict[str, Any]] = field(default_factory=list)
     finished: bool = True
     interrupted: bool = False
+    command: str = ""
 
     @property
     def seconds(self) -> float:
@@ -199,6 +200,7 @@ class _Run:
         self.history, self.step, self.sums = meta["history"], meta["step"], meta["sums"]
         self.seconds, self.piece, self.finished = meta["seconds"], meta["piece"], meta["finished"]
         self.clock = Clock(self.stage, self.steps, meta["elapsed"])
+        self.command = meta["command"] or self.command
         if self.average:
             self.average.updates = meta["updates"]
 
@@ -253,10 +255,10 @@ class _Run:
             self.network.load_state_dict(self.average.network.state_dict())
         self.network.eval()
         if interrupted:
-            return StageResult(None, self.history, self.finished, True)
+            return StageResult(None, self.history, self.finished, True, self.command)
         with use_fused(self.settings.fused):
             result = evaluate(self.network, self.dataset.test_images, self.dataset.test_labels)
-        return StageResult(result, self.history, self.finished)
+        return StageResult(result, self.history, self.finished, command=self.command)
 
     def _position(self, elapsed: float | None = None) -> float:
         return self.clock.position(len(self.history) * self.steps + self.step, elapsed)

@@ -22,6 +22,7 @@ from golden.network import GoldenNetwork
 from golden.params import Params
 from sw import distributed
 from sw.attention import STDP_GRADIENTS
+from sw.card import model_card
 from sw.checkpoint import read_checkpoint, restore_result
 from sw.datasets import Dataset
 from sw.evaluate import evaluate, verify_equal
@@ -30,6 +31,7 @@ from sw.fold import fold
 from sw.memory import keep_freed_memory
 from sw.network import Network
 from sw.quantize import QatNetwork
+from sw.runlog import write_text
 from sw.schedule import Stage
 from sw.settings import TrainSettings
 from sw.stage import StageResult, deterministic, train_stage
@@ -197,9 +199,10 @@ def _pipeline(
             return report
         if settings.variant not in STDP_GRADIENTS:
             return report
-        _export_checked(report, qat.cpu(), dataset, settings, command, device)
+        _export_checked(report, qat.cpu(), dataset, settings, report.qat_result.command, device)
         report.params.save(target, force=force or resume)
         report.params_path = target
+        write_text(target.with_suffix(".md"), model_card(report.params, target.stem))
     return report
 
 
@@ -281,10 +284,17 @@ def _export_checked(
             "seed": settings.seed,
             "settings": settings.to_json(),
             "data": dataset.source,
+            "digest": dataset.digest,
             "accuracy": {
                 "float": report.float_result.evaluation.accuracy,
+                "qat": last.accuracy,
                 "integer": report.integer_accuracy,
                 "test_images": report.test_images,
+            },
+            "training": {
+                name: {"epochs": stage.history[-1]["epoch"], "minutes": round(stage.seconds / 60.0, 1)}
+                for name, stage in (("float", report.float_result), ("qat", report.qat_result))
+                if stage.history
             },
             "firing_rates": {name: round(rate, 6) for name, rate in last.rates.items()},
             "synaptic_rate": round(last.synaptic_rate, 6),

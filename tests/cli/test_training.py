@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from golden.params import Params
 from scripts.cli import main
+from sw.card import model_card
 from sw.settings import TrainSettings, default_settings
 from tests.cli.conftest import listing
 
@@ -32,8 +33,17 @@ def test_train_writes_what_the_other_commands_take(shell, small_digits):
         "--warmup-epochs", 0.5, "--no-augment", "--seed", 3,
     )  # fmt: skip
     names = sorted(path.name for path in (shell.folder / "run").iterdir())
-    assert names == ["float.csv", "float.safetensors", "little.safetensors", "qat.csv", "qat.safetensors"]
+    assert names == [
+        "float.csv", "float.safetensors", "little.md", "little.safetensors", "qat.csv", "qat.safetensors",
+    ]  # fmt: skip
     params = Params.load(result["params"])
+    card = (shell.folder / "run" / "little.md").read_text()
+    assert card == model_card(params, "little") and card.startswith("# little\n")
+    accuracy = params.provenance["accuracy"]
+    for known in (params.provenance["command"], params.provenance["digest"], params.checksum(),
+                  f"{100 * accuracy['float']:.2f} %", f"{100 * accuracy['qat']:.2f} %",
+                  f"**{100 * accuracy['integer']:.2f} %**"):  # fmt: skip
+        assert known in card
     settings = params.provenance["settings"]
     chosen = {"weight_decay": 0.01, "label_smoothing": 0.0, "warmup_epochs": 0.5, "augment": False, "seed": 3}
     assert {name: settings[name] for name in chosen} == chosen

@@ -17,7 +17,7 @@ from golden.activity import measure
 from golden.energy import EnergyReport, LayerEnergy, energy_report, sram_energy
 from golden.errors import UserError
 from golden.network import GoldenNetwork
-from scripts.evaluation import check_images, labelled_images
+from scripts.evaluation import labelled_images
 from scripts.options import (
     check_file,
     console,
@@ -85,9 +85,7 @@ def energy(params, data, data_dir, limit, against, plot, json_path) -> None:
       s2tdpt energy -p cifar.safetensors --data cifar10 --data-dir ~/data --limit 500 --json -
     """
     networks = [(name, GoldenNetwork(load_params(name))) for name in (params, *against)]
-    images, labels = labelled_images(networks[0][1].config, data, data_dir, limit)
-    for _, golden in networks[1:]:
-        check_images(golden.config, data, images)
+    images, labels = labelled_images([golden.config for _, golden in networks], data, data_dir, limit)
     reports = []
     with Progress(console=notes, transient=True, disable=not notes.is_terminal) as progress:
         for name, golden in networks:

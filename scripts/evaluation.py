@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 import numpy as np
+import torch
 from rich.progress import Progress
 from rich.table import Table
 
 from golden.activity import measure
 from golden.config import NetworkConfig
 from golden.errors import UserError
+from golden.head import class_of
 from golden.network import GoldenNetwork
 from scripts.options import (
     console,
@@ -32,29 +35,30 @@ RATE_IMAGES = 256
 
 
 def labelled_images(
-    config: NetworkConfig, data: str, folder: Path | None, limit: int | None = None
+    configs: Sequence[NetworkConfig], data: str, folder: Path | None, limit: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The first `limit` test images (uint8 [B, H, W, C]) and labels of a data set that fits `config`.
+    """The first `limit` test images (uint8 [B, H, W, C]) and labels of a data set that fits all `configs`.
 
     Raises
     ------
     UserError
-        The data set cannot be read, or its images or classes are not those of the network.
+        The data set cannot be read, or its images or classes are not those of a network.
     """
     dataset = load_dataset(data, folder)
     images = np.asarray(dataset.test_images)
-    check_images(config, data, images)
+    for config in configs:
+        shape = (config.image_height, config.image_width, config.image_channels)
+        if images.shape[1:] != shape:
+            raise UserError(
+                f"data set {data} has images {list(images.shape[1:])}; expected {list(shape)} for "
+                f"{config.name}; choose another --data"
+            )
+        if dataset.num_classes != config.num_classes:
+            raise UserError(
+                f"data set {data} has {dataset.num_classes} classes; expected {config.num_classes} for "
+                f"{config.name}; choose another --data"
+            )
     return images[:limit], np.asarray(dataset.test_labels)[:limit]
-
-
-def check_images(config: NetworkConfig, data: str, images: np.ndarray) -> None:
-    """Refuse images of another size than the network's."""
-    shape = (config.image_height, config.image_width, config.image_channels)
-    if images.shape[1:] != shape:
-        raise UserError(
-            f"data set {data} has images {list(images.shape[1:])}; expected {list(shape)} for "
-            f"{config.name}; choose another --data"
-        )
 
 
 @click.command(short_help="Accuracy and firing rates of a parameter file.")
@@ -100,7 +104,7 @@ def evaluate(params, data, data_dir, images, limit, qat, qat_logits, json_path) 
             raise UserError("--images are not compared; expected no --qat or --qat-logits; leave one out")
         classify_files(golden, images, json_path)
         return
-    pictures, labels = labelled_images(numbers.config, data, data_dir, limit)
+    pictures, labels = labelled_images([numbers.config], data, data_dir, limit)
     equality = None
     with Progress(console=notes, transient=True, disable=not notes.is_terminal) as progress:
 
@@ -109,13 +113,13 @@ def evaluate(params, data, data_dir, images, limit, qat, qat_logits, json_path) 
             return lambda done: progress.advance(task, done)
 
         rated = pictures[:RATE_IMAGES]
-        activity = measure(golden, rated, labels[:RATE_IMAGES], bar("firing rates", len(rated)))
-        correct, rest = activity.correct, pictures[RATE_IMAGES:]
-        advance = bar("classes", len(rest)) if len(rest) else None
-        for start in range(RATE_IMAGES, len(pictures), RATE_IMAGES):
-            part = slice(start, start + RATE_IMAGES)
-            correct += int((golden.classify(pictures[part]).numpy() == labels[part]).sum())
-            advance(len(labels[part]))
+        activity = measure(golden, rated, progress=bar("firing rates", len(rated)))
+        advance, parts = bar("classes", len(pictures)), []
+        for start in range(0, len(pictures), RATE_IMAGES):
+            parts.append(golden.forward(pictures[start : start + RATE_IMAGES]))
+            advance(len(parts[-1]))
+        logits = torch.cat(parts)
+        correct = int((class_of(logits).numpy() == labels).sum())
         if qat or qat_logits:
             from sw.evaluate import verify_equal, verify_logits
             from sw.export import from_params
@@ -124,7 +128,7 @@ def evaluate(params, data, data_dir, images, limit, qat, qat_logits, json_path) 
             if qat:
                 equality = verify_equal(network, golden, pictures, progress=bar("every value", len(pictures)))
             else:
-                equality = verify_logits(network, golden, pictures, progress=bar("logits", len(pictures)))
+                equality = verify_logits(network, logits, pictures, progress=bar("logits", len(pictures)))
     result = {
         "images": len(labels), "correct": correct, "accuracy": correct / len(labels),
         "firing_rates": activity.rates, "provenance": numbers.provenance,
@@ -161,7 +165,7 @@ def classify_files(golden: GoldenNetwork, paths: tuple[Path, ...], json_path: Pa
     """Logits and classes of images in files."""
     pictures = load_images(paths, golden.config)
     logits = golden.forward(pictures)
-    classes = golden.classify(pictures).tolist()
+    classes = class_of(logits).tolist()
     if json_path is not None:
         write_json(json_path, {"classes": classes, "logits": np.asarray(logits).tolist()})
     if not quiet(json_path):

@@ -175,12 +175,12 @@ def _place(name: str, image: int, rest: tuple[int, ...]) -> str:
 @torch.no_grad()
 def verify_logits(
     network: QatNetwork,
-    golden,
+    logits: np.ndarray | Tensor,
     images: np.ndarray | Tensor,
     batch_size: int = 64,
     progress: Callable[[int], None] | None = None,
 ) -> Equality:
-    """Compare the logits of two integer networks on every image, exactly; as `verify_equal`, without traces.
+    """Compare the logits of the training network with given ones, on every image, exactly.
 
     The logits are the last of all values and every value before them can reach them, so that a set of many
     images finds nearly what `verify_equal` does in a fraction of its time. It proves less: a wrong spike that
@@ -188,27 +188,29 @@ def verify_logits(
 
     Parameters
     ----------
-    golden : golden.network.GoldenNetwork
-        Anything with ``forward(uint8 ndarray [B,H,W,C]) -> integer array [B, K]``.
+    network : QatNetwork
+    logits : int64 [B, K]
+        Those of the golden network: ``golden.forward(images)``.
+    images : uint8 [B, H, W, C]
+    batch_size, progress
+        As for `verify_equal`.
     """
-    images, values = as_images(images), 0
+    images, expected, values = as_images(images), np.asarray(logits), 0
     was_training, device = network.training, next(network.parameters()).device
+    if expected.shape != (shape := (len(images), network.config.num_classes)):
+        return Equality(0, 1, 0, f"head.logits: shape {shape} in training, {expected.shape} in golden")
     network.eval()
     try:
         for start in range(0, len(images), batch_size):
             batch = images[start : start + batch_size]
-            ours, other = network(batch.to(device)).cpu().numpy(), np.asarray(golden.forward(batch.numpy()))
-            seen = start + len(batch)
-            if ours.shape != other.shape:
-                text = f"head.logits: shape {ours.shape} in training, {other.shape} in golden"
-                return Equality(seen, 1, values, text)
+            ours, other = network(batch.to(device)).cpu().numpy(), expected[start : start + batch_size]
             values += ours.size
             differing = np.argwhere(ours != other)  # whole numbers in float64: the comparison is exact
             if len(differing):
                 at = tuple(int(i) for i in differing[0])
                 place = _place("head.logits", start + at[0], at[1:])
                 text = f"head.logits: {place}: {ours[at]:.0f} in training, {other[at]} in golden"
-                return Equality(seen, 1, values, text)
+                return Equality(start + len(batch), 1, values, text)
             if progress is not None:
                 progress(len(batch))
     finally:

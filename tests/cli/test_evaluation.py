@@ -15,9 +15,10 @@ import sw.export
 from golden import energy as constants
 from golden.activity import Activity, measure
 from golden.complexity import trace_bytes
+from golden.config import load_config
 from golden.energy import energy_report
 from golden.network import GoldenNetwork
-from golden.params import Params
+from golden.params import Params, random_params
 from hw.config import HardwareConfig
 from hw.cycles import accumulate_cycles
 from hw.schedule import build_program
@@ -127,6 +128,15 @@ def test_the_guide_has_the_constants_of_the_program():
 # -------------------------------------------------------------------------------------------------- evaluate
 
 
+def test_a_data_set_with_other_classes_is_refused(shell):
+    config = load_config("digits").model_copy(update={"num_classes": 7})
+    random_params(config).save(shell.folder / "seven.safetensors")
+    for command in (("evaluate", "-p"), ("energy", "--against")):
+        assert shell.refused(*command, "seven.safetensors") == (
+            "data set digits has 10 classes; expected 7 for digits; choose another --data"
+        )
+
+
 def test_evaluate_counts_all_images(shell, digits, monkeypatch):
     golden, images, labels = digits
     monkeypatch.setattr("scripts.evaluation.RATE_IMAGES", 50)
@@ -187,9 +197,6 @@ class Altered:
             value[(image, *self.place[1:])] ^= 1
         return value
 
-    def forward(self, images):
-        return self.alter(self.golden.forward(images))
-
     def trace(self, images):
         trace = self.golden.trace(images)
         return trace | {self.name: self.alter(trace[self.name])}
@@ -198,17 +205,19 @@ class Altered:
 @pytest.mark.parametrize("size", [1, 2, 3, 64])
 def test_a_differing_logit_of_any_image_is_found(pair, size):
     golden, network, images = pair
-    done = []
-    result = verify_logits(network, golden, images, size, done.append)
+    logits, done = golden.forward(images), []
+    result = verify_logits(network, logits, images, size, done.append)
     assert result.equal and result.images == 7 and result.values == 35 and sum(done) == 7
     for place in ((0, 0), (3, 4), (6, 2)):
-        result = verify_logits(network, Altered(golden, "head.logits", place), images, size)
-        right = int(golden.forward(images)[place])
-        assert result.difference == (
-            f"head.logits: image {place[0]}, class {place[1]}: {right} in training, {right ^ 1} in golden"
+        altered = logits.clone()
+        altered[place] ^= 1
+        assert verify_logits(network, altered, images, size).difference == (
+            f"head.logits: image {place[0]}, class {place[1]}: {logits[place]} in training, "
+            f"{altered[place]} in golden"
         )
+    assert not verify_logits(network, logits[:6], images, size).equal
     network.train()
-    assert verify_logits(network, golden, images, size).equal and network.training
+    assert verify_logits(network, logits, images, size).equal and network.training
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def model_card(params: Params, name: str) -> str:
         ("command", f"`{known['command']}`"),
         ("seed", str(known["seed"])),
         ("training", _training(known)),
-        ("tool versions", ", ".join(f"{tool} {version}" for tool, version in known["versions"].items())),
+        ("tool versions", ", ".join(f"{tool} {version}" for tool, version in sorted(known["versions"].items()))),
         ("contents, SHA-256", f"`{params.checksum()}`"),
     ]  # fmt: skip
     results = [
@@ -42,7 +42,9 @@ def model_card(params: Params, name: str) -> str:
         ),
         ("synaptic rate (additions / dense multiply-accumulates)", percent(known["synaptic_rate"])),
     ]
-    rates = [(f"`{trace}`", percent(rate)) for trace, rate in known["firing_rates"].items()]
+    rates = [
+        (f"`{trace}`", percent(rate)) for trace, rate in sorted(known["firing_rates"].items(), key=_place)
+    ]
     return "\n".join(
         [
             f"# {name}",
@@ -61,10 +63,15 @@ def model_card(params: Params, name: str) -> str:
     )
 
 
+def _place(rate: tuple[str, float]) -> tuple[bool, str]:
+    """The stem first, then the blocks."""
+    return not rate[0].startswith("sps."), rate[0]
+
+
 def _training(known: dict[str, Any]) -> str:
     parts = [
         f"{stage} {values['epochs']:.4g} epochs in {values['minutes']:g} minutes"
-        for stage, values in known["training"].items()
+        for stage, values in sorted(known["training"].items())
     ]
     return "; ".join(parts) + f" ({known['device']}, {known['threads']} threads)"
 

@@ -24,9 +24,11 @@ class Average:
         """Take one step towards `network`."""
         self.updates += 1
         share = 1.0 - min(self.decay, (1.0 + self.updates) / (10.0 + self.updates))
-        theirs = network.state_dict()
+        theirs, floats, targets = network.state_dict(), [], []
         for name, mine in self.network.state_dict().items():
             if mine.is_floating_point():
-                mine.lerp_(theirs[name], share)
+                floats.append(mine)
+                targets.append(theirs[name])
             else:
                 mine.copy_(theirs[name])
+        torch._foreach_lerp_(floats, targets, share)  # few kernels instead of one a tensor

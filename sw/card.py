@@ -15,6 +15,7 @@ def model_card(params: Params, name: str) -> str:
     accuracy: dict[str, Any] = known["accuracy"]
     count = accuracy["test_images"]
     weights = sum(math.prod(config.weight_shape(layer)) for layer in config.layer_names())
+    versions = ", ".join(f"{tool} {version}" for tool, version in sorted(known["versions"].items()))
     stem = "-".join(map(str, config.sps_channels))
 
     def percent(value: float) -> str:
@@ -30,7 +31,7 @@ def model_card(params: Params, name: str) -> str:
         ("command", f"`{known['command']}`"),
         ("seed", str(known["seed"])),
         ("training", _training(known)),
-        ("tool versions", ", ".join(f"{tool} {version}" for tool, version in sorted(known["versions"].items()))),
+        ("tool versions", versions),
         ("contents, SHA-256", f"`{params.checksum()}`"),
     ]  # fmt: skip
     results = [

@@ -131,15 +131,15 @@ class Stepper:
         edges = list(range(0, count, self.piece))
         if len(edges) > 1 and count - edges[-1] < 2:  # BatchNorm needs two
             edges.pop()
-        loss_sum, correct, rate_sum = 0.0, 0, 0.0
+        sums = torch.zeros(3, dtype=torch.float64, device=self.device)
         for start, end in zip(edges, [*edges[1:], count], strict=True):
             loss, logits, rate = self._loss(batch.part(start, end))
             weight = (end - start) / count
             (loss if len(edges) == 1 else loss * weight).backward()
-            loss_sum += float(loss.detach()) * weight
-            rate_sum += float(rate) * weight
-            correct += int((logits.argmax(1) == batch.labels[start:end]).sum())
-        return StepResult(loss_sum, correct, rate_sum)
+            right = (logits.detach().argmax(1) == batch.labels[start:end]).sum()
+            sums += torch.stack([loss.detach().double() * weight, right.double(), rate.double() * weight])
+        loss, correct, rate = sums.tolist()  # the one wait for a GPU in a step
+        return StepResult(loss, int(correct), rate)
 
     def _loss(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         settings, record = self.settings, {}

@@ -158,11 +158,10 @@ class _Run:
             self.generators["device"] = torch.Generator(self.device).manual_seed(settings.seed)
         self.images = as_images(dataset.train_images).to(self.device)
         self.labels = torch.as_tensor(dataset.train_labels).to(self.device)
-        self.steps = math.ceil(len(self.images) / settings.batch_size)
-        if self.steps > 1 and len(self.images) % settings.batch_size == 1:
-            self.steps -= 1  # a last batch of one image has no statistics for BatchNorm
+        self.batch = min(settings.batch_size, len(self.images))
+        self.steps = len(self.images) // self.batch  # the rest of an epoch is dropped, others each time
         self.history: list[dict[str, Any]] = []
-        self.step, self.sums, self.seconds, self.piece = 0, [0.0, 0.0, 0.0], 0.0, settings.batch_size
+        self.step, self.sums, self.seconds, self.piece = 0, [0.0, 0.0, 0.0], 0.0, self.batch
         self.clock, self.last_rate = Clock(stage, self.steps), 0.0
         self.start_of_epoch = self.generators["generator"].get_state()
         self.finished = False
@@ -275,7 +274,7 @@ class _Run:
             self.start_of_epoch = generator.get_state()
             order = torch.randperm(len(self.images), generator=generator)
         started = saved = time.perf_counter()
-        before, batch, rate = self.seconds, self.settings.batch_size, 0.0
+        before, batch, rate = self.seconds, self.batch, 0.0
         self.network.train()
         while self.step < self.steps:
             elapsed, stopped = distributed.agree([self.clock.elapsed, float(interruption.seen)], self.device)

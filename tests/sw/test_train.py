@@ -22,6 +22,7 @@ from sw.runlog import LOG_COLUMNS
 from sw.schedule import Stage, learning_rate
 from sw.settings import TrainSettings, default_settings
 from sw.stage import train_stage
+from sw.step import Stepper
 from sw.train import train_pipeline
 from tests.sw.helpers import images_for, lively, separable, small
 
@@ -306,3 +307,14 @@ def test_progress_and_tensorboard(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(UserError, match="TensorBoard is not installed"):
         run(tmp_path / "absent", tensorboard=True, stop_after=1)
+
+
+@pytest.mark.parametrize("batch, sizes", [(20, [20, 20]), (48, [48]), (100, [48])])
+def test_the_rest_of_an_epoch_is_dropped(tmp_path, monkeypatch, batch, sizes):
+    taken, plain = [], Stepper.step
+    monkeypatch.setattr(
+        Stepper, "step", lambda self, part, lr: (taken.append(len(part.images)), plain(self, part, lr))[1]
+    )
+    settings = TrainSettings(**{**SETTINGS.to_json(), "batch_size": batch})
+    train_stage(lively(CONFIG), Stage("float", 2, 1e-3, 0.0, 1), DATA, settings, tmp_path)
+    assert taken == sizes * 2

@@ -32,6 +32,18 @@ from sw.export import tool_versions
 from sw.settings import default_settings
 
 FORMAT = "s2tdpt-controls"
+PLAIN = {
+    "rate_weight": 0.0,
+    "count_weight": 0.0,
+    "ema": 0.0,
+    "randaugment": 0.0,
+    "erasing": 0.0,
+    "mixup": 0.0,
+    "precision": "float32",
+    "fused": False,
+}
+"""Off unless --set or a case turns it on: what asks for other spikes than the classification does, and what
+only pays in long runs."""
 DEFAULT_CASES = ("window", "autodiff", "detached", "ssa", "random")
 
 
@@ -128,9 +140,7 @@ def controls(config, data, data_dir, cases, base, seeds, epochs, images, test_im
     """
     chosen = [parse_case(text) for text in dict.fromkeys(cases or DEFAULT_CASES)]
     of_training, of_network = split_fields(dict(parse_field(text) for text in base))
-    settings = replace(default_settings(data), float_epochs=epochs, threads=1)
-    # What asks for other spikes than the classification does would blur the comparison; cases may add it.
-    settings = replace(settings, rate_weight=0.0, count_weight=0.0)
+    settings = replace(default_settings(data), float_epochs=epochs, threads=1, **PLAIN)
     if augment is not None:
         settings = replace(settings, augment=augment)
     settings = replace(settings, **of_training)

@@ -50,7 +50,7 @@ NAMED_CASES: dict[str, dict[str, Any]] = {
 """Changed fields by the name of a case."""
 
 _DATA_FIELDS = ("name", "image_height", "image_width", "image_channels", "num_classes")
-_RUN_FIELDS = ("seed", "threads", "qat_epochs", "qat_lr")
+_RUN_FIELDS = ("seed", "threads", "qat_epochs", "qat_lr", "qat_share", "budget_minutes", "monitor_images")
 
 
 @dataclass(frozen=True)
@@ -209,6 +209,13 @@ def run_case(
     dict
         Plain values: case, seed, changes, images, correct, ablations, rates, spread, ltp_share, a_mean,
         a_deviation, train_accuracy (of the last epoch), seconds (of training).
+
+    Raises
+    ------
+    UserError
+        Data that the network does not take, or as in `train_stage`.
+    KeyboardInterrupt
+        A signal ended the training.
     """
     config, settings = case.apply(config, replace(settings, seed=seed))
     check_fit(config, dataset)
@@ -230,6 +237,8 @@ def run_case(
         started = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
             result = train_stage(network, stage, logged, settings, Path(folder), progress=progress)
+        if not result.finished:
+            raise KeyboardInterrupt  # a signal in training; half a run is none
         seconds = time.perf_counter() - started
         names = () if case.attention == "none" else ablations
         report = ablate(network.eval(), dataset.test_images, dataset.test_labels, names, seed)

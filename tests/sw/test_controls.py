@@ -122,6 +122,7 @@ class Untrained:
     """A stage that did nothing."""
 
     history = ()
+    finished = True
 
 
 @pytest.mark.parametrize("name", ["none", "uniform"])
@@ -135,6 +136,15 @@ def test_fixed_attentions_are_trained_as_such(name, monkeypatch):
     assert isinstance(module, ConstantAttention)
     assert module.threshold == CONFIG.attention_threshold
     assert float(module.weight) == (0 if name == "none" else table_mean(CONFIG)) and table_mean(CONFIG) > 0
+
+
+def test_half_a_run_is_none(monkeypatch):
+    class Stopped(Untrained):
+        finished = False
+
+    monkeypatch.setattr(controls, "train_stage", lambda *arguments, **more: Stopped)
+    with pytest.raises(KeyboardInterrupt):
+        run_case(parse_case("window"), 0, CONFIG, SETTINGS, DATA)
 
 
 def test_run_is_repeatable_and_complete():

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from golden.config import config_from_dict, load_config
 from golden.errors import UserError
-from scripts.options import check_file, console, notes, write_json
+from scripts.options import check_file, console, data_option, folder_option, notes, write_json
 from sw.controls import (
     NAMED_CASES,
     Case,
@@ -27,7 +27,7 @@ from sw.controls import (
     summarise,
     weak_stem,
 )
-from sw.datasets import DATASETS, Dataset, load_dataset
+from sw.datasets import Dataset, load_dataset
 from sw.export import tool_versions
 from sw.settings import default_settings
 
@@ -56,19 +56,8 @@ DEFAULT_CASES = ("window", "autodiff", "detached", "ssa", "random")
     metavar="NAME|FILE",
     help="Network: the name of a configuration, or a JSON file.",
 )
-@click.option(
-    "--data",
-    type=click.Choice(DATASETS),
-    default="digits",
-    show_default=True,
-    help="Data set; digits is built in.",
-)
-@click.option(
-    "--data-dir",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Folder with the official CIFAR archive or its unpacked files.",
-)
+@data_option
+@folder_option
 @click.option(
     "--case",
     "cases",

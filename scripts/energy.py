@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import tempfile
 from pathlib import Path
 
 import click
@@ -28,6 +26,7 @@ from scripts.options import (
     notes,
     params_option,
     quiet,
+    write_bytes,
     write_json,
 )
 
@@ -226,26 +225,3 @@ def write_plot(path: Path, reports: list[tuple[str, EnergyReport]]) -> None:
     picture = io.BytesIO()
     figure.savefig(picture, format=path.suffix[1:].lower(), dpi=120)
     write_bytes(path, picture.getvalue())
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Replace a file whole or not at all.
-
-    Raises
-    ------
-    UserError
-        The place cannot be written.
-    """
-    temporary = None
-    try:
-        handle, temporary = tempfile.mkstemp(dir=path.resolve().parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-        raise UserError(
-            f"cannot write {path}: {error.strerror}; expected a writable folder; choose another"
-        ) from None

@@ -19,6 +19,7 @@ from golden.params import Params
 from scripts.hardware import parents
 from scripts.options import (
     check_folder,
+    folder_option,
     force_option,
     json_option,
     load_images,
@@ -60,12 +61,7 @@ class Subjects:
     default=None,
     help="Data set; by default the one that the parameters were trained on, else digits.",
 )
-@click.option(
-    "--data-dir",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Folder with the official CIFAR archive or its unpacked files.",
-)
+@folder_option
 @click.option(
     "--images",
     type=click.Path(path_type=Path),

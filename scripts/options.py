@@ -182,6 +182,11 @@ def write_json(path: Path, data: Any) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
+    """As `write_bytes`, of text in UTF-8."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, data: bytes) -> None:
     """Replace a file whole or not at all; into a device or a pipe, such as /dev/null, write.
 
     Raises
@@ -192,12 +197,12 @@ def write_text(path: Path, text: str) -> None:
     temporary = None
     try:
         if path.exists() and not path.is_file():
-            with path.open("w", encoding="utf-8") as device:
-                device.write(text)
+            with path.open("wb") as device:
+                device.write(data)
             return
         handle, temporary = tempfile.mkstemp(dir=path.resolve().parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except OSError as error:

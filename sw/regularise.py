@@ -16,7 +16,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from golden.complexity import macs
+from golden.complexity import input_trace, macs
 from golden.config import NetworkConfig
 from sw.network import Record
 
@@ -24,29 +24,10 @@ TARGET_SPREAD = 2.0
 """Wanted standard deviation of a head's spike count over the tokens of an image."""
 
 
-def input_spikes(config: NetworkConfig) -> dict[str, str]:
-    """Trace name of the binary input of each layer; sps.0 (pixels) and the head (U) have none."""
-    names = {
-        f"sps.{i}": f"sps.{i}.pooled" if config.sps_pool[i] else f"sps.{i - 1}.spikes"
-        for i in range(1, config.sps_depth)
-    }
-    for b in range(config.depth):
-        for part, source in (
-            ("q", "x"),
-            ("k", "x"),
-            ("v", "x"),
-            ("proj", "attn"),
-            ("fc1", "mlp_in"),
-            ("fc2", "hidden"),
-        ):
-            names[f"block.{b}.{part}"] = f"block.{b}.{source}"
-    return names
-
-
 def synaptic_rate(record: Record, config: NetworkConfig) -> Tensor:
     """Spike-driven additions as a fraction of dense multiply-accumulates, 0..1 (scalar, differentiable)."""
     cost, total, weights = 0.0, 0, macs(config)
-    for layer, source in input_spikes(config).items():
+    for layer, source in input_trace(config).items():
         cost = cost + weights[layer] * record[source].mean()
         total += weights[layer]
     return cost / total

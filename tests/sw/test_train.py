@@ -11,13 +11,14 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
+from golden.complexity import input_trace
 from golden.errors import UserError
 from golden.network import GoldenNetwork
 from golden.params import Params
 from sw.augment import augment, flip_and_crop, jitter_digits
 from sw.checkpoint import read_checkpoint
 from sw.evaluate import evaluate
-from sw.regularise import count_spread_loss, input_spikes, synaptic_rate
+from sw.regularise import count_spread_loss, synaptic_rate
 from sw.runlog import LOG_COLUMNS
 from sw.schedule import Stage, learning_rate
 from sw.settings import TrainSettings, default_settings
@@ -265,7 +266,7 @@ def test_synaptic_rate_is_what_the_hardware_adds():
     network, record = lively(config), {}
     network(torch.as_tensor(images_for(config, 4)), record)
     done, dense = 0.0, 0
-    for layer, source in input_spikes(config).items():
+    for layer, source in input_trace(config).items():
         shape, positions = config.weight_shape(layer), record[source].shape[2]
         if layer.startswith("sps."):
             height, width = config.map_size(int(layer[4:]))

@@ -2,7 +2,8 @@
 
 The machine is data-driven, so its cycles depend on the spikes. Given the tensors of a golden trace, every
 operation's cycles follow from a recurrence over its positions (one row: accumulate, then drain, with two
-banks between them). The same layer program that the hardware executes is counted here.
+banks between them). The same layer program that the hardware executes is counted here. Streamed weights may
+be late: `arrival` says when a tile is there.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .arrival import TileArrival
 from .config import PIXEL_PLANES
 from .layout import Packing
 from .pool import pool_cycles
@@ -89,13 +91,23 @@ def event_counts(op: Operation, program: Program, tensor: np.ndarray) -> np.ndar
     return _slot_popcounts(np.stack(slices), op.packing_in)
 
 
-def accumulate_cycles(op: Operation, program: Program, tensor: np.ndarray) -> OperationCycles:
-    """Cycles of an accumulate operation; exact for on-chip weights.
+def accumulate_cycles(
+    op: Operation, program: Program, tensor: np.ndarray, arrival: TileArrival | None = None, start: int = 0
+) -> OperationCycles:
+    """Cycles of an accumulate operation, exact.
 
     A position costs max(1, events) cycles a word; its drain costs a fixed number of micro-steps. A row
-    starts a position when the previous one is issued and one of its two banks is free; the drains of all
-    rows follow each other in position order. With streamed weights this is the count when the stream is
-    never late.
+    starts a position when the previous one is issued, one of its two banks is free and the weights are
+    there; the drains of all rows follow each other in position order.
+
+    Parameters
+    ----------
+    tensor : ndarray
+        As in `event_counts`.
+    arrival : TileArrival, optional
+        Of streamed weights; it advances by the operation's tiles. None: they are never late.
+    start : int
+        Cycle of `start` in the time of `arrival`.
     """
     hw, steps = program.hardware, program.network.timesteps
     words = event_counts(op, program, tensor)
@@ -107,30 +119,42 @@ def accumulate_cycles(op: Operation, program: Program, tensor: np.ndarray) -> Op
     issued = [FIRST_EVENT - 1] * hw.rows  # last event of the row's previous position
     released = [[-1, -1] for _ in range(hw.rows)]  # drains of the row's last two positions
     drained = -1
-    busy = accumulates = 0
+    busy = accumulates = ready = 0
     packing = op.packing_out
     for group in range(packing.groups):
         drain = op.subgroups(group, hw.post_lanes) * micro_steps
         channels = packing.last_lanes if group == packing.groups - 1 else packing.full_lanes
         accumulates += events * channels
+        if arrival is not None:
+            ready = arrival.next_tile() - start + FIRST_EVENT - 1
         for position, cycles in enumerate(length):
             row = position % hw.rows
-            first = max(issued[row] + 1, released[row][0] + 1)
+            first = max(issued[row] + 1, released[row][0] + 1, ready)
             issued[row] = first + cycles - 1
             drained = max(issued[row] + EVENT_TO_SUM, drained + 1) + drain - 1
             released[row] = [released[row][1], drained]
             busy += drain
+        if arrival is not None:
+            arrival.release(start + drained + PIPELINE)
     bound = "drain" if busy > packing.groups * sum(length) / hw.rows else "accumulate"
     return OperationCycles(op.name, drained + PIPELINE, events * packing.groups, accumulates, bound)
 
 
-def operation_cycles(op: Operation, program: Program, trace: Mapping[str, np.ndarray]) -> OperationCycles:
+def operation_cycles(
+    op: Operation,
+    program: Program,
+    trace: Mapping[str, np.ndarray],
+    arrival: TileArrival | None = None,
+    start: int = 0,
+) -> OperationCycles:
     """Cycles of one operation on one image.
 
     Parameters
     ----------
     trace : mapping
         Golden trace of one image, without the batch axis, plus "pixels" (uint8 [H, W, C]).
+    arrival, start
+        As in `accumulate_cycles`.
     """
     if op.kind == "pool":
         return OperationCycles(op.name, pool_cycles(op.height, op.width, op.packing_in.groups), 0, 0, "pool")
@@ -139,11 +163,21 @@ def operation_cycles(op: Operation, program: Program, trace: Mapping[str, np.nda
         net = program.network
         cycles = attention_cycles(*tensors, heads=net.heads, lanes=program.hardware.lanes)
         return OperationCycles(op.name, cycles, 0, 0, "attention")
-    return accumulate_cycles(op, program, tensors[0])
+    return accumulate_cycles(op, program, tensors[0], arrival, start)
 
 
-def frame_cycles(program: Program, trace: Mapping[str, np.ndarray]) -> tuple[list[OperationCycles], int]:
+def frame_cycles(
+    program: Program, trace: Mapping[str, np.ndarray], arrival: TileArrival | None = None, start: int = 0
+) -> tuple[list[OperationCycles], int]:
     """Cycles of every operation on one image and of the whole image.
+
+    Parameters
+    ----------
+    arrival : TileArrival, optional
+        Of streamed weights, one for all images of a run, which must be counted in order. None: weights are
+        never late.
+    start : int
+        Cycle in which the first operation starts, in the time of `arrival`.
 
     Returns
     -------
@@ -152,8 +186,12 @@ def frame_cycles(program: Program, trace: Mapping[str, np.ndarray]) -> tuple[lis
         From the start of the first operation to the end of the last; back-to-back frames follow after
         `SEQUENCER_CYCLES` + 1 more.
     """
-    operations = [operation_cycles(op, program, trace) for op in program.ops]
-    return operations, sum(o.cycles for o in operations) + SEQUENCER_CYCLES * (len(operations) - 1)
+    operations: list[OperationCycles] = []
+    at = start
+    for op in program.ops:
+        operations.append(operation_cycles(op, program, trace, arrival, at))
+        at += operations[-1].cycles + SEQUENCER_CYCLES
+    return operations, at - SEQUENCER_CYCLES - start
 
 
 def utilisation(operations: list[OperationCycles], program: Program, layers: bool = True) -> float:

@@ -40,6 +40,7 @@ class Bench:
         self.job = job
         self.results = []
         self.sent = []
+        self.weights_from = None
         self.progress = Event()
         for name in ("s_axis", "m_axis", "s_axis_weights"):
             logging.getLogger(f"cocotb.{dut._name}.{name}").setLevel(logging.WARNING)
@@ -79,16 +80,22 @@ class Bench:
             if self.sent and not eager and not int(self.dut.s_axis_tready.value):
                 self.progress.clear()
                 await First(RisingEdge(self.dut.s_axis_tready), self.progress.wait())
-            frame = await transmit(self.source, bytes.fromhex(data))
+            frame = await Packet(self.source, bytes.fromhex(data)).sent()
             self.sent.append(cycle_of(frame.sim_time_start))
 
     async def send_weights(self):
-        """Offer the weights of one frame, once for every frame."""
+        """Offer the weights of one frame, once for every frame, without a gap between two frames."""
         width = (len(self.dut.s_axis_weights_tdata) + 7) // 8
         raw = Path(self.job["weights"]).read_bytes()
         words = [int.from_bytes(raw[i : i + width], "little") for i in range(0, len(raw), width)]
-        for _ in self.job["frames"]:
-            await transmit(self.weights, words)
+        packet = Packet(self.weights, words)
+        await RisingEdge(self.dut.s_axis_weights_tvalid)
+        self.weights_from = cycle_of(get_sim_time("step"))
+        for _ in self.job["frames"][1:]:
+            following = Packet(self.weights, words)
+            await packet.sent()
+            packet = following
+        await packet.sent()
 
     async def receive_all(self):
         """Collect the expected results; raises `Deadlock` when one does not come."""
@@ -116,17 +123,21 @@ class Bench:
         return levels
 
 
-async def transmit(source, beats):
-    """Send one packet; returns the frame, with its times, once its last beat is offered."""
-    taken, frames = Event(), []
+class Packet:
+    """One packet, queued behind those that a source has already."""
 
-    def complete(frame):
-        frames.append(frame)
-        taken.set()
+    def __init__(self, source, beats):
+        self.taken, self.frame = Event(), None
+        source.send_nowait(AxiStreamFrame(beats, tx_complete=self._complete))
 
-    source.send_nowait(AxiStreamFrame(beats, tx_complete=complete))
-    await taken.wait()
-    return frames[0]
+    def _complete(self, frame):
+        self.frame = frame
+        self.taken.set()
+
+    async def sent(self):
+        """The frame, with its times, once its last beat is offered."""
+        await self.taken.wait()
+        return self.frame
 
 
 def cycle_of(sim_time):
@@ -161,6 +172,7 @@ async def run_job(dut):
     outcome.update(
         results=bench.results,
         sent=bench.sent,
+        weights_from=bench.weights_from,
         status=bench.status(),
         violations=int(dut.bench_violations.value),
         cycles=cycle_of(get_sim_time("step")),

@@ -298,9 +298,10 @@ def _first_error(log: Path) -> str:
 def run(built: Build, job: Job, folder: Path, waveform: Path | None = None) -> dict:
     """Run one simulation; returns the bench's result (see `sim.bench`).
 
-    The result has ``results`` (words and cycle of every result frame), ``sent``, ``status`` (signal levels
-    at the end), ``violations``, ``extra``, ``cycles``, ``seconds`` and ``deadlock`` (None, or the frame that
-    never came).
+    The result has ``results`` (words and cycle of every result frame), ``sent`` (cycle of the first beat of
+    every image), ``weights_from`` (cycle of the first beat of the weights, or None), ``status`` (levels of
+    signals at the end), ``violations``, ``extra``, ``cycles``, ``seconds`` and ``deadlock`` (None, or the
+    frame that never came).
 
     Parameters
     ----------

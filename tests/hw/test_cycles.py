@@ -6,6 +6,7 @@ import pytest
 from golden.config import load_config
 from golden.network import GoldenNetwork
 from golden.params import random_params
+from hw.arrival import TileArrival, tile_beats
 from hw.config import HardwareConfig
 from hw.cycles import (
     EVENT_TO_SUM,
@@ -17,9 +18,11 @@ from hw.cycles import (
     operation_cycles,
     utilisation,
 )
+from hw.images import stream_beats
 from hw.post import PIPELINE
 from hw.schedule import build_program
-from tests.hw.core_bench import network
+from hw.weights import stream_width
+from tests.hw.core_bench import build_case, network
 
 MACHINES = {
     "one row": HardwareConfig(lanes=4, rows=1, post_lanes=2),
@@ -206,3 +209,40 @@ def test_comparison_notices_one_more_spike():
     more = trace["block.0.mlp_in"].copy()
     more[tuple(np.argwhere(more == 0)[0])] = 1
     assert operation_cycles(op, program, trace).events != machine(op, program, more)[1]
+
+
+def test_arrival_by_hand():
+    """Three tiles of 4, 2 and 5 beats an image, from cycle 10 on; both banks are free at first."""
+    arrival = TileArrival([4, 2, 5], first=10)
+    assert arrival.next_tile() == 14  # beats 10 to 13
+    assert arrival.next_tile() == 16  # 14 and 15: the other bank
+    arrival.release(13)
+    assert arrival.next_tile() == 21  # 16 to 20: its bank was free in time
+    arrival.release(40)
+    assert arrival.next_tile() == 45  # 41 to 44, the first tile of the next image
+    arrival.release(41)
+    assert arrival.next_tile() == 47
+    with pytest.raises(IndexError):  # both banks hold tiles that are still needed
+        arrival.next_tile()
+    early = TileArrival([4, 2])
+    assert max(early.next_tile(), early.next_tile()) < 0
+
+
+def test_a_stream_in_time_costs_nothing_and_a_late_one_its_lateness():
+    hardware = MACHINES["one row"].model_copy(update={"weight_memory": "stream"})
+    program, trace = traced(network(), hardware)
+    operations, total = frame_cycles(program, trace)
+    short = [1] * program.tiles
+    assert frame_cycles(program, trace, TileArrival(short), 500) == (operations, total)
+    # The first tile is complete 7 cycles after the first operation could have used it.
+    late, longer = frame_cycles(program, trace, TileArrival(short, first=1000 + 7), 1000)
+    assert longer == total + 7 and late[0].cycles == operations[0].cycles + 7
+    assert late[1:] == operations[1:]
+
+
+def test_beats_of_a_frame_are_those_of_the_stream():
+    hardware = HardwareConfig(lanes=4, rows=1, post_lanes=2, weight_memory="stream")
+    case = build_case(network(), hardware, seed=4, frames=1)
+    beats = stream_beats(case.params, case.program, case.widths, stream_width(case.program))
+    assert sum(tile_beats(case.program, case.widths)) == len(beats)
+    assert len(tile_beats(case.program, case.widths)) == case.program.tiles

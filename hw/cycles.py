@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from golden.trace import trace_shapes
+
 from .arrival import TileArrival
 from .config import PIXEL_PLANES
 from .layout import Packing
@@ -192,6 +194,40 @@ def frame_cycles(
         operations.append(operation_cycles(op, program, trace, arrival, at))
         at += operations[-1].cycles + SEQUENCER_CYCLES
     return operations, at - SEQUENCER_CYCLES - start
+
+
+def input_rate(op: Operation, program: Program, trace: Mapping[str, np.ndarray]) -> float:
+    """Share of set bits in what an operation reads, 0..1: the firing rate of its input.
+
+    Pixels and head sums count as their bits. The attention reads queries, keys and values: their mean.
+    """
+    tensors = [np.asarray(trace[name]) for name in op.reads]
+    if op.source == "spikes":
+        return float(np.mean([tensor.mean() for tensor in tensors]))
+    bits = op.positions * op.packing_in.channels * PIXEL_PLANES
+    return int(event_counts(op, program, tensors[0]).sum()) / bits
+
+
+def dense_trace(program: Program) -> dict[str, np.ndarray]:
+    """A trace with which every operation takes its longest: all bits set, all query counts in use.
+
+    It comes from no image; its cycles are those of a network without any sparsity.
+    """
+    net, shapes = program.network, trace_shapes(program.network)
+    trace = {
+        "pixels": np.full((net.image_height, net.image_width, net.image_channels), 255, np.uint8)
+        ^ np.uint8(net.pixel_zero_point),
+        "head.sum": np.full(shapes["head.sum"], -1, np.int64),
+    }
+    for name in (name for op in program.ops for name in op.reads if name not in trace):
+        trace[name] = np.ones(shapes[name], np.uint8)
+    # The attention keeps a row for every spike count of a query: it is busiest when the tokens differ.
+    count = net.head_dim - np.arange(net.tokens) % (net.head_dim + 1)
+    queries = np.tile(np.arange(net.head_dim) < count[:, None], net.heads).astype(np.uint8)
+    for op in program.ops:
+        if op.kind == "attention":
+            trace[op.reads[0]] = np.broadcast_to(queries, shapes[op.reads[0]])
+    return trace
 
 
 def utilisation(operations: list[OperationCycles], program: Program, layers: bool = True) -> float:

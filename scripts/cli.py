@@ -10,6 +10,7 @@ import click
 from golden.errors import UserError
 from scripts.bench import bench
 from scripts.controls import controls
+from scripts.cycles import cycles
 from scripts.energy import energy
 from scripts.evaluation import evaluate
 from scripts.explain import explain
@@ -80,7 +81,9 @@ def main(context: click.Context) -> None:
     warnings.filterwarnings("ignore", category=DeprecationWarning)
 
 
-for command in (info, train, evaluate, energy, explain, controls, export, generate, cosim, synth, bench):
+for command in (
+    info, train, evaluate, energy, explain, controls, export, generate, cosim, cycles, synth, bench
+):  # fmt: skip
     main.add_command(command)
 
 

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import math
 import tempfile
+from collections.abc import Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import click
 import numpy as np
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from golden.config import NetworkConfig
 from golden.errors import UserError
 from golden.params import Params
+from golden.samples import SAMPLE_SETS, SampleSet, sample_images
 from hw.config import HardwareConfig
 from hw.images import rom_images, stream_beats
 from hw.package import describe, write_package
 from hw.synthesis import TARGETS, synthesize
 from hw.top import Accelerator
 from hw.weights import stream_width
+from scripts.evaluation import labelled_images
 from scripts.options import (
     check_file,
     check_folder,
     console,
+    folder_option,
     force_option,
     json_option,
     load_images,
@@ -38,6 +44,19 @@ from sim.cosim import check_images, cosimulate
 from sim.report import CosimReport
 from sim.runner import SIMULATORS
 from sim.stalls import PATTERNS
+from sw.datasets import DATASETS, load_dataset
+
+DIGITS, SAMPLES = 20, 2
+"""Images that a co-simulation takes unless told: digits, or of larger networks' samples."""
+
+data_option = click.option(
+    "--data", type=click.Choice(DATASETS), default=None,
+    help="Test images of this data set. Default: what comes with the project, digits or 16 of CIFAR-10.",
+)  # fmt: skip
+images_option = click.option(
+    "--images", type=click.Path(path_type=Path), multiple=True, metavar="FILE",
+    help="Your own images: .npy (uint8 [B,H,W,C] or [B,H,W]) or PNG.",
+)  # fmt: skip
 
 
 def memory_images(accelerator: Accelerator) -> dict[str, str]:
@@ -106,10 +125,11 @@ def parents(folder: Path):
 @click.command(short_help="Verilog against the golden model, every layer compared.")
 @params_option
 @machine_options
-@click.option("--images", type=click.Path(path_type=Path), multiple=True, metavar="FILE",
-              help="Your own images: .npy (uint8 [B,H,W,C] or [B,H,W]) or PNG. Default: digits test images.")
-@click.option("--count", "-n", type=click.IntRange(1), default=20, show_default=True,
-              help="Images from the data set.")
+@images_option
+@data_option
+@folder_option
+@click.option("--count", "-n", type=click.IntRange(1), default=None,
+              help=f"Images from the data set; by default {DIGITS} digits, or {SAMPLES} of CIFAR.")
 @click.option("--layers", type=click.IntRange(0), default=None,
               help="Compare every layer of only so many images; of the others logits and class.")
 @click.option("--stall", type=click.Choice(list(PATTERNS)), default="none", show_default=True,
@@ -122,8 +142,8 @@ def parents(folder: Path):
 @click.option("--jobs", type=click.IntRange(1), default=None, help="Simulator processes; default one a core.")
 @click.option("--per-layer", is_flag=True, help="Print a line for every step of the layer program.")
 @json_option
-def cosim(params, hardware, lanes, rows, post_lanes, weights, images, count, layers, stall, seed, simulator,
-          waveform, jobs, per_layer, json_path) -> None:  # fmt: skip
+def cosim(params, hardware, lanes, rows, post_lanes, weights, images, data, data_dir, count, layers, stall,
+          seed, simulator, waveform, jobs, per_layer, json_path) -> None:  # fmt: skip
     """Simulate the generated Verilog and compare every value with the golden model.
 
     A difference ends with exit code 1 and names the first layer, step, token and channel.
@@ -133,11 +153,13 @@ def cosim(params, hardware, lanes, rows, post_lanes, weights, images, count, lay
       s2tdpt cosim
       s2tdpt cosim --count 360 --layers 20
       s2tdpt cosim --images mine.npy --stall random --seed 3 --weights stream
+      s2tdpt cosim -p cifar.safetensors --weights stream --per-layer
+      s2tdpt cosim -p cifar.safetensors --data cifar10 --data-dir ~/data --count 100 --layers 1
       s2tdpt cosim --waveform first.vcd
     """
     numbers = load_params(params)
     hw = machine(hardware, lanes, rows, post_lanes, weights)
-    pictures, labels = pick_images(numbers, images, count)
+    pictures, labels, _ = choose_images(numbers, images, data, data_dir, count, (DIGITS, SAMPLES))
     with notes.status("starting") as status:
         report = cosimulate(
             numbers, hw, pictures, layers=layers, stall=stall, seed=seed, simulator=simulator, jobs=jobs,
@@ -157,17 +179,71 @@ def cosim(params, hardware, lanes, rows, post_lanes, weights, images, count, lay
 
 
 def pick_images(params: Params, paths: tuple[Path, ...], count: int) -> tuple[np.ndarray, np.ndarray | None]:
-    """The user's images, or the first test images of the built-in data set with their labels."""
+    """The user's images, or the first test images of the digits with labels: what the bench measures."""
     if paths:
         return check_images(load_images(paths, params.config), params), None
-    from sw.datasets import load_dataset
+    return _digits(params.config, count, ())
 
+
+def choose_images(
+    params: Params,
+    paths: tuple[Path, ...],
+    data: str | None,
+    folder: Path | None,
+    count: int | None,
+    usual: tuple[int, int] = (DIGITS, SAMPLES),
+) -> tuple[np.ndarray, np.ndarray | None, str]:
+    """Images for a network: from files, from the test set of a data set, or those that come with the project.
+
+    Parameters
+    ----------
+    paths, data, folder, count
+        Options --images, --data, --data-dir and --count.
+    usual : int, int
+        Images without --count: of the digits, and of CIFAR.
+
+    Returns
+    -------
+    images : uint8 [B, H, W, C]
+    labels : int64 [B] or None
+        None where they are not known.
+    description : str
+
+    Raises
+    ------
+    UserError
+        The options exclude each other, something cannot be read, or nothing that comes with the project fits.
+    """
+    if paths:
+        if data is not None or folder is not None:
+            raise UserError("--images and --data exclude each other; expected one of them; leave one out")
+        return check_images(load_images(paths, params.config), params), None, "your images"
+    if data is not None:
+        limit = count or usual[data != "digits"]
+        images, labels = labelled_images([params.config], data, folder, limit)
+        return images, labels, f"{data} test images"
+    if folder is not None:
+        raise UserError("--data-dir alone names no data set; expected --data too; add --data cifar10")
+    found = sample_images(params.config)
+    if found is not None:
+        images, labels, description = found
+        if count is not None and count > len(images):
+            notes.print(f"only {len(images)} images come with the project; --data and --data-dir give more")
+        limit = count or usual[1]
+        return images[:limit], None if labels is None else labels[:limit], description
+    limit = count or usual[0]
+    return *_digits(params.config, limit, SAMPLE_SETS), "digits test images"
+
+
+def _digits(config: NetworkConfig, count: int, others: Sequence[SampleSet]) -> tuple[np.ndarray, np.ndarray]:
+    """Test images and labels of the digits; a `UserError` if they do not fit, nor the shapes of `others`."""
     dataset = load_dataset("digits")
-    shape = (params.config.image_height, params.config.image_width, params.config.image_channels)
-    if dataset.test_images.shape[1:] != shape:
+    shape = [config.image_height, config.image_width, config.image_channels]
+    known = [list(dataset.test_images.shape[1:]), *(list(samples.shape) for samples in others)]
+    if shape != known[0]:
         raise UserError(
-            f"{params.config.name} takes images {list(shape)}, the built-in ones are "
-            f"{list(dataset.test_images.shape[1:])}; expected matching images; give them with --images"
+            f"{config.name} takes images {shape}, the built-in ones are {' or '.join(map(str, known))}; "
+            "expected matching images; give them with --images"
         )
     return np.asarray(dataset.test_images[:count]), np.asarray(dataset.test_labels[:count])
 
@@ -198,16 +274,19 @@ def summary_table(report: CosimReport, params: Params, hw: HardwareConfig, corre
         if errors:
             table.add_row("cycle model, largest error", f"{max(errors)} cycles")
     if report.seconds:
-        speed = report.images / (report.seconds + report.check_seconds)
-        table.add_row("simulation speed, compared", f"{speed:.1f} images/s ({report.simulator})")
+        seconds = report.seconds + report.check_seconds
+        speed = report.images / seconds
+        shown = f"{speed:.1f} images/s" if speed >= 1 else f"{1 / speed:,.1f} s an image"
+        table.add_row("simulation speed, compared", f"{shown} ({report.simulator})")
+        table.add_row("simulated cycles a second", f"{sum(report.frame_cycles) / seconds:,.0f}")
     return table
 
 
 def layer_table(report: CosimReport) -> Table:
     """Cycles and utilisation of every step."""
-    table = Table(title="steps of the layer program, mean of the compared images")
-    for name in ("step", "kind", "cycles", "accumulate cycles", "utilisation", "cycle model error"):
-        table.add_column(name, justify="left" if name in ("step", "kind") else "right")
+    table = Table(title="steps of the layer program, mean of the images", box=SIMPLE_HEAD, padding=0)
+    for name in ("step", "kind", "cycles", "accumulate\ncycles", "utilisation", "cycle model\nerror"):
+        table.add_column(name, justify="left" if name in ("step", "kind") else "right", no_wrap=True)
     for layer in report.layers:
         error = "-" if layer.model_error is None else str(layer.model_error)
         table.add_row(

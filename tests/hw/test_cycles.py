@@ -13,8 +13,10 @@ from hw.cycles import (
     FIRST_EVENT,
     SEQUENCER_CYCLES,
     OperationCycles,
+    dense_trace,
     event_counts,
     frame_cycles,
+    input_rate,
     operation_cycles,
     utilisation,
 )
@@ -246,3 +248,47 @@ def test_beats_of_a_frame_are_those_of_the_stream():
     beats = stream_beats(case.params, case.program, case.widths, stream_width(case.program))
     assert sum(tile_beats(case.program, case.widths)) == len(beats)
     assert len(tile_beats(case.program, case.widths)) == case.program.tiles
+
+
+@pytest.mark.parametrize("changes", [
+    {}, dict(timesteps=1, pixel_zero_point=128, image_channels=3),
+    dict(image_height=9, image_width=8, heads=3),
+], ids=["tiny", "one step", "many tokens"])  # fmt: skip
+def test_nothing_takes_longer_than_the_dense_trace(changes):
+    """Random traces of every density."""
+    config = network(**changes)
+    program, trace = traced(config, MACHINES["two rows"])
+    dense, longest = frame_cycles(program, dense_trace(program))
+    rng = np.random.default_rng(1)
+    for density in (0.0, 0.1, 0.5, 0.9, 1.0):
+        other = {
+            name: (rng.random(value.shape) < density).astype(np.uint8) for name, value in trace.items()
+        } | {"head.sum": rng.integers(-(2**20), 2**20, trace["head.sum"].shape)}
+        other["pixels"] = rng.integers(0, 256, trace["pixels"].shape).astype(np.uint8)
+        operations, total = frame_cycles(program, other)
+        assert total < longest
+        for op, most in zip(operations, dense, strict=True):
+            assert op.cycles <= most.cycles and op.events <= most.events, op.name
+    # Every bit is set: as many events as there are places for them.
+    conv = program.op("sps.0")
+    taps = (3 * conv.height - 2) * (3 * conv.width - 2)
+    assert dense[0].events == taps * config.image_channels * 8 * conv.packing_out.groups
+    assert dense[-1].events == program.head_slices * 8 * config.embed_dim
+
+
+def test_input_rates():
+    """Of spikes, of the bits of a pixel around its zero point, of the bits of a head sum."""
+    config = network(pixel_zero_point=128, image_channels=3)
+    program, trace = traced(config, MACHINES["one row"])
+    dense = dense_trace(program)
+    assert {input_rate(op, program, dense) for op in program.ops if op.kind != "attention"} == {1}
+    assert input_rate(program.op("sps.1"), program, trace) == trace["sps.1.pooled"].mean()
+    q, k, v = (trace[f"block.0.{part}"].mean() for part in "qkv")
+    assert input_rate(program.op("block.0.attention"), program, trace) == pytest.approx((q + k + v) / 3)
+    # 128 is the zero point: no bit is set; 127 is -1: all are.
+    for pixel, rate in ((128, 0), (127, 1), (129, 1 / 8)):
+        picture = np.full_like(trace["pixels"], pixel)
+        assert input_rate(program.op("sps.0"), program, {"pixels": picture}) == rate
+    assert program.head_slices == 3
+    sums = np.full_like(trace["head.sum"], 0x10101)
+    assert input_rate(program.op("head"), program, {"head.sum": sums}) == 3 / 24

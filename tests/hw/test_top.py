@@ -78,7 +78,7 @@ def test_digits_ports(digits_text):
 
 
 @pytest.mark.wide
-@pytest.mark.parametrize("name", ["s2tdpt-2-384", "s2tdpt-4-256", "s2tdpt-4-384"])
+@pytest.mark.parametrize("name", ["s2tdpt-2-128", "s2tdpt-2-384", "s2tdpt-4-256", "s2tdpt-4-384"])
 def test_published_sizes_with_streamed_weights(tmp_path, name):
     """Random parameters; only a tile of weights at a time is on chip, so the text stays small."""
     hardware = HardwareConfig(weight_memory="stream")

@@ -9,7 +9,7 @@ import click
 
 from golden.errors import UserError
 from scripts.bench import bench
-from scripts.controls import controls
+from scripts.controls import ablate, controls
 from scripts.cycles import cycles
 from scripts.energy import energy
 from scripts.evaluation import evaluate
@@ -82,7 +82,7 @@ def main(context: click.Context) -> None:
 
 
 for command in (
-    info, train, evaluate, energy, explain, controls, export, generate, cosim, cycles, synth, bench
+    info, train, evaluate, energy, explain, ablate, controls, export, generate, cosim, cycles, synth, bench
 ):  # fmt: skip
     main.add_command(command)
 

@@ -1,7 +1,8 @@
-"""s2tdpt controls: the same network trained with several attentions, compared and ablated."""
+"""s2tdpt controls and ablate: attentions trained alike and compared; a trained one taken away."""
 
 from __future__ import annotations
 
+import io
 import json
 import shlex
 from dataclasses import replace
@@ -14,7 +15,21 @@ from rich.table import Table
 
 from golden.config import config_from_dict, load_config
 from golden.errors import UserError
-from scripts.options import check_file, console, data_option, folder_option, notes, write_json
+from scripts.evaluation import labelled_images
+from scripts.options import (
+    check_file,
+    console,
+    data_option,
+    folder_option,
+    json_option,
+    load_params,
+    notes,
+    params_option,
+    quiet,
+    write_bytes,
+    write_json,
+)
+from sw.ablation import ablate as ablate_attention
 from sw.controls import (
     NAMED_CASES,
     Case,
@@ -28,7 +43,7 @@ from sw.controls import (
     weak_stem,
 )
 from sw.datasets import Dataset, load_dataset
-from sw.export import tool_versions
+from sw.export import from_params, tool_versions
 from sw.settings import default_settings
 
 FORMAT = "s2tdpt-controls"
@@ -296,11 +311,54 @@ def draw(summary: dict[str, dict[str, Any]], path: Path) -> None:
     axes.invert_yaxis()
     axes.set_xlabel("accuracy, %")
     axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
-    try:
-        figure.savefig(path, dpi=120, format="png")
-    except OSError as error:
-        raise UserError(
-            f"cannot write {path}: {error.strerror}; expected a writable folder; choose another"
-        ) from None
-    finally:
-        plt.close(figure)
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=120, format="png")
+    plt.close(figure)
+    write_bytes(path, picture.getvalue())
+
+
+@click.command(short_help="What the attention of a trained network contributes.")
+@params_option
+@data_option
+@folder_option
+@click.option("--limit", type=click.IntRange(2), default=None, help="Only the first test images.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the shuffles.")
+@json_option
+def ablate(params, data, data_dir, limit, seed, json_path) -> None:
+    """Replace the attention inside a trained integer network and classify the test images again.
+
+    Nothing is trained. One row a replacement: Y = 0, two constants for A, counts shuffled between tokens,
+    A of another image; each with the images that are lost and gained by it.
+
+    \b
+    Examples:
+      s2tdpt ablate
+      s2tdpt ablate -p digits-int4 --json -
+      s2tdpt ablate -p cifar.safetensors --data cifar10 --data-dir ~/data --limit 1000
+    """
+    numbers = load_params(params)
+    pictures, labels = labelled_images([numbers.config], data, data_dir, limit)
+    report = ablate_attention(from_params(numbers), pictures, labels, seed=seed)
+    if json_path is not None:
+        write_json(json_path, {"params": numbers.checksum(), "seed": seed, **report.to_json()})
+    if quiet(json_path):
+        return
+    title = f"{numbers.config.name}: {report.correct} of {report.images} right, {percent(report.accuracy)} %"
+    table = Table(title=title, caption="points of accuracy lost, with one standard error")
+    table.add_column("replacement")
+    for column in ("right", "lost", "gained", "points lost"):
+        table.add_column(column, justify="right")
+    for name, a in report.ablations.items():
+        points = f"{percent(a.drop)} +- {percent(a.error)}"
+        table.add_row(name.replace("_", " "), str(a.correct), str(a.lost), str(a.gained), points)
+    console.print(table)
+    alive = Table(title="neurons of the attention", caption="rates and share of LTP pairs in %")
+    alive.add_column("block")
+    for column in ("q", "k", "v", "attn", "spread q", "spread k", "LTP"):
+        alive.add_column(column, justify="right")
+    for b, share in enumerate(report.ltp_share):
+        rates = (percent(report.rates[f"block.{b}.{part}"]) for part in ("q", "k", "v", "attn"))
+        spread = (report.spread.get(f"block.{b}.{part}") for part in "qk")
+        words = ("-" if value is None else f"{value:.2f}" for value in spread)
+        alive.add_row(str(b), *rates, *words, percent(share))
+    console.print(alive)

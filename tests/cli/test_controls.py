@@ -1,15 +1,20 @@
-"""s2tdpt controls on the built-in digits with the smallest network."""
+"""s2tdpt controls on the built-in digits with the smallest network; s2tdpt ablate on the shipped ones."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from PIL import Image
 
 import scripts.controls as command
+from golden.network import GoldenNetwork
+from scripts.options import load_params
 from sw.ablation import ABLATIONS
 from sw.controls import NAMED_CASES
+from sw.datasets import load_dataset
 from tests.hw.core_bench import network
 
 
@@ -127,3 +132,29 @@ def test_help_names_every_case(shell):
     text = " ".join(shell.good("controls", "--help").split())
     assert all(name in text for name in NAMED_CASES)
     assert "s2tdpt controls --out controls.json --seeds 3" in text
+
+
+def test_ablate_counts_on_the_integer_network(shell):
+    report = shell.json("ablate", "--limit", 60)
+    params = load_params("digits")
+    dataset = load_dataset("digits")
+    images, labels = dataset.test_images[:60], dataset.test_labels[:60]
+    assert report["images"] == 60 and report["params"] == params.checksum()
+    assert report["correct"] == int((np.asarray(GoldenNetwork(params).classify(images)) == labels).sum())
+    assert tuple(report["ablations"]) == ABLATIONS
+    assert report == shell.json("ablate", "--limit", 60, "--seed", 0)
+    # Without Y the golden model, whose projections are made to see nothing, gives the same count.
+    silent = {
+        name: np.zeros_like(tensor) if name.endswith("proj.weight") else tensor
+        for name, tensor in params.tensors.items()
+    }
+    silent = GoldenNetwork(replace(params, tensors=silent))
+    right = int((np.asarray(silent.classify(images)) == labels).sum())
+    assert report["ablations"]["zero"]["correct"] == right
+    assert "shuffled queries" in shell.good("ablate", "--limit", 60)
+
+
+def test_ablate_refuses_what_does_not_fit(shell, tiny):
+    assert "data set digits has images [8, 8, 1]; expected [5, 4, 1]" in shell.refused("ablate", "-p", tiny)
+    assert "'--limit': 1 is not in the range" in shell.refused("ablate", "--limit", 1)
+    assert "no parameter file nothing" in shell.refused("ablate", "-p", "nothing")

@@ -117,7 +117,7 @@ def operation_table(result: Estimate) -> Table:
             f"{100 * op.utilisation:.1f} %" if op.kind == "accumulate" else "",
             f"{100 * op.rate:.1f} %",
             f"{op.dense:,}",
-            f"{100 * op.cycles / op.dense:.1f} %",
+            f"{100 * op.cycles / op.dense:.3g} %",
         )
     return table
 
@@ -136,7 +136,7 @@ def total_table(result: Estimate, name: str, hw: HardwareConfig, words: str, clo
     table.add_row("lanes in use, conv and linear", f"{100 * result.layer_utilisation:.1f} %")
     table.add_row("lanes in use, whole image", f"{100 * result.utilisation:.1f} %")
     speed = figures["images_per_second"]
-    table.add_row(f"images/s at an assumed {clock_mhz:g} MHz", f"{speed:,.{1 if speed < 1000 else 0}f}")
+    table.add_row(f"images/s at an assumed {clock_mhz:g} MHz", f"{speed:,.{2 if speed < 100 else 0}f}")
     stream = result.stream
     if stream is not None:
         table.add_section()

@@ -12,7 +12,7 @@ from rich.table import Table
 from golden.errors import UserError
 from hw.config import HardwareConfig
 from hw.estimate import Estimate, estimate
-from scripts.hardware import choose_images, data_option, images_option
+from scripts.images import choose_images, data_option, images_option
 from scripts.options import (
     console,
     folder_option,
@@ -71,14 +71,20 @@ def cycles(params, hardware, lanes, rows, post_lanes, weights, images, data, dat
         raise UserError(f"--clock-mhz is {clock_mhz:g}; expected a positive number of MHz; for instance 50")
     numbers = load_params(params)
     hw = machine(hardware, lanes, rows, post_lanes, weights)
-    pictures, _, words = choose_images(numbers, images, data, data_dir, count, (COUNT, COUNT))
+    chosen = choose_images(numbers, images, data, data_dir, count, (COUNT, COUNT))
+    pictures, words = chosen.images, chosen.description
     with Progress(console=notes, transient=True, disable=not notes.is_terminal) as progress:
         task = progress.add_task("images", total=len(pictures))
         result = estimate(numbers, hw, pictures, lambda done: progress.advance(task, done))
     name = numbers.config.name
     if json_path is not None:
-        figures = {"network": name, "hardware": hw.model_dump(mode="json"), "images": words}
-        write_json(json_path, figures | result.as_dict() | totals(result, clock_mhz))
+        setting = {
+            "network": name,
+            "hardware": hw.model_dump(mode="json"),
+            "images": len(pictures),
+            "source": words,
+        }
+        write_json(json_path, setting | result.as_dict() | totals(result, clock_mhz))
     if not quiet(json_path):
         console.print(operation_table(result))
         console.print(total_table(result, name, hw, words, clock_mhz))

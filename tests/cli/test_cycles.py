@@ -16,7 +16,7 @@ from hw import cycles
 from hw.config import HardwareConfig
 from hw.cycles import SEQUENCER_CYCLES
 from hw.estimate import estimate, interval
-from scripts.hardware import choose_images
+from scripts.images import choose_images
 from sim.cosim import cosimulate
 from sim.design import layer_program
 from sw.datasets import load_digits
@@ -81,7 +81,7 @@ def test_a_wrong_count_is_noticed(case, monkeypatch):
 def test_figures_follow_from_the_frames(shell, files, case):
     data = shell.json("cycles", *files, *options(MACHINES["stream"]), "--clock-mhz", 100)
     frames = data["frames"]
-    assert (len(frames), data["images"], data["network"]) == (3, "your images", "tiny")
+    assert (len(frames), data["images"], data["source"], data["network"]) == (3, 3, "your images", "tiny")
     assert data["hardware"] == MACHINES["stream"].model_dump(mode="json")
     assert (data["cycles_minimum"], data["cycles_maximum"]) == (min(frames), max(frames))
     assert data["cycles"] == np.mean(frames)
@@ -120,18 +120,18 @@ def test_the_pixels_can_be_what_takes_longest():
 def test_default_images(shell):
     """Digits for digits, samples for CIFAR's shape, fewer where a simulation takes longer."""
     digits, small = random_params(load_config("digits"), 0), random_params(COLOUR, 0)
-    images, labels, words = choose_images(digits, (), None, None, None)
-    assert np.array_equal(images, load_digits().test_images[:20]) and words == "digits test images"
-    assert np.array_equal(labels, load_digits().test_labels[:20])
+    chosen = choose_images(digits, (), None, None, None)
+    assert np.array_equal(chosen.images, load_digits().test_images[:20])
+    assert np.array_equal(chosen.labels, load_digits().test_labels[:20])
+    assert chosen.description == "digits test images"
     samples, classes, description = sample_images(COLOUR)
-    images, labels, words = choose_images(small, (), None, None, None)
-    assert (
-        np.array_equal(images, samples[:2]) and np.array_equal(labels, classes[:2]) and words == description
-    )
-    assert len(choose_images(small, (), None, None, None, (5, 7))[0]) == 7
-    assert len(choose_images(small, (), None, None, 3)[0]) == 3
+    chosen = choose_images(small, (), None, None, None)
+    assert np.array_equal(chosen.images, samples[:2]) and np.array_equal(chosen.labels, classes[:2])
+    assert chosen.description == description
+    assert len(choose_images(small, (), None, None, None, (5, 7)).images) == 7
+    assert len(choose_images(small, (), None, None, 3).images) == 3
     hundred = random_params(COLOUR.model_copy(update={"num_classes": 100}), 0)
-    assert choose_images(hundred, (), None, None, None)[1] is None
+    assert choose_images(hundred, (), None, None, None).labels is None
 
 
 def test_more_images_than_there_are(shell):
@@ -154,7 +154,7 @@ def test_images_of_a_data_set(shell, monkeypatch):
     monkeypatch.setattr(evaluation, "load_dataset", load)
     data = shell.json("cycles", "--data", "digits", "--data-dir", "here", "-n", 3)
     assert [(name, str(folder)) for name, folder in asked] == [("digits", "here")]
-    assert data["images"] == "digits test images"
+    assert (data["images"], data["source"]) == (3, "digits test images")
     expected = estimate(Params.load(shipped("digits")), HardwareConfig(), dataset.test_images[:3])
     assert data["frames"] == expected.frames
 
@@ -169,7 +169,7 @@ REFUSED = {
     "no clock": (["--clock-mhz", 0], "--clock-mhz is 0; expected a positive number of MHz"),
     "endless clock": (["--clock-mhz", "inf"], "--clock-mhz is inf; expected a positive number of MHz"),
     "no images": (["-n", 0], "0 is not in the range x>=1"),
-    "folder alone": (["--data-dir", "."], "--data-dir alone names no data set; expected --data too; add"),
+    "folder alone": (["--data-dir", "."], "no cifar10 files in .; expected one of"),
     "files and data": (["--images", "a.npy", "--data", "digits"], "--images and --data exclude each other"),
     "no files": (["--data", "cifar10", "--data-dir", "."], "no cifar10 files in .; expected one of"),
     "no folder": (["--data", "cifar10"], "data set cifar10 needs its files; expected a folder with"),

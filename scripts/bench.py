@@ -21,7 +21,8 @@ from hw.config import HardwareConfig
 from hw.stdp_cycles import attention_cycles, row_memory_bits, y_interval
 from hw.tools import versions
 from scripts.bench_training import training
-from scripts.hardware import layer_utilisation, pick_images, synthesize_accelerator
+from scripts.hardware import layer_utilisation, synthesize_accelerator
+from scripts.images import labelled_images, shape_of
 from scripts.options import console, json_option, load_params, notes, params_option, quiet, write_json
 from sim.cosim import cosimulate
 
@@ -78,7 +79,11 @@ def bench(context, params, quick, synth, synth_report, baseline, save_baseline, 
     previous = read_baseline(baseline)
     if previous is None and baseline != BASELINE and not save_baseline:
         raise UserError(f"no baseline {baseline}; expected JSON that `s2tdpt bench` wrote; check the path")
-    pick_images(numbers, (), 1)  # refuses another network's parameters before anything is measured
+    if shape_of(numbers.config) != (8, 8, 1):
+        raise UserError(
+            f"{numbers.config.name} takes images {list(shape_of(numbers.config))}, the built-in ones are "
+            "[8, 8, 1]; expected a digits network; `evaluate`, `cycles` and `cosim` measure others"
+        )
     measured = read_synthesis(synth_report) if synth_report is not None else None
     figures: dict[str, Any] = {}
     details: dict[str, Any] = {}
@@ -233,7 +238,8 @@ def measure_software(params: Params, figures: dict, details: dict) -> None:
 
 def measure_cosim(params: Params, hardware: HardwareConfig, count: int, figures: dict, details: dict) -> None:
     """Every test image through the generated Verilog, every layer compared."""
-    images, labels = pick_images(params, (), count)
+    chosen = labelled_images([params.config], "digits", None, count)
+    images, labels = chosen.images, chosen.labels
     report = cosimulate(params, hardware, images)
     errors = [layer.model_error for layer in report.layers if layer.model_error is not None]
     figures["cosim_mismatches"] = report.mismatches

@@ -15,7 +15,8 @@ from rich.table import Table
 
 from golden.config import config_from_dict, load_config
 from golden.errors import UserError
-from scripts.evaluation import labelled_images
+from scripts.images import data_option as images_data_option
+from scripts.images import labelled_images
 from scripts.options import (
     check_file,
     console,
@@ -319,7 +320,7 @@ def draw(summary: dict[str, dict[str, Any]], path: Path) -> None:
 
 @click.command(short_help="What the attention of a trained network contributes.")
 @params_option
-@data_option
+@images_data_option
 @folder_option
 @click.option("--limit", type=click.IntRange(2), default=None, help="Only the first test images.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the shuffles.")
@@ -337,7 +338,8 @@ def ablate(params, data, data_dir, limit, seed, json_path) -> None:
       s2tdpt ablate -p cifar.safetensors --data cifar10 --data-dir ~/data --limit 1000
     """
     numbers = load_params(params)
-    pictures, labels = labelled_images([numbers.config], data, data_dir, limit)
+    chosen = labelled_images([numbers.config], data, data_dir, limit)
+    pictures, labels = chosen.images, chosen.labels
     report = ablate_attention(from_params(numbers), pictures, labels, seed=seed)
     if json_path is not None:
         write_json(json_path, {"params": numbers.checksum(), "seed": seed, **report.to_json()})

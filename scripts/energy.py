@@ -15,11 +15,10 @@ from golden.activity import measure
 from golden.energy import EnergyReport, LayerEnergy, energy_report, sram_energy
 from golden.errors import UserError
 from golden.network import GoldenNetwork
-from scripts.evaluation import labelled_images
+from scripts.images import data_option, labelled_images
 from scripts.options import (
     check_file,
     console,
-    data_option,
     folder_option,
     json_option,
     load_params,
@@ -84,7 +83,8 @@ def energy(params, data, data_dir, limit, against, plot, json_path) -> None:
       s2tdpt energy -p cifar.safetensors --data cifar10 --data-dir ~/data --limit 500 --json -
     """
     networks = [(name, GoldenNetwork(load_params(name))) for name in (params, *against)]
-    images, labels = labelled_images([golden.config for _, golden in networks], data, data_dir, limit)
+    chosen = labelled_images([golden.config for _, golden in networks], data, data_dir, limit)
+    images, labels = chosen.images, chosen.labels
     reports = []
     with Progress(console=notes, transient=True, disable=not notes.is_terminal) as progress:
         for name, golden in networks:
@@ -95,7 +95,7 @@ def energy(params, data, data_dir, limit, against, plot, json_path) -> None:
         write_plot(plot, reports)
     if json_path is not None:
         compared = [{"params": name} | report.as_dict() for name, report in reports]
-        write_json(json_path, compared[0] | {"data": data, "against": compared[1:]})
+        write_json(json_path, compared[0] | {"data": chosen.description, "against": compared[1:]})
     if quiet(json_path):
         return
     name, report = reports[0]

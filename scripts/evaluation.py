@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -12,13 +11,12 @@ from rich.progress import Progress
 from rich.table import Table
 
 from golden.activity import measure
-from golden.config import NetworkConfig
 from golden.errors import UserError
 from golden.head import class_of
 from golden.network import GoldenNetwork
+from scripts.images import data_option, labelled_images
 from scripts.options import (
     console,
-    data_option,
     folder_option,
     json_option,
     load_images,
@@ -28,37 +26,9 @@ from scripts.options import (
     quiet,
     write_json,
 )
-from sw.datasets import load_dataset
 
 RATE_IMAGES = 256
 """Images whose firing rates are shown."""
-
-
-def labelled_images(
-    configs: Sequence[NetworkConfig], data: str, folder: Path | None, limit: int | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """The first `limit` test images (uint8 [B, H, W, C]) and labels of a data set that fits all `configs`.
-
-    Raises
-    ------
-    UserError
-        The data set cannot be read, or its images or classes are not those of a network.
-    """
-    dataset = load_dataset(data, folder)
-    images = np.asarray(dataset.test_images)
-    for config in configs:
-        shape = (config.image_height, config.image_width, config.image_channels)
-        if images.shape[1:] != shape:
-            raise UserError(
-                f"data set {data} has images {list(images.shape[1:])}; expected {list(shape)} for "
-                f"{config.name}; choose another --data"
-            )
-        if dataset.num_classes != config.num_classes:
-            raise UserError(
-                f"data set {data} has {dataset.num_classes} classes; expected {config.num_classes} for "
-                f"{config.name}; choose another --data"
-            )
-    return images[:limit], np.asarray(dataset.test_labels)[:limit]
 
 
 @click.command(short_help="Accuracy and firing rates of a parameter file.")
@@ -104,7 +74,8 @@ def evaluate(params, data, data_dir, images, limit, qat, qat_logits, json_path) 
             raise UserError("--images are not compared; expected no --qat or --qat-logits; leave one out")
         classify_files(golden, images, json_path)
         return
-    pictures, labels = labelled_images([numbers.config], data, data_dir, limit)
+    chosen = labelled_images([numbers.config], data, data_dir, limit)
+    pictures, labels = chosen.images, chosen.labels
     equality = None
     with Progress(console=notes, transient=True, disable=not notes.is_terminal) as progress:
 

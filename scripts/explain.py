@@ -17,6 +17,7 @@ from golden.errors import UserError
 from golden.network import GoldenNetwork
 from golden.params import Params
 from scripts.hardware import parents
+from scripts.images import Chosen, data_option, fitting, labelled_images
 from scripts.options import (
     check_folder,
     folder_option,
@@ -29,7 +30,6 @@ from scripts.options import (
     quiet,
     write_json,
 )
-from sw.datasets import DATASETS, load_dataset
 
 FORMAT = "s2tdpt-explanation"
 NUMBERS = "explanation.json"
@@ -55,12 +55,7 @@ class Subjects:
 
 @click.command(short_help="What the network looks at: Grad-CAM, firing-rate maps, confusion matrix.")
 @params_option
-@click.option(
-    "--data",
-    type=click.Choice(DATASETS),
-    default=None,
-    help="Data set; by default the one that the parameters were trained on, else digits.",
-)
+@data_option
 @folder_option
 @click.option(
     "--images",
@@ -131,9 +126,12 @@ def explain(params, data, data_dir, images, count, limit, layer, target, out, fo
         )
     check_folder(out)
     check_place(out, force)
-    data = data or trained_on(numbers)
-    subjects = own_images(images, numbers, count) if images else data_images(data, data_dir, numbers, count)
-    names = class_names(data, config.num_classes)
+    if images:
+        subjects = own_images(images, numbers, count)
+    else:
+        chosen = labelled_images([config], data, data_dir)
+        subjects, data = data_images(chosen, count), chosen.data
+    names = class_names(data or fitting(config), config.num_classes)
     golden, network = GoldenNetwork(numbers), from_params(numbers)
 
     found = []
@@ -179,12 +177,6 @@ def progress(steps, text: str, total: int):
 # Images ----------------------------------------------------------------------------------------------------
 
 
-def trained_on(params: Params) -> str:
-    """The data set in the provenance of a parameter file, or digits."""
-    words = str(params.provenance.get("data", "")).replace(",", " ").split()
-    return next((name for name in DATASETS if name in words), "digits")
-
-
 def own_images(paths: tuple[Path, ...], params: Params, count: int | None) -> Subjects:
     """The user's images, in the order of the files."""
     batches = [load_images((path,), params.config) for path in paths]
@@ -192,30 +184,11 @@ def own_images(paths: tuple[Path, ...], params: Params, count: int | None) -> Su
     return Subjects(np.concatenate(batches)[:count], sources[:count])
 
 
-def data_images(data: str, data_dir: Path | None, params: Params, count: int | None) -> Subjects:
-    """The first test images of a data set, and all of them for the confusion matrix.
-
-    Raises
-    ------
-    UserError
-        The data set does not fit the network.
-    """
-    config, dataset = params.config, load_dataset(data, data_dir)
-    shape = (config.image_height, config.image_width, config.image_channels)
-    pictures, labels = dataset.test_images, dataset.test_labels
-    if pictures.shape[1:] != shape:
-        raise UserError(
-            f"data set {data} has images {list(pictures.shape[1:])}; expected {list(shape)} for "
-            f"{config.name}; choose another --data or give --images"
-        )
-    if dataset.num_classes > config.num_classes:
-        raise UserError(
-            f"data set {data} has {dataset.num_classes} classes; expected at most {config.num_classes} for "
-            f"{config.name}; choose another --data"
-        )
-    first = pictures[: count or COUNT]
-    sources = [(f"{data} test", i) for i in range(len(first))]
-    return Subjects(first, sources, labels[: len(first)].tolist(), (pictures, labels))
+def data_images(chosen: Chosen, count: int | None) -> Subjects:
+    """The first test images of a data set, and all of them for the confusion matrix."""
+    first = chosen.images[: count or COUNT]
+    sources = [(f"{chosen.data} test", i) for i in range(len(first))]
+    return Subjects(first, sources, chosen.labels[: len(first)].tolist(), (chosen.images, chosen.labels))
 
 
 # Files -----------------------------------------------------------------------------------------------------

@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import click
-import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from golden.config import NetworkConfig
 from golden.errors import UserError
 from golden.params import Params
-from golden.samples import SAMPLE_SETS, SampleSet, sample_images
 from hw.config import HardwareConfig
 from hw.images import rom_images, stream_beats
 from hw.package import describe, write_package
 from hw.synthesis import TARGETS, synthesize
 from hw.top import Accelerator
 from hw.weights import stream_width
-from scripts.evaluation import labelled_images
+from scripts.images import DIGITS, SAMPLES, choose_images, data_option, images_option
 from scripts.options import (
     check_file,
     check_folder,
@@ -31,7 +27,6 @@ from scripts.options import (
     folder_option,
     force_option,
     json_option,
-    load_images,
     load_params,
     machine,
     machine_options,
@@ -40,23 +35,10 @@ from scripts.options import (
     quiet,
     write_json,
 )
-from sim.cosim import check_images, cosimulate
+from sim.cosim import cosimulate
 from sim.report import CosimReport
 from sim.runner import SIMULATORS
 from sim.stalls import PATTERNS
-from sw.datasets import DATASETS, load_dataset
-
-DIGITS, SAMPLES = 20, 2
-"""Images that a co-simulation takes unless told: digits, or of larger networks' samples."""
-
-data_option = click.option(
-    "--data", type=click.Choice(DATASETS), default=None,
-    help="Test images of this data set. Default: what comes with the project, digits or 16 of CIFAR-10.",
-)  # fmt: skip
-images_option = click.option(
-    "--images", type=click.Path(path_type=Path), multiple=True, metavar="FILE",
-    help="Your own images: .npy (uint8 [B,H,W,C] or [B,H,W]) or PNG.",
-)  # fmt: skip
 
 
 def memory_images(accelerator: Accelerator) -> dict[str, str]:
@@ -159,7 +141,8 @@ def cosim(params, hardware, lanes, rows, post_lanes, weights, images, data, data
     """
     numbers = load_params(params)
     hw = machine(hardware, lanes, rows, post_lanes, weights)
-    pictures, labels, _ = choose_images(numbers, images, data, data_dir, count, (DIGITS, SAMPLES))
+    chosen = choose_images(numbers, images, data, data_dir, count)
+    pictures, labels = chosen.images, chosen.labels
     with notes.status("starting") as status:
         report = cosimulate(
             numbers, hw, pictures, layers=layers, stall=stall, seed=seed, simulator=simulator, jobs=jobs,
@@ -176,76 +159,6 @@ def cosim(params, hardware, lanes, rows, post_lanes, weights, images, data, data
             click.secho(text, fg="red")
     if not report.ok:
         raise click.exceptions.Exit(1)
-
-
-def pick_images(params: Params, paths: tuple[Path, ...], count: int) -> tuple[np.ndarray, np.ndarray | None]:
-    """The user's images, or the first test images of the digits with labels: what the bench measures."""
-    if paths:
-        return check_images(load_images(paths, params.config), params), None
-    return _digits(params.config, count, ())
-
-
-def choose_images(
-    params: Params,
-    paths: tuple[Path, ...],
-    data: str | None,
-    folder: Path | None,
-    count: int | None,
-    usual: tuple[int, int] = (DIGITS, SAMPLES),
-) -> tuple[np.ndarray, np.ndarray | None, str]:
-    """Images for a network: from files, from the test set of a data set, or those that come with the project.
-
-    Parameters
-    ----------
-    paths, data, folder, count
-        Options --images, --data, --data-dir and --count.
-    usual : int, int
-        Images without --count: of the digits, and of CIFAR.
-
-    Returns
-    -------
-    images : uint8 [B, H, W, C]
-    labels : int64 [B] or None
-        None where they are not known.
-    description : str
-
-    Raises
-    ------
-    UserError
-        The options exclude each other, something cannot be read, or nothing that comes with the project fits.
-    """
-    if paths:
-        if data is not None or folder is not None:
-            raise UserError("--images and --data exclude each other; expected one of them; leave one out")
-        return check_images(load_images(paths, params.config), params), None, "your images"
-    if data is not None:
-        limit = count or usual[data != "digits"]
-        images, labels = labelled_images([params.config], data, folder, limit)
-        return images, labels, f"{data} test images"
-    if folder is not None:
-        raise UserError("--data-dir alone names no data set; expected --data too; add --data cifar10")
-    found = sample_images(params.config)
-    if found is not None:
-        images, labels, description = found
-        if count is not None and count > len(images):
-            notes.print(f"only {len(images)} images come with the project; --data and --data-dir give more")
-        limit = count or usual[1]
-        return images[:limit], None if labels is None else labels[:limit], description
-    limit = count or usual[0]
-    return *_digits(params.config, limit, SAMPLE_SETS), "digits test images"
-
-
-def _digits(config: NetworkConfig, count: int, others: Sequence[SampleSet]) -> tuple[np.ndarray, np.ndarray]:
-    """Test images and labels of the digits; a `UserError` if they do not fit, nor the shapes of `others`."""
-    dataset = load_dataset("digits")
-    shape = [config.image_height, config.image_width, config.image_channels]
-    known = [list(dataset.test_images.shape[1:]), *(list(samples.shape) for samples in others)]
-    if shape != known[0]:
-        raise UserError(
-            f"{config.name} takes images {shape}, the built-in ones are {' or '.join(map(str, known))}; "
-            "expected matching images; give them with --images"
-        )
-    return np.asarray(dataset.test_images[:count]), np.asarray(dataset.test_labels[:count])
 
 
 def layer_utilisation(report: CosimReport, hw: HardwareConfig) -> float:

@@ -143,7 +143,7 @@ def test_more_images_than_there_are(shell):
 
 def test_images_of_a_data_set(shell, monkeypatch):
     """--data and --data-dir reach the loader, and its images the count."""
-    from scripts import evaluation
+    from scripts import images
 
     asked, dataset = [], load_digits()
 
@@ -151,7 +151,7 @@ def test_images_of_a_data_set(shell, monkeypatch):
         asked.append((name, folder))
         return dataset
 
-    monkeypatch.setattr(evaluation, "load_dataset", load)
+    monkeypatch.setattr(images, "load_dataset", load)
     data = shell.json("cycles", "--data", "digits", "--data-dir", "here", "-n", 3)
     assert [(name, str(folder)) for name, folder in asked] == [("digits", "here")]
     assert (data["images"], data["source"]) == (3, "digits test images")
@@ -169,7 +169,7 @@ REFUSED = {
     "no clock": (["--clock-mhz", 0], "--clock-mhz is 0; expected a positive number of MHz"),
     "endless clock": (["--clock-mhz", "inf"], "--clock-mhz is inf; expected a positive number of MHz"),
     "no images": (["-n", 0], "0 is not in the range x>=1"),
-    "folder alone": (["--data-dir", "."], "no cifar10 files in .; expected one of"),
+    "folder alone": (["--data-dir", "."], "--data-dir names a folder, but digits takes no CIFAR images"),
     "files and data": (["--images", "a.npy", "--data", "digits"], "--images and --data exclude each other"),
     "no files": (["--data", "cifar10", "--data-dir", "."], "no cifar10 files in .; expected one of"),
     "no folder": (["--data", "cifar10"], "data set cifar10 needs its files; expected a folder with"),

@@ -46,7 +46,7 @@ def test_energy_is_that_of_the_counts(shell, digits):
     golden, images, labels = digits
     report = energy_report(golden, measure(golden, images[:30], labels[:30]))
     data = shell.json("energy", "--limit", 30)
-    assert data == {"params": "digits", "data": "digits", "against": []} | report.as_dict()
+    assert data == {"params": "digits", "data": "digits test images", "against": []} | report.as_dict()
     table = shell.good("energy", "--limit", 30)
     for name in ("theory", "dense_float", "integer_adders", "integer_reads_each", "integer_reads_shared"):
         assert amount(report.totals[name]) in table

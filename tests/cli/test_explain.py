@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import scripts.explain
+import scripts.images
 from golden.network import GoldenNetwork
 from golden.params import Params, random_params
 from scripts.options import MODELS
@@ -151,8 +151,7 @@ def test_refusals(shell, quick, tiny):
     assert "are uint8 [2, 4, 5, 1]; expected uint8 [batch, 5, 4, 1]" in message
     message = shell.refused("explain", "--params", tiny, *out)
     assert message == (
-        "data set digits has images [8, 8, 1]; expected [5, 4, 1] for tiny; choose another --data or "
-        "give --images"
+        "data set digits has images [8, 8, 1]; expected [5, 4, 1] for tiny; choose another --data"
     )
     assert "data set cifar10 needs its files" in shell.refused("explain", "--data", "cifar10", *out)
     assert "--count" in shell.refused("explain", "--count", 0, *out)
@@ -189,7 +188,7 @@ def cifar(monkeypatch):
         labels = np.full(4, label)
         return Dataset(name, images, labels, images, labels, count, f"{name} (binary layout)")
 
-    monkeypatch.setattr(scripts.explain, "load_dataset", load)
+    monkeypatch.setattr(scripts.images, "load_dataset", load)
 
 
 def test_cifar_class_names(shell, cifar):
@@ -200,7 +199,7 @@ def test_cifar_class_names(shell, cifar):
     trained = {"data": "cifar10 (binary layout), 50000 training and 10000 test images"}
     replace(random_params(config, 1), provenance=trained).save("colour.safetensors")
     small = ("explain", "--params", "colour.safetensors", "--count", 1, "--data-dir", "data", "--out")
-    text = shell.good(*small, "seen", "--limit", 3)  # the data set is known from the parameter file
+    text = shell.good(*small, "seen", "--limit", 3)  # the data set that fits
     assert "cifar10 test 0: " in text and ", true cat" in text and "of 3 (" in text
     data = json.loads((shell.folder / "seen" / "explanation.json").read_text())
     assert data["classes"][:4] == ["airplane", "automobile", "bird", "cat"]
@@ -208,7 +207,7 @@ def test_cifar_class_names(shell, cifar):
     assert matrix.sum() == matrix[3].sum() == data["confusion"]["images"] == 3
     message = shell.refused(*small, "more", "--data", "cifar100")
     assert message == (
-        "data set cifar100 has 100 classes; expected at most 10 for colour; choose another --data"
+        "data set cifar100 has 100 classes; expected 10 for colour; choose another --data"
     )
 
 

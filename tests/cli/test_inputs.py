@@ -166,7 +166,7 @@ def test_parameters_of_another_network(shell, tiny):
     for command in ("cosim", "cycles"):
         message = shell.refused(command, "--params", tiny)
         assert message == f"{expected} or [32, 32, 3]; expected matching images; give them with --images"
-    assert f"{expected}; expected matching images" in shell.refused("bench", "--params", tiny)
+    assert f"{expected}; expected a digits network" in shell.refused("bench", "--params", tiny)
     assert "expected [5, 4, 1] for tiny; choose another --data" in shell.refused("evaluate", "--params", tiny)
 
 
@@ -247,7 +247,7 @@ def test_baseline_that_does_not_exist(shell):
 
 def test_every_command_has_an_example_and_every_option_a_help_text(shell):
     assert " ".join(main.commands) == (
-        "info train evaluate energy explain controls export generate cosim cycles synth bench"
+        "info train evaluate energy explain ablate controls export generate cosim cycles synth bench"
     )
     for name, command in main.commands.items():
         text = shell.good(name, "--help")

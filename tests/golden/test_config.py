@@ -57,7 +57,8 @@ def test_counts_agree_with_the_traces(name):
 
 def test_named_configurations():
     assert set(named_configs()) == {
-        "digits", "s2tdpt-4-384", "s2tdpt-4-256", "s2tdpt-2-384", "s2tdpt-4-384-cifar100"
+        "digits", "s2tdpt-4-384", "s2tdpt-4-384-h48", "s2tdpt-4-256", "s2tdpt-2-384", "s2tdpt-4-384-cifar100",
+        "s2tdpt-2-128", "s2tdpt-2-128-h16",
     }  # fmt: skip
     for name in named_configs():
         config = load_config(name)

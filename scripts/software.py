@@ -29,8 +29,8 @@ from sw.settings import PRECISIONS, default_settings
 
 
 def command_line() -> str:
-    """The command as it was typed, for provenance; the program by its name alone."""
-    typed = click.get_current_context().find_root().command.typed
+    """The command as it was typed, for provenance: the program by its name alone, and how a run began."""
+    typed = [word for word in click.get_current_context().find_root().command.typed if word != "--resume"]
     return " ".join(["s2tdpt", *map(shlex.quote, typed)])
 
 

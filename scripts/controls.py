@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rich.box import SIMPLE_HEAD
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -271,11 +272,12 @@ def percent(value: float | None) -> str:
 
 def result_tables(summary: dict[str, dict[str, Any]], title: str) -> list[Table]:
     """Accuracy and what each ablation takes away; rates, spreads of counts and LTP share. A row a case."""
-    worth = Table(title=title, caption="accuracy in %; ablations in points lost, mean over seeds")
-    alive = Table(title="neurons of the attention", caption="rates and share of LTP pairs in %")
+    narrow = {"box": SIMPLE_HEAD, "padding": (0, 1, 0, 0)}  # ten columns in eighty characters
+    worth = Table(title=title, caption="right in %, ablations in points lost, mean over seeds", **narrow)
+    alive = Table(title="neurons of the attention", caption="rates and share of LTP pairs in %", **narrow)
     names = list(dict.fromkeys(name for row in summary.values() for name in row["drops"]))
     for table, columns in (
-        (worth, ("accuracy", "+-", "seeds", *(name.replace("_", "\n") for name in names))),
+        (worth, ("right", "+-", "seeds", *(name.replace("_", "\n") for name in names))),
         (alive, ("q", "k", "v", "attn", "spread\nq", "spread\nk", "LTP")),
     ):
         table.add_column("case", overflow="fold")

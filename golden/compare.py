@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from golden.trace import network_order
+from s2tdpt.golden.trace import network_order
 
 
 @dataclass(frozen=True)

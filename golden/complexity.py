@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from golden.config import NetworkConfig
-from golden.trace import is_binary, trace_shapes
+from s2tdpt.golden.config import NetworkConfig
+from s2tdpt.golden.trace import is_binary, trace_shapes
 
 
 def parameter_count(config: NetworkConfig) -> int:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from golden.errors import UserError
+from s2tdpt.golden.errors import UserError
 
 CONFIG_DIRECTORY = Path(__file__).parent / "configs"
 

@@ -23,11 +23,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from golden.activity import PLANES, Activity, tap_counts
-from golden.bounds import Interval, weight_sums
-from golden.complexity import input_trace, macs, memory, neurons, positions
-from golden.config import NetworkConfig
-from golden.network import GoldenNetwork
+from s2tdpt.golden.activity import PLANES, Activity, tap_counts
+from s2tdpt.golden.bounds import Interval, weight_sums
+from s2tdpt.golden.complexity import input_trace, macs, memory, neurons, positions
+from s2tdpt.golden.config import NetworkConfig
+from s2tdpt.golden.network import GoldenNetwork
 
 E_MAC = 4.6
 """pJ, multiply (3.7) and add (0.9) two float32."""

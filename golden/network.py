@@ -16,15 +16,15 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from golden import conv, head, stdp
-from golden.bounds import Bounds, derive_bounds
-from golden.errors import UserError
-from golden.lif import lif
-from golden.parallel import map_pieces
-from golden.params import Params
-from golden.pool import or_pool
-from golden.residual import scale_of
-from golden.trace import is_binary
+from s2tdpt.golden import conv, head, stdp
+from s2tdpt.golden.bounds import Bounds, derive_bounds
+from s2tdpt.golden.errors import UserError
+from s2tdpt.golden.lif import lif
+from s2tdpt.golden.parallel import map_pieces
+from s2tdpt.golden.params import Params
+from s2tdpt.golden.pool import or_pool
+from s2tdpt.golden.residual import scale_of
+from s2tdpt.golden.trace import is_binary
 
 Result = TypeVar("Result")
 Recorder = Callable[[str, torch.Tensor], None]

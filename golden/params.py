@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
-from golden.bounds import derive_bounds
-from golden.config import ATTENTION_UNITS, NetworkConfig, config_from_dict
-from golden.errors import UserError
-from golden.stdp import build_lut
+from s2tdpt.golden.bounds import derive_bounds
+from s2tdpt.golden.config import ATTENTION_UNITS, NetworkConfig, config_from_dict
+from s2tdpt.golden.errors import UserError
+from s2tdpt.golden.stdp import build_lut
 
 FORMAT = "s2tdpt-parameters"
 VERSION = 1

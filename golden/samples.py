@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from golden.config import NetworkConfig
-from golden.errors import UserError
+from s2tdpt.golden.config import NetworkConfig
+from s2tdpt.golden.errors import UserError
 
 FOLDER = Path(__file__).parent / "samples"
 
@@ -34,10 +34,13 @@ class SampleSet:
 
 SAMPLE_SETS = (
     SampleSet(
-        "cifar10.npz", "cifar10", (32, 32, 3), 10,
+        "cifar10.npz",
+        "cifar10",
+        (32, 32, 3),
+        10,
         "the first 16 images of the test set of CIFAR-10 (JPEG q75)",
     ),
-)  # fmt: skip
+)
 
 
 def sample_images(config: NetworkConfig) -> tuple[np.ndarray, np.ndarray | None, str] | None:

@@ -15,9 +15,9 @@ import math
 import numpy as np
 import torch
 
-from golden.arith import round_half_even
-from golden.config import ATTENTION_UNITS, NetworkConfig
-from golden.latency import popcount
+from s2tdpt.golden.arith import round_half_even
+from s2tdpt.golden.config import ATTENTION_UNITS, NetworkConfig
+from s2tdpt.golden.latency import popcount
 
 
 def build_lut(config: NetworkConfig) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from golden.config import NetworkConfig
+from s2tdpt.golden.config import NetworkConfig
 
 BLOCK_TRACES = ("x", "q", "k", "v", "y", "attn", "u_attn", "mlp_in", "hidden", "u")
 HEAD_TRACES = ("sum", "logits", "class")

@@ -53,18 +53,20 @@ class SpikeAccumulator(wiring.Component):
         self._lanes, self._planes = lanes, planes
         self._weight_bits, self._width = weight_bits, width
         self._event = event_layout
-        super().__init__({
-            "event": In(stream.Signature(event_layout)),
-            "weight_en": Out(1),
-            "weight_row": Out(event_layout["row"].width),
-            "weight_data": In(lanes * weight_bits),
-            "full": Out(1),
-            "plane": In(event_layout["plane"].width),
-            "sums": Out(lanes * width),
-            "touched": Out(1),
-            "release": In(1),
-            "fired": Out(1),
-        })  # fmt: skip
+        super().__init__(
+            {
+                "event": In(stream.Signature(event_layout)),
+                "weight_en": Out(1),
+                "weight_row": Out(event_layout["row"].width),
+                "weight_data": In(lanes * weight_bits),
+                "full": Out(1),
+                "plane": In(event_layout["plane"].width),
+                "sums": Out(lanes * width),
+                "touched": Out(1),
+                "release": In(1),
+                "fired": Out(1),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -101,10 +103,16 @@ class SpikeAccumulator(wiring.Component):
         fire_2, end_2, plane_2 = Signal(), Signal(), Signal(plane_bits)
         weights = Signal(lanes * self._weight_bits)
         m.d.sync += [
-            fire_0.eq(take & event.payload.fire), end_0.eq(ended), plane_0.eq(event.payload.plane),
-            fire_1.eq(fire_0), end_1.eq(end_0), plane_1.eq(plane_0),
-            fire_2.eq(fire_1), end_2.eq(end_1), plane_2.eq(plane_1),
-        ]  # fmt: skip
+            fire_0.eq(take & event.payload.fire),
+            end_0.eq(ended),
+            plane_0.eq(event.payload.plane),
+            fire_1.eq(fire_0),
+            end_1.eq(end_0),
+            plane_1.eq(plane_0),
+            fire_2.eq(fire_1),
+            end_2.eq(end_1),
+            plane_2.eq(plane_1),
+        ]
         with m.If(fire_1):
             m.d.sync += weights.eq(self.weight_data)
 

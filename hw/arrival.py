@@ -6,10 +6,10 @@ from collections import deque
 from collections.abc import Sequence
 from itertools import cycle
 
-from .images import const_width, stream_tiles
-from .schedule import Program
-from .weights import stream_width
-from .widths import Widths
+from s2tdpt.hw.images import const_width, stream_tiles
+from s2tdpt.hw.schedule import Program
+from s2tdpt.hw.weights import stream_width
+from s2tdpt.hw.widths import Widths
 
 LOADED = -(1 << 62)
 """First beat of a stream that began long ago: both banks were full before anything else happened."""

@@ -87,20 +87,22 @@ class FrameReceiver(wiring.Component):
         self._height = _positive("Frame height", height)
         self._width = _positive("Frame width", width)
         self._channels = _positive("Frame channel count", channels)
-        super().__init__({
-            "tdata": In(8),
-            "tvalid": In(1),
-            "tready": Out(1),
-            "tlast": In(1),
-            "wr_en": Out(channels),
-            "wr_addr": Out(range(2 * height * width)),
-            "wr_data": Out(8 * channels),
-            "frame_valid": Out(1),
-            "frame_bank": Out(1),
-            "frame_release": In(1),
-            "error_short": Out(1),
-            "error_long": Out(1),
-        })
+        super().__init__(
+            {
+                "tdata": In(8),
+                "tvalid": In(1),
+                "tready": Out(1),
+                "tlast": In(1),
+                "wr_en": Out(channels),
+                "wr_addr": Out(range(2 * height * width)),
+                "wr_data": Out(8 * channels),
+                "frame_valid": Out(1),
+                "frame_bank": Out(1),
+                "frame_release": In(1),
+                "error_short": Out(1),
+                "error_long": Out(1),
+            }
+        )
 
     @property
     def height(self):
@@ -122,11 +124,11 @@ class FrameReceiver(wiring.Component):
     def elaborate(self, platform):
         m = Module()
 
-        fill_bank = Signal()            # bank that the stream writes to
-        full = Signal(2)                # bank b holds a complete frame
+        fill_bank = Signal()  # bank that the stream writes to
+        full = Signal(2)  # bank b holds a complete frame
         address = Signal.like(self.wr_addr)
-        lane = Signal(self._channels, init=1)   # one-hot channel of the next byte
-        dropping = Signal()             # inside the tail of a long frame
+        lane = Signal(self._channels, init=1)  # one-hot channel of the next byte
+        dropping = Signal()  # inside the tail of a long frame
 
         # Depends on registers only: a combinational path from tvalid could close a loop outside.
         # While a tail is dropped the bank is not full, so tready needs no term for it.
@@ -237,17 +239,19 @@ class ResultSender(wiring.Component):
         self._logit_width = _positive("Logit width", logit_width)
         if logit_width > 64:
             raise ValueError(f"Logit width must be at most 64 bits, not {logit_width}")
-        super().__init__({
-            "wr_en": In(1),
-            "wr_index": In(range(max(2, self.subgroups))),
-            "wr_data": In(post_lanes * logit_width),
-            "start": In(1),
-            "busy": Out(1),
-            "tdata": Out(self.data_width),
-            "tvalid": Out(1),
-            "tready": In(1),
-            "tlast": Out(1),
-        })
+        super().__init__(
+            {
+                "wr_en": In(1),
+                "wr_index": In(range(max(2, self.subgroups))),
+                "wr_data": In(post_lanes * logit_width),
+                "start": In(1),
+                "busy": Out(1),
+                "tdata": Out(self.data_width),
+                "tvalid": Out(1),
+                "tready": In(1),
+                "tlast": Out(1),
+            }
+        )
 
     @property
     def classes(self):
@@ -275,7 +279,8 @@ class ResultSender(wiring.Component):
         m = Module()
 
         m.submodules.logits = logits = memory.Memory(
-            shape=self._post_lanes * self._logit_width, depth=max(2, self.subgroups), init=[])
+            shape=self._post_lanes * self._logit_width, depth=max(2, self.subgroups), init=[]
+        )
         write = logits.write_port()
         read = logits.read_port()
         m.d.comb += [
@@ -286,16 +291,16 @@ class ResultSender(wiring.Component):
 
         # read.data is the current word. The read port is enabled only to step to the next one, so it
         # holds the word while the stream stalls and needs no register of its own.
-        index = Signal(range(self._classes + 1))        # class of the current beat; classes: the last beat
-        lane = Signal(self._post_lanes, init=1)         # one-hot lane of that class
-        subgroup = Signal.like(self.wr_index)           # subgroup to read next
+        index = Signal(range(self._classes + 1))  # class of the current beat; classes: the last beat
+        lane = Signal(self._post_lanes, init=1)  # one-hot lane of that class
+        subgroup = Signal.like(self.wr_index)  # subgroup to read next
         logit = Signal(signed(self._logit_width))
         best = Signal(signed(self._logit_width))
         best_index = Signal(range(max(2, self._classes)))
         transfer = Signal()
 
         w = self._logit_width
-        selected = [read.data[p * w:(p + 1) * w] & lane[p].replicate(w) for p in range(self._post_lanes)]
+        selected = [read.data[p * w : (p + 1) * w] & lane[p].replicate(w) for p in range(self._post_lanes)]
         m.d.comb += [
             logit.eq(reduce(or_, selected)),
             transfer.eq(self.tvalid & self.tready),

@@ -46,11 +46,20 @@ class PlaneCombiner(wiring.Component):
     def __init__(self, *, lanes: int, groups: int, sum_width: int, bias_width: int, width: int):
         self._lanes, self._groups = lanes, groups
         self._sum_width, self._bias_width, self._width = sum_width, bias_width, width
-        super().__init__({
-            "en": In(1), "first": In(1), "resume": In(1), "negate": In(1), "add_bias": In(1), "save": In(1),
-            "group": In(range(max(2, groups))),
-            "sums": In(lanes * sum_width), "bias": In(lanes * bias_width), "total": Out(lanes * width),
-        })  # fmt: skip
+        super().__init__(
+            {
+                "en": In(1),
+                "first": In(1),
+                "resume": In(1),
+                "negate": In(1),
+                "add_bias": In(1),
+                "save": In(1),
+                "group": In(range(max(2, groups))),
+                "sums": In(lanes * sum_width),
+                "bias": In(lanes * bias_width),
+                "total": Out(lanes * width),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()

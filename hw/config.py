@@ -12,8 +12,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from golden.config import NetworkConfig
-from golden.errors import UserError
+from s2tdpt.golden.config import NetworkConfig
+from s2tdpt.golden.errors import UserError
 
 PIXEL_PLANES = 8
 """Bit planes of a pixel, and of one slice of a head sum: conv 0 and the head are computed plane by plane."""

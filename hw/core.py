@@ -7,20 +7,19 @@ from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from golden.arith import unsigned_bits
-from golden.params import Params
-
-from .axi import FrameReceiver, ResultSender
-from .config import PIXEL_PLANES
-from .engine import AccumulateEngine
-from .head import HeadSum
-from .images import rom_images
-from .operation import Kind, OperationLayout, Sink, Source
-from .pool import OrPool
-from .schedule import Program
-from .stdp import StdpAttention
-from .weights import WeightRom, WeightStream, stream_width
-from .widths import Widths
+from s2tdpt.golden.arith import unsigned_bits
+from s2tdpt.golden.params import Params
+from s2tdpt.hw.axi import FrameReceiver, ResultSender
+from s2tdpt.hw.config import PIXEL_PLANES
+from s2tdpt.hw.engine import AccumulateEngine
+from s2tdpt.hw.head import HeadSum
+from s2tdpt.hw.images import rom_images
+from s2tdpt.hw.operation import Kind, OperationLayout, Sink, Source
+from s2tdpt.hw.pool import OrPool
+from s2tdpt.hw.schedule import Program
+from s2tdpt.hw.stdp import StdpAttention
+from s2tdpt.hw.weights import WeightRom, WeightStream, stream_width
+from s2tdpt.hw.widths import Widths
 
 
 class Core(wiring.Component):
@@ -58,31 +57,56 @@ class Core(wiring.Component):
         self._address = unsigned_bits(program.spike_words - 1)
         self._engine = AccumulateEngine(program, self._layout, widths)
         self._attention = StdpAttention(
-            head_dim=net.head_dim, heads=net.heads, tokens=net.tokens, timesteps=net.timesteps,
-            lut=params.tensors["stdp.lut"].tolist(), threshold=params.attention_threshold,
-            addr_width=self._address, lanes=hw.lanes, post_lanes=hw.post_lanes,
-        )  # fmt: skip
+            head_dim=net.head_dim,
+            heads=net.heads,
+            tokens=net.tokens,
+            timesteps=net.timesteps,
+            lut=params.tensors["stdp.lut"].tolist(),
+            threshold=params.attention_threshold,
+            addr_width=self._address,
+            lanes=hw.lanes,
+            post_lanes=hw.post_lanes,
+        )
         assert self._attention.y_shape.width == widths.attention
         self._sender = ResultSender(net.num_classes, hw.post_lanes, widths.combined)
         y = self._attention.signature.members
         u = self._engine.signature.members
         members = {
-            "s_tdata": In(8), "s_tvalid": In(1), "s_tready": Out(1), "s_tlast": In(1),
-            "m_tdata": Out(self._sender.data_width), "m_tvalid": Out(1), "m_tready": In(1), "m_tlast": Out(1),
-            "error_short": Out(1), "error_long": Out(1), "busy": Out(1),
-            "probe_op": Out(range(max(2, len(program.ops)))), "probe_start": Out(1), "probe_done": Out(1),
+            "s_tdata": In(8),
+            "s_tvalid": In(1),
+            "s_tready": Out(1),
+            "s_tlast": In(1),
+            "m_tdata": Out(self._sender.data_width),
+            "m_tvalid": Out(1),
+            "m_tready": In(1),
+            "m_tlast": Out(1),
+            "error_short": Out(1),
+            "error_long": Out(1),
+            "busy": Out(1),
+            "probe_op": Out(range(max(2, len(program.ops)))),
+            "probe_start": Out(1),
+            "probe_done": Out(1),
             "probe_acc": Out(hw.rows),
-            "probe_spike_en": Out(hw.subgroups), "probe_spike_addr": Out(self._address),
+            "probe_spike_en": Out(hw.subgroups),
+            "probe_spike_addr": Out(self._address),
             "probe_spike_data": Out(hw.lanes * net.timesteps),
-            "probe_u_en": Out(1), "probe_u_addr": u["probe_u_addr"], "probe_u_data": u["probe_u_data"],
-            "probe_y_en": Out(1), "probe_y_token": y["y_token"], "probe_y_t": y["y_t"],
-            "probe_y_head": y["y_head"], "probe_y_data": Out(net.head_dim * widths.attention),
-        }  # fmt: skip
+            "probe_u_en": Out(1),
+            "probe_u_addr": u["probe_u_addr"],
+            "probe_u_data": u["probe_u_data"],
+            "probe_y_en": Out(1),
+            "probe_y_token": y["y_token"],
+            "probe_y_t": y["y_t"],
+            "probe_y_head": y["y_head"],
+            "probe_y_data": Out(net.head_dim * widths.attention),
+        }
         if hw.weight_memory == "stream":
             members |= {
-                "w_tdata": In(stream_width(program)), "w_tvalid": In(1), "w_tready": Out(1), "w_tlast": In(1),
+                "w_tdata": In(stream_width(program)),
+                "w_tvalid": In(1),
+                "w_tready": Out(1),
+                "w_tlast": In(1),
                 "error_weights": Out(1),
-            }  # fmt: skip
+            }
         super().__init__(members)
 
     @property
@@ -110,17 +134,25 @@ class Core(wiring.Component):
         )
         m.submodules.weights = store = self._store()
         m.submodules.head_sum = head_sum = HeadSum(
-            lanes=hw.post_lanes, depth=-(-net.embed_dim // hw.lanes) * hw.subgroups, value_width=w.value,
-            width=w.head_sum, slices=program.head_slices, read_ports=hw.rows,
-        )  # fmt: skip
+            lanes=hw.post_lanes,
+            depth=-(-net.embed_dim // hw.lanes) * hw.subgroups,
+            value_width=w.value,
+            width=w.head_sum,
+            slices=program.head_slices,
+            read_ports=hw.rows,
+        )
         pools = any(op.kind == "pool" for op in program.ops)
         pool = None
         if pools:
             m.submodules.pool = pool = OrPool(
-                max_height=net.image_height, max_width=net.image_width,
+                max_height=net.image_height,
+                max_width=net.image_width,
                 max_groups=max(op.packing_in.groups for op in program.ops if op.kind == "pool"),
-                addr_width=self._address, lanes=hw.lanes, timesteps=net.timesteps, post_lanes=hw.post_lanes,
-            )  # fmt: skip
+                addr_width=self._address,
+                lanes=hw.lanes,
+                timesteps=net.timesteps,
+                post_lanes=hw.post_lanes,
+            )
 
         # ---- sequencer ----------------------------------------------------------------------------------
         layout = self._layout
@@ -257,25 +289,39 @@ class Core(wiring.Component):
             sender.wr_en.eq(engine.result_en),
             sender.wr_index.eq(engine.result_index),
             sender.wr_data.eq(engine.result_data),
-            receiver.tdata.eq(self.s_tdata), receiver.tvalid.eq(self.s_tvalid),
-            receiver.tlast.eq(self.s_tlast), self.s_tready.eq(receiver.tready),
-            self.m_tdata.eq(sender.tdata), self.m_tvalid.eq(sender.tvalid), self.m_tlast.eq(sender.tlast),
+            receiver.tdata.eq(self.s_tdata),
+            receiver.tvalid.eq(self.s_tvalid),
+            receiver.tlast.eq(self.s_tlast),
+            self.s_tready.eq(receiver.tready),
+            self.m_tdata.eq(sender.tdata),
+            self.m_tvalid.eq(sender.tvalid),
+            self.m_tlast.eq(sender.tlast),
             sender.tready.eq(self.m_tready),
-            self.error_short.eq(receiver.error_short), self.error_long.eq(receiver.error_long),
+            self.error_short.eq(receiver.error_short),
+            self.error_long.eq(receiver.error_long),
             self.busy.eq(busy | sender.busy),
-            self.probe_op.eq(index), self.probe_start.eq(start), self.probe_done.eq(done),
+            self.probe_op.eq(index),
+            self.probe_start.eq(start),
+            self.probe_done.eq(done),
             self.probe_acc.eq(engine.fired),
-            self.probe_spike_en.eq(wr_en), self.probe_spike_addr.eq(wr_addr),
+            self.probe_spike_en.eq(wr_en),
+            self.probe_spike_addr.eq(wr_addr),
             self.probe_spike_data.eq(wr_data),
-            self.probe_u_en.eq(engine.probe_u_en), self.probe_u_addr.eq(engine.probe_u_addr),
+            self.probe_u_en.eq(engine.probe_u_en),
+            self.probe_u_addr.eq(engine.probe_u_addr),
             self.probe_u_data.eq(engine.probe_u_data),
-            self.probe_y_en.eq(attention.y_en), self.probe_y_token.eq(attention.y_token),
-            self.probe_y_t.eq(attention.y_t), self.probe_y_head.eq(attention.y_head),
+            self.probe_y_en.eq(attention.y_en),
+            self.probe_y_token.eq(attention.y_token),
+            self.probe_y_t.eq(attention.y_t),
+            self.probe_y_head.eq(attention.y_head),
             self.probe_y_data.eq(attention.y_data.as_value()),
-        ]  # fmt: skip
+        ]
         if hw.weight_memory == "stream":
             m.d.comb += [
-                store.tdata.eq(self.w_tdata), store.tvalid.eq(self.w_tvalid), store.tlast.eq(self.w_tlast),
-                self.w_tready.eq(store.tready), self.error_weights.eq(store.error),
-            ]  # fmt: skip
+                store.tdata.eq(self.w_tdata),
+                store.tvalid.eq(self.w_tvalid),
+                store.tlast.eq(self.w_tlast),
+                self.w_tready.eq(store.tready),
+                self.error_weights.eq(store.error),
+            ]
         return m

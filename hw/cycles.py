@@ -13,15 +13,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from golden.trace import trace_shapes
-
-from .arrival import TileArrival
-from .config import PIXEL_PLANES
-from .layout import Packing
-from .pool import pool_cycles
-from .post import PIPELINE
-from .schedule import Operation, Program
-from .stdp_cycles import attention_cycles
+from s2tdpt.golden.trace import trace_shapes
+from s2tdpt.hw.arrival import TileArrival
+from s2tdpt.hw.config import PIXEL_PLANES
+from s2tdpt.hw.layout import Packing
+from s2tdpt.hw.pool import pool_cycles
+from s2tdpt.hw.post import PIPELINE
+from s2tdpt.hw.schedule import Operation, Program
+from s2tdpt.hw.stdp_cycles import attention_cycles
 
 SEQUENCER_CYCLES = 3
 """From the end of an operation to the start of the next: fetch, latch, start (`core.Core`)."""

@@ -6,17 +6,16 @@ from amaranth import Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from golden.arith import unsigned_bits
-
-from .accumulate import SpikeAccumulator
-from .config import PIXEL_PLANES
-from .operation import OperationLayout, Source
-from .post import PostProcessor
-from .scanner import SpikeScanner
-from .schedule import Program
-from .weights import TILE_BITS, address_bits
-from .widths import Widths
-from .window import WindowWalker
+from s2tdpt.golden.arith import unsigned_bits
+from s2tdpt.hw.accumulate import SpikeAccumulator
+from s2tdpt.hw.config import PIXEL_PLANES
+from s2tdpt.hw.operation import OperationLayout, Source
+from s2tdpt.hw.post import PostProcessor
+from s2tdpt.hw.scanner import SpikeScanner
+from s2tdpt.hw.schedule import Program
+from s2tdpt.hw.weights import TILE_BITS, address_bits
+from s2tdpt.hw.widths import Widths
+from s2tdpt.hw.window import WindowWalker
 
 
 def read_address_bits(program: Program) -> int:
@@ -63,11 +62,28 @@ class AccumulateEngine(wiring.Component):
     """
 
     _FORWARDED = (
-        "const_en", "const_address", "bias", "shift", "tile_done",
-        "threshold_en", "threshold_address", "threshold",
-        "wr_en", "wr_addr", "wr_data", "head_add", "head_clear", "head_address", "head_value",
-        "result_en", "result_index", "result_data", "probe_u_en", "probe_u_addr", "probe_u_data",
-    )  # fmt: skip
+        "const_en",
+        "const_address",
+        "bias",
+        "shift",
+        "tile_done",
+        "threshold_en",
+        "threshold_address",
+        "threshold",
+        "wr_en",
+        "wr_addr",
+        "wr_data",
+        "head_add",
+        "head_clear",
+        "head_address",
+        "head_value",
+        "result_en",
+        "result_index",
+        "result_data",
+        "probe_u_en",
+        "probe_u_addr",
+        "probe_u_data",
+    )
 
     def __init__(self, program: Program, layout: OperationLayout, widths: Widths):
         self._program, self._layout, self._widths = program, layout, widths
@@ -77,19 +93,25 @@ class AccumulateEngine(wiring.Component):
             program, layout, widths, address_width=unsigned_bits(program.spike_words - 1)
         )
         members = {
-            "op": In(layout), "start": In(1), "done": Out(1), "pixel_bank": In(1),
-            "loaded": In(TILE_BITS), "fired": Out(hw.rows),
-        }  # fmt: skip
+            "op": In(layout),
+            "start": In(1),
+            "done": Out(1),
+            "pixel_bank": In(1),
+            "loaded": In(TILE_BITS),
+            "fired": Out(hw.rows),
+        }
         for r in range(hw.rows):
             members |= {
-                f"rd_en_{r}": Out(1), f"rd_addr_{r}": Out(address),
+                f"rd_en_{r}": Out(1),
+                f"rd_addr_{r}": Out(address),
                 f"rd_slice_{r}": Out(range(max(2, program.head_slices))),
                 f"spike_data_{r}": In(hw.lanes * net.timesteps),
                 f"pixel_data_{r}": In(net.image_channels * PIXEL_PLANES),
                 f"head_data_{r}": In(hw.post_lanes * PIXEL_PLANES),
-                f"row_en_{r}": Out(1), f"row_address_{r}": Out(address_bits(program)[0]),
+                f"row_en_{r}": Out(1),
+                f"row_address_{r}": Out(address_bits(program)[0]),
                 f"row_data_{r}": In(hw.lanes * net.weight_bits),
-            }  # fmt: skip
+            }
         members |= {name: self._post.signature.members[name] for name in self._FORWARDED}
         super().__init__(members)
 
@@ -142,15 +164,24 @@ class AccumulateEngine(wiring.Component):
 
         for r in range(hw.rows):
             walker = WindowWalker(
-                self._layout, row=r, rows=hw.rows, chunk_rows=hw.lanes, slice_rows=hw.post_lanes,
-                address_width=address, weight_width=row_bits, tile_width=TILE_BITS,
+                self._layout,
+                row=r,
+                rows=hw.rows,
+                chunk_rows=hw.lanes,
+                slice_rows=hw.post_lanes,
+                address_width=address,
+                weight_width=row_bits,
+                tile_width=TILE_BITS,
                 bank_rows=program.max_tile_rows if hw.weight_memory == "stream" else None,
-            )  # fmt: skip
+            )
             scanner = SpikeScanner(lanes=hw.lanes, planes=planes, request_layout=walker.request_layout)
             accumulator = SpikeAccumulator(
-                lanes=hw.lanes, planes=planes, weight_bits=net.weight_bits, width=w.accumulator,
+                lanes=hw.lanes,
+                planes=planes,
+                weight_bits=net.weight_bits,
+                width=w.accumulator,
                 event_layout=scanner.event_layout,
-            )  # fmt: skip
+            )
             m.submodules[f"walker_{r}"] = walker
             m.submodules[f"scanner_{r}"] = scanner
             m.submodules[f"accumulator_{r}"] = accumulator

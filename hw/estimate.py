@@ -12,15 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from golden.network import GoldenNetwork
-from golden.params import Params
-
-from .arrival import TileArrival, tile_beats
-from .config import HardwareConfig
-from .cycles import SEQUENCER_CYCLES, OperationCycles, dense_trace, frame_cycles, input_rate
-from .schedule import Program, build_program
-from .weights import stream_width
-from .widths import derive_widths
+from s2tdpt.golden.network import GoldenNetwork
+from s2tdpt.golden.params import Params
+from s2tdpt.hw.arrival import TileArrival, tile_beats
+from s2tdpt.hw.config import HardwareConfig
+from s2tdpt.hw.cycles import SEQUENCER_CYCLES, OperationCycles, dense_trace, frame_cycles, input_rate
+from s2tdpt.hw.schedule import Program, build_program
+from s2tdpt.hw.weights import stream_width
+from s2tdpt.hw.widths import derive_widths
 
 
 @dataclass(frozen=True)

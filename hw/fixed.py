@@ -61,7 +61,7 @@ def wrap(value, shape):
         fill = value[-1] if value.shape().signed else Const(0, 1)
         value = Cat(value, fill.replicate(missing))
     else:
-        value = value[:shape.width]
+        value = value[: shape.width]
     return value.as_signed() if shape.signed else value
 
 

@@ -7,7 +7,7 @@ from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from .config import PIXEL_PLANES
+from s2tdpt.hw.config import PIXEL_PLANES
 
 
 class HeadSum(wiring.Component):
@@ -40,9 +40,11 @@ class HeadSum(wiring.Component):
         self._value_width, self._width, self._slices = value_width, width, slices
         self._read_ports = read_ports
         members = {
-            "add": In(1), "clear": In(1),
-            "address": In(range(max(2, depth))), "value": In(lanes * value_width),
-        }  # fmt: skip
+            "add": In(1),
+            "clear": In(1),
+            "address": In(range(max(2, depth))),
+            "value": In(lanes * value_width),
+        }
         for r in range(read_ports):
             members |= {
                 f"read_en_{r}": In(1),

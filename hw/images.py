@@ -11,11 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from golden.params import Params
-
-from .layout import Packing
-from .schedule import Operation, Program
-from .widths import Widths
+from s2tdpt.golden.params import Params
+from s2tdpt.hw.layout import Packing
+from s2tdpt.hw.schedule import Operation, Program
+from s2tdpt.hw.widths import Widths
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from amaranth import Module, unsigned
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.fixed import exact, interval_shape
+from s2tdpt.hw.fixed import exact, interval_shape
 
 __all__ = ["RateToLatency", "popcount"]
 
@@ -17,7 +17,7 @@ def popcount(bits):
     terms = list(bits)
     while len(terms) > 1:
         pairs = [a + b for a, b in zip(terms[::2], terms[1::2], strict=False)]
-        terms = pairs + terms[len(terms) & ~1:]
+        terms = pairs + terms[len(terms) & ~1 :]
     return terms[0]
 
 
@@ -53,11 +53,13 @@ class RateToLatency(wiring.Component):
         if not isinstance(head_dim, int) or head_dim < 1:
             raise ValueError(f"head_dim must be a positive integer, not {head_dim!r}")
         self._head_dim = head_dim
-        super().__init__({
-            "spikes": In(head_dim),
-            "rank": Out(interval_shape(0, head_dim)),
-            "latency": Out(interval_shape(0, head_dim)),
-        })
+        super().__init__(
+            {
+                "spikes": In(head_dim),
+                "rank": Out(interval_shape(0, head_dim)),
+                "latency": Out(interval_shape(0, head_dim)),
+            }
+        )
 
     @property
     def head_dim(self):

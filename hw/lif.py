@@ -4,7 +4,7 @@ from amaranth import Module, Mux, Shape, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.fixed import exact, interval_of, interval_shape, shift_right_floor
+from s2tdpt.hw.fixed import exact, interval_of, interval_shape, shift_right_floor
 
 __all__ = ["LifCell", "carried_interval", "membrane_interval"]
 

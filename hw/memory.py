@@ -17,7 +17,7 @@ Lanes that no channel uses are 0 in every word. `layout.Packing` holds both layo
 from amaranth.lib import wiring
 from amaranth.lib.wiring import Out
 
-from hw.layout import Packing
+from s2tdpt.hw.layout import Packing
 
 __all__ = [
     "SpikeMemoryClient",
@@ -64,25 +64,33 @@ class SpikeMemoryClient(wiring.Signature):
     """
 
     def __init__(self, addr_width, lanes, timesteps, post_lanes):
-        for name, value in (("addr_width", addr_width), ("lanes", lanes), ("timesteps", timesteps),
-                            ("post_lanes", post_lanes)):
+        for name, value in (
+            ("addr_width", addr_width),
+            ("lanes", lanes),
+            ("timesteps", timesteps),
+            ("post_lanes", post_lanes),
+        ):
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"spike memory {name} must be a positive integer, not {value!r}")
         if lanes % post_lanes:
-            raise ValueError(f"spike memory post_lanes must divide lanes, but {lanes} % {post_lanes} is "
-                             f"{lanes % post_lanes}")
+            raise ValueError(
+                f"spike memory post_lanes must divide lanes, but {lanes} % {post_lanes} is "
+                f"{lanes % post_lanes}"
+            )
         self._addr_width = addr_width
         self._lanes = lanes
         self._timesteps = timesteps
         self._post_lanes = post_lanes
-        super().__init__({
-            "rd_en": Out(1),
-            "rd_addr": Out(addr_width),
-            "rd_data": wiring.In(lanes * timesteps),
-            "wr_en": Out(lanes // post_lanes),
-            "wr_addr": Out(addr_width),
-            "wr_data": Out(lanes * timesteps),
-        })
+        super().__init__(
+            {
+                "rd_en": Out(1),
+                "rd_addr": Out(addr_width),
+                "rd_data": wiring.In(lanes * timesteps),
+                "wr_en": Out(lanes // post_lanes),
+                "wr_addr": Out(addr_width),
+                "wr_data": Out(lanes * timesteps),
+            }
+        )
 
     @property
     def addr_width(self):
@@ -101,13 +109,15 @@ class SpikeMemoryClient(wiring.Signature):
         return self._post_lanes
 
     def __eq__(self, other):
-        return (isinstance(other, SpikeMemoryClient)
-                and (self._addr_width, self._lanes, self._timesteps, self._post_lanes)
-                == (other._addr_width, other._lanes, other._timesteps, other._post_lanes))
+        return isinstance(other, SpikeMemoryClient) and (
+            self._addr_width,
+            self._lanes,
+            self._timesteps,
+            self._post_lanes,
+        ) == (other._addr_width, other._lanes, other._timesteps, other._post_lanes)
 
     def __repr__(self):
-        return (f"SpikeMemoryClient({self._addr_width}, {self._lanes}, {self._timesteps}, "
-                f"{self._post_lanes})")
+        return f"SpikeMemoryClient({self._addr_width}, {self._lanes}, {self._timesteps}, {self._post_lanes})"
 
 
 def channel_groups(channels, lanes):
@@ -128,7 +138,7 @@ def pack_channels(spikes, lanes):
 def unpack_channels(words, *, tokens, channels, lanes, timesteps):
     """Spikes ``[T, N, C]`` (uint8) of the words of `tokens` positions in the channel layout."""
     packing = Packing(channels, lanes)
-    return packing.unpack(words[:tokens * packing.groups], timesteps)
+    return packing.unpack(words[: tokens * packing.groups], timesteps)
 
 
 def pack_heads(spikes, lanes, head_dim):
@@ -139,4 +149,4 @@ def pack_heads(spikes, lanes, head_dim):
 def unpack_heads(words, *, tokens, heads, head_dim, lanes, timesteps):
     """Spikes ``[T, N, heads * head_dim]`` (uint8) of the words of `tokens` tokens in the head layout."""
     packing = Packing(heads * head_dim, lanes, head_dim)
-    return packing.unpack(words[:tokens * packing.groups], timesteps)
+    return packing.unpack(words[: tokens * packing.groups], timesteps)

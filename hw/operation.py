@@ -10,9 +10,8 @@ import enum
 
 from amaranth.lib import data
 
-from golden.arith import unsigned_bits
-
-from .schedule import Operation, Program
+from s2tdpt.golden.arith import unsigned_bits
+from s2tdpt.hw.schedule import Operation, Program
 
 
 class Kind(enum.Enum):

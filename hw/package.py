@@ -17,12 +17,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from golden.errors import UserError
-from hw.tools import versions
-from hw.verilog import Port, emit, read_ports
+from s2tdpt.golden.errors import UserError
+from s2tdpt.hw.tools import versions
+from s2tdpt.hw.verilog import Port, emit, read_ports
 
 if TYPE_CHECKING:
-    from hw.top import Accelerator
+    from s2tdpt.hw.top import Accelerator
 
 __all__ = ["describe", "instantiation", "write_package"]
 
@@ -40,9 +40,11 @@ def describe(accelerator: Accelerator) -> dict[str, Any]:
     return {
         "network": program.network.model_dump(mode="json"),
         "hardware": program.hardware.model_dump(mode="json"),
-        "parameters": {"sha256": accelerator.params.checksum(),
-                       "residual_threshold": accelerator.params.residual_threshold,
-                       "attention_threshold": accelerator.params.attention_threshold},
+        "parameters": {
+            "sha256": accelerator.params.checksum(),
+            "residual_threshold": accelerator.params.residual_threshold,
+            "attention_threshold": accelerator.params.attention_threshold,
+        },
         "widths": accelerator.widths.as_dict(),
         "schedule": {
             "spike_words": program.spike_words,
@@ -51,9 +53,18 @@ def describe(accelerator: Accelerator) -> dict[str, Any]:
             "tiles": program.tiles,
             "largest_tile_rows": program.max_tile_rows,
             "head_slices": program.head_slices,
-            "operations": [{"index": index, "name": op.name, "kind": op.kind, "source": op.source,
-                            "sink": op.sink, "height": op.height, "width": op.width}
-                           for index, op in enumerate(program.ops)],
+            "operations": [
+                {
+                    "index": index,
+                    "name": op.name,
+                    "kind": op.kind,
+                    "source": op.source,
+                    "sink": op.sink,
+                    "height": op.height,
+                    "width": op.width,
+                }
+                for index, op in enumerate(program.ops)
+            ],
         },
     }
 
@@ -69,8 +80,15 @@ def instantiation(name: str, ports: list[Port]) -> str:
     return "\n".join([*lines, "", f"{name} u_{name} (", pins, ");", ""])
 
 
-def write_package(folder: Path | str, component, name: str, *, manifest: Mapping[str, Any] | None = None,
-                  force: bool = False, files: Mapping[str, str] | None = None) -> Path:
+def write_package(
+    folder: Path | str,
+    component,
+    name: str,
+    *,
+    manifest: Mapping[str, Any] | None = None,
+    force: bool = False,
+    files: Mapping[str, str] | None = None,
+) -> Path:
     """Generate a component and write everything that its user needs into a new folder.
 
     | file | content |
@@ -107,8 +125,10 @@ def write_package(folder: Path | str, component, name: str, *, manifest: Mapping
     """
     folder = Path(folder)
     if not _NAME.fullmatch(name) or name in _KEYWORDS:
-        raise UserError(f"{name!r} cannot be a module name; expected a letter, then letters, digits or "
-                        "underscores, at most 64, and no keyword; choose another name")
+        raise UserError(
+            f"{name!r} cannot be a module name; expected a letter, then letters, digits or "
+            "underscores, at most 64, and no keyword; choose another name"
+        )
     _check_place(folder, force)
     verilog = emit(component, name)
     ports = read_ports(verilog, name)
@@ -137,8 +157,10 @@ def _check_place(folder: Path, force: bool) -> None:
     except (OSError, ValueError, AttributeError):
         ours = False
     if not ours:
-        raise UserError(f"{folder} is not a generated package; only such a folder is replaced; "
-                        "choose another name or remove it yourself")
+        raise UserError(
+            f"{folder} is not a generated package; only such a folder is replaced; "
+            "choose another name or remove it yourself"
+        )
 
 
 def _write(folder: Path, files: Mapping[str, str], force: bool) -> None:
@@ -147,7 +169,7 @@ def _write(folder: Path, files: Mapping[str, str], force: bool) -> None:
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         for file, text in files.items():
             (temporary / file).write_text(text)
-        temporary.chmod(0o755)      # mkdtemp makes it private
+        temporary.chmod(0o755)  # mkdtemp makes it private
         if force and folder.exists():
             old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
             folder.rename(old)
@@ -163,7 +185,9 @@ def _write(folder: Path, files: Mapping[str, str], force: bool) -> None:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-            raise UserError(f"{folder} appeared meanwhile; expected a new folder; "
-                            "choose another name") from error
-        raise UserError(f"Cannot write {folder}: {error.strerror}; expected a writable place; "
-                        "choose another folder") from error
+            raise UserError(
+                f"{folder} appeared meanwhile; expected a new folder; choose another name"
+            ) from error
+        raise UserError(
+            f"Cannot write {folder}: {error.strerror}; expected a writable place; choose another folder"
+        ) from error

@@ -4,8 +4,8 @@ from amaranth import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.fixed import exact, interval_shape
-from hw.memory import SpikeMemoryClient
+from s2tdpt.hw.fixed import exact, interval_shape
+from s2tdpt.hw.memory import SpikeMemoryClient
 
 __all__ = ["OrPool", "pool_cycles"]
 
@@ -67,8 +67,7 @@ class OrPool(wiring.Component):
     """
 
     def __init__(self, *, max_height, max_width, max_groups, addr_width, lanes, timesteps, post_lanes):
-        for name, value in (("max_height", max_height), ("max_width", max_width),
-                            ("max_groups", max_groups)):
+        for name, value in (("max_height", max_height), ("max_width", max_width), ("max_groups", max_groups)):
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"pool {name} must be a positive integer, not {value!r}")
         self._addr_width = addr_width
@@ -77,35 +76,37 @@ class OrPool(wiring.Component):
         self._groups = interval_shape(0, max_groups)
         # A row of the map, in words; it never exceeds the address space that holds the map.
         self._stride = interval_shape(0, min(max_width * max_groups, (1 << addr_width) - 1))
-        super().__init__({
-            "start": In(1),
-            "done": Out(1),
-            "src_base": In(addr_width),
-            "dst_base": In(addr_width),
-            "in_h": In(self._height),
-            "in_w": In(self._width),
-            "groups": In(self._groups),
-            "mem": Out(SpikeMemoryClient(addr_width, lanes, timesteps, post_lanes)),
-        })
+        super().__init__(
+            {
+                "start": In(1),
+                "done": Out(1),
+                "src_base": In(addr_width),
+                "dst_base": In(addr_width),
+                "in_h": In(self._height),
+                "in_w": In(self._width),
+                "groups": In(self._groups),
+                "mem": Out(SpikeMemoryClient(addr_width, lanes, timesteps, post_lanes)),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
         mem = self.mem
         address = mem.rd_addr.shape()
 
-        stride = Signal(self._stride)       # words of an input row
+        stride = Signal(self._stride)  # words of an input row
         group = Signal(self._groups)
         bottom = Signal(interval_shape(0, 2 * ((1 << self._height.width) - 1) + 1))  # 2 * oy + 1
-        first_row = Signal()                # oy == 0: no row above the window
+        first_row = Signal()  # oy == 0: no row above the window
         column = Signal(self._width)
         tap = Signal(2)
-        row_addr = Signal(address)          # first valid row of the window, column 0
-        column_addr = Signal(address)       # first valid row of the window, this column
+        row_addr = Signal(address)  # first valid row of the window, column 0
+        column_addr = Signal(address)  # first valid row of the window, this column
         read_addr = Signal(address)
         reading = Signal()
         out_addr = Signal(address)
         out_group = Signal(self._groups)
-        finished = Signal()                 # the last write is on its way
+        finished = Signal()  # the last write is on its way
 
         below = Signal()
         last_tap = Signal()
@@ -137,7 +138,10 @@ class OrPool(wiring.Component):
                 m.d.sync += [
                     stride.eq(exact(stride + self.groups, self._stride)),
                     column.eq(Mux(last_column, 0, exact(column + 1, self._width))),
-                    group.eq(0), bottom.eq(1), first_row.eq(1), tap.eq(0),
+                    group.eq(0),
+                    bottom.eq(1),
+                    first_row.eq(1),
+                    tap.eq(0),
                     row_addr.eq(self.src_base),
                     column_addr.eq(self.src_base),
                     read_addr.eq(self.src_base),
@@ -150,20 +154,28 @@ class OrPool(wiring.Component):
                     m.d.sync += [tap.eq(tap + 1), read_addr.eq(exact(read_addr + stride, address))]
                 with m.Elif(~last_column):
                     m.d.sync += [
-                        tap.eq(0), column.eq(exact(column + 1, self._width)),
-                        column_addr.eq(next_column), read_addr.eq(next_column),
+                        tap.eq(0),
+                        column.eq(exact(column + 1, self._width)),
+                        column_addr.eq(next_column),
+                        read_addr.eq(next_column),
                     ]
                 with m.Else():
                     m.d.sync += [tap.eq(0), column.eq(0)]
                     with m.If(~last_row):
                         m.d.sync += [
-                            bottom.eq(exact(bottom + 2, bottom.shape())), first_row.eq(0),
-                            row_addr.eq(next_row), column_addr.eq(next_row), read_addr.eq(next_row),
+                            bottom.eq(exact(bottom + 2, bottom.shape())),
+                            first_row.eq(0),
+                            row_addr.eq(next_row),
+                            column_addr.eq(next_row),
+                            read_addr.eq(next_row),
                         ]
                     with m.Else():
                         m.d.sync += [
-                            bottom.eq(1), first_row.eq(1), group.eq(exact(group + 1, self._groups)),
-                            row_addr.eq(next_group), column_addr.eq(next_group),
+                            bottom.eq(1),
+                            first_row.eq(1),
+                            group.eq(exact(group + 1, self._groups)),
+                            row_addr.eq(next_group),
+                            column_addr.eq(next_group),
                             read_addr.eq(next_group),
                         ]
                         with m.If(last_group):
@@ -189,8 +201,8 @@ class OrPool(wiring.Component):
             map_end.eq(last_tap & last_column & last_row & last_group),
         ]
 
-        window = Signal(len(mem.rd_data))   # OR of the window so far
-        shared = Signal(len(mem.rd_data))   # OR of its last column, the first of the next window
+        window = Signal(len(mem.rd_data))  # OR of the window so far
+        shared = Signal(len(mem.rd_data))  # OR of its last column, the first of the next window
         write = Signal()
         with m.If(word_valid):
             m.d.comb += write.eq(column_end & (odd | row_end))

@@ -6,15 +6,14 @@ from amaranth import Array, Cat, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from golden.arith import signed_range, unsigned_bits
-
-from .combine import PlaneCombiner
-from .config import PIXEL_PLANES
-from .lif import LifCell
-from .operation import OperationLayout, Sink, Source
-from .residual import ResidualStream
-from .schedule import Program
-from .widths import Widths
+from s2tdpt.golden.arith import signed_range, unsigned_bits
+from s2tdpt.hw.combine import PlaneCombiner
+from s2tdpt.hw.config import PIXEL_PLANES
+from s2tdpt.hw.lif import LifCell
+from s2tdpt.hw.operation import OperationLayout, Sink, Source
+from s2tdpt.hw.residual import ResidualStream
+from s2tdpt.hw.schedule import Program
+from s2tdpt.hw.widths import Widths
 
 PIPELINE = 5
 """Cycles from the issue of a micro-step to the end of its last write."""
@@ -84,25 +83,39 @@ class PostProcessor(wiring.Component):
         head_groups = -(-net.num_classes // hw.lanes) * hw.subgroups
         self._head_groups = head_groups
         members = {
-            "op": In(layout), "start": In(1), "done": Out(1),
+            "op": In(layout),
+            "start": In(1),
+            "done": Out(1),
             "plane": Out(unsigned_bits(self._planes - 1)),
-            "const_en": Out(1), "const_address": Out(const_address),
-            "bias": In(p * w.bias), "shift": In(p * w.shift),
-            "threshold_en": Out(1), "threshold_address": Out(const_address), "threshold": In(p * w.threshold),
+            "const_en": Out(1),
+            "const_address": Out(const_address),
+            "bias": In(p * w.bias),
+            "shift": In(p * w.shift),
+            "threshold_en": Out(1),
+            "threshold_address": Out(const_address),
+            "threshold": In(p * w.threshold),
             "tile_done": Out(1),
-            "wr_en": Out(hw.subgroups), "wr_addr": Out(address_width), "wr_data": Out(lanes * net.timesteps),
-            "head_add": Out(1), "head_clear": Out(1),
-            "head_address": Out(range(max(2, self._groups_u * hw.subgroups))), "head_value": Out(p * w.value),
-            "result_en": Out(1), "result_index": Out(range(max(2, head_groups))),
+            "wr_en": Out(hw.subgroups),
+            "wr_addr": Out(address_width),
+            "wr_data": Out(lanes * net.timesteps),
+            "head_add": Out(1),
+            "head_clear": Out(1),
+            "head_address": Out(range(max(2, self._groups_u * hw.subgroups))),
+            "head_value": Out(p * w.value),
+            "result_en": Out(1),
+            "result_index": Out(range(max(2, head_groups))),
             "result_data": Out(p * w.combined),
-            "probe_u_en": Out(1), "probe_u_addr": Out(range(max(2, self._u_depth))),
+            "probe_u_en": Out(1),
+            "probe_u_addr": Out(range(max(2, self._u_depth))),
             "probe_u_data": Out(p * w.residual),
-        }  # fmt: skip
+        }
         for r in range(hw.rows):
             members |= {
-                f"full_{r}": In(1), f"release_{r}": Out(1), f"sums_{r}": In(lanes * w.accumulator),
+                f"full_{r}": In(1),
+                f"release_{r}": Out(1),
+                f"sums_{r}": In(lanes * w.accumulator),
                 f"touched_{r}": In(1),
-            }  # fmt: skip
+            }
         super().__init__(members)
 
     def elaborate(self, platform):
@@ -143,10 +156,18 @@ class PostProcessor(wiring.Component):
             m.d.comb += getattr(self, f"release_{r}").eq(group_end & (row == r))
         with m.If(self.start):
             m.d.sync += [
-                busy.eq(1), group.eq(0), position.eq(0), row.eq(0), subgroup.eq(0), step.eq(0),
-                plane.eq(PIXEL_PLANES - 1), in_planes.eq(by_planes),
-                spike_address.eq(op.dst_base), u_row.eq(0), u_offset.eq(0),
-            ]  # fmt: skip
+                busy.eq(1),
+                group.eq(0),
+                position.eq(0),
+                row.eq(0),
+                subgroup.eq(0),
+                step.eq(0),
+                plane.eq(PIXEL_PLANES - 1),
+                in_planes.eq(by_planes),
+                spike_address.eq(op.dst_base),
+                u_row.eq(0),
+                u_offset.eq(0),
+            ]
             if not self._stream:
                 m.d.sync += const_row.eq(op.const_base)
         with m.Elif(issue):
@@ -156,21 +177,24 @@ class PostProcessor(wiring.Component):
                 m.d.sync += [step.eq(Mux(last_step, 0, step + 1)), u_offset.eq(u_offset + 1)]
             with m.If(last_step):
                 m.d.sync += [
-                    plane.eq(PIXEL_PLANES - 1), in_planes.eq(by_planes),
+                    plane.eq(PIXEL_PLANES - 1),
+                    in_planes.eq(by_planes),
                     subgroup.eq(Mux(group_end, 0, subgroup + 1)),
-                ]  # fmt: skip
+                ]
             with m.If(group_end):
                 m.d.sync += [
                     position.eq(Mux(position_end, 0, position + 1)),
                     row.eq(Mux(position_end | (row == hw.rows - 1), 0, row + 1)),
                     spike_address.eq(spike_address + op.out_groups),
-                    u_row.eq(u_row + self._groups_u * hw.subgroups * steps), u_offset.eq(0),
-                ]  # fmt: skip
+                    u_row.eq(u_row + self._groups_u * hw.subgroups * steps),
+                    u_offset.eq(0),
+                ]
             with m.If(position_end):
                 m.d.sync += [
-                    busy.eq(~last_group), group.eq(group + 1),
+                    busy.eq(~last_group),
+                    group.eq(group + 1),
                     spike_address.eq(op.dst_base + group + 1),
-                ]  # fmt: skip
+                ]
                 if self._stream:
                     m.d.sync += const_row.eq(Mux(const_row == 0, hw.subgroups, 0))
                 else:

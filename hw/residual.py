@@ -40,12 +40,17 @@ class ResidualStream(wiring.Component):
     def __init__(self, *, lanes: int, depth: int, value_width: int, width: int):
         self._lanes, self._depth = lanes, depth
         self._value_width, self._width = value_width, width
-        super().__init__({
-            "read_en": In(1), "address": In(range(max(2, depth))),
-            "update": In(1), "keep": In(1),
-            "value": In(lanes * value_width), "result": Out(lanes * value_width),
-            "write_address": Out(range(max(2, depth))),
-        })  # fmt: skip
+        super().__init__(
+            {
+                "read_en": In(1),
+                "address": In(range(max(2, depth))),
+                "update": In(1),
+                "keep": In(1),
+                "value": In(lanes * value_width),
+                "result": Out(lanes * value_width),
+                "write_address": Out(range(max(2, depth))),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()

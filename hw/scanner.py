@@ -6,7 +6,7 @@ from amaranth import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from golden.arith import unsigned_bits
+from s2tdpt.golden.arith import unsigned_bits
 
 
 def or_tree(values: list[Value]) -> Value:
@@ -65,18 +65,25 @@ class SpikeScanner(wiring.Component):
     def __init__(self, *, lanes: int, planes: int, request_layout: data.StructLayout):
         self._lanes, self._planes = lanes, planes
         self._request = request_layout
-        self.event_layout = data.StructLayout({
-            "row": request_layout["row"].width, "plane": max(1, unsigned_bits(planes - 1)),
-            "fetch": 1, "fire": 1, "end": 1,
-        })  # fmt: skip
-        super().__init__({
-            "request": In(stream.Signature(request_layout)),
-            "read_en": Out(1),
-            "read_address": Out(request_layout["address"].width),
-            "read_x": Out(request_layout["x"].width),
-            "read_data": In(lanes * planes),
-            "event": Out(stream.Signature(self.event_layout)),
-        })  # fmt: skip
+        self.event_layout = data.StructLayout(
+            {
+                "row": request_layout["row"].width,
+                "plane": max(1, unsigned_bits(planes - 1)),
+                "fetch": 1,
+                "fire": 1,
+                "end": 1,
+            }
+        )
+        super().__init__(
+            {
+                "request": In(stream.Signature(request_layout)),
+                "read_en": Out(1),
+                "read_address": Out(request_layout["address"].width),
+                "read_x": Out(request_layout["x"].width),
+                "read_data": In(lanes * planes),
+                "event": Out(stream.Signature(self.event_layout)),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()

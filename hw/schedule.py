@@ -10,10 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from golden.config import NetworkConfig
-
-from .config import PIXEL_PLANES, HardwareConfig, check_fit
-from .layout import Packing, Regions
+from s2tdpt.golden.config import NetworkConfig
+from s2tdpt.hw.config import PIXEL_PLANES, HardwareConfig, check_fit
+from s2tdpt.hw.layout import Packing, Regions
 
 
 @dataclass(frozen=True)
@@ -219,11 +218,18 @@ def _operations(net: NetworkConfig, hw: HardwareConfig, head_slices: int):
             previous = f"sps.{i}.pooled"
         last = i == net.sps_depth - 1
         op = Operation(
-            f"sps.{i}", "accumulate", height, width, kernel=3,
-            source="spikes" if i else "pixels", sink="residual" if last else "spikes",
-            packing_in=packing_in, packing_out=Packing(channels, lanes),
-            first_writer=last, writes_spikes=True,
-        )  # fmt: skip
+            f"sps.{i}",
+            "accumulate",
+            height,
+            width,
+            kernel=3,
+            source="spikes" if i else "pixels",
+            sink="residual" if last else "spikes",
+            packing_in=packing_in,
+            packing_out=Packing(channels, lanes),
+            first_writer=last,
+            writes_spikes=True,
+        )
         written = "block.0.x" if last else f"sps.{i}.spikes"
         add(op, [previous] if i else [], written, height * width)
         previous = written
@@ -251,9 +257,15 @@ def _operations(net: NetworkConfig, hw: HardwareConfig, head_slices: int):
         add(fc2, [f"{block}.hidden"], None if last else f"block.{b + 1}.x")
 
     head = Operation(
-        "head", "accumulate", 1, head_slices, source="head_sum", sink="logits",
-        packing_in=Packing(d, hw.post_lanes), packing_out=Packing(net.num_classes, lanes),
-    )  # fmt: skip
+        "head",
+        "accumulate",
+        1,
+        head_slices,
+        source="head_sum",
+        sink="logits",
+        packing_in=Packing(d, hw.post_lanes),
+        packing_out=Packing(net.num_classes, lanes),
+    )
     add(head)
     return ops, tensors
 
@@ -312,8 +324,11 @@ def _with_trace(op: Operation, net: NetworkConfig, tensors: dict[str, _Tensor]) 
         other(f"block.{parts[1]}.y", "y", op.packing_in)
         spike(f"block.{parts[1]}.attn")
     elif op.sink == "spikes":
-        spike({"sps": f"{op.name}.spikes", "fc1": f"block.{parts[1]}.hidden"}.get(
-            parts[0] if parts[0] == "sps" else parts[-1], op.name))  # fmt: skip
+        spike(
+            {"sps": f"{op.name}.spikes", "fc1": f"block.{parts[1]}.hidden"}.get(
+                parts[0] if parts[0] == "sps" else parts[-1], op.name
+            )
+        )
     elif op.sink == "residual":
         block = int(parts[1])
         names = {

@@ -4,11 +4,11 @@ from amaranth import Array, Cat, Module, Mux, Signal, unsigned
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.fixed import exact, index_shape, interval_shape, onehot_index, without_lowest
-from hw.lif import LifCell, membrane_interval
-from hw.memory import SpikeMemoryClient
-from hw.stdp_cycles import attention_cycles, row_memory_bits, y_interval
-from hw.stdp_reader import TokenReader
+from s2tdpt.hw.fixed import exact, index_shape, interval_shape, onehot_index, without_lowest
+from s2tdpt.hw.lif import LifCell, membrane_interval
+from s2tdpt.hw.memory import SpikeMemoryClient
+from s2tdpt.hw.stdp_cycles import attention_cycles, row_memory_bits, y_interval
+from s2tdpt.hw.stdp_reader import TokenReader
 
 __all__ = ["StdpAttention", "StdpKernel", "attention_cycles", "row_memory_bits"]
 
@@ -16,8 +16,9 @@ __all__ = ["StdpAttention", "StdpKernel", "attention_cycles", "row_memory_bits"]
 def _checked_lut(lut, head_dim):
     lut = tuple(int(entry) for entry in lut)
     if len(lut) != 2 * head_dim + 1:
-        raise ValueError(f"the STDP table of {head_dim} channels must have {2 * head_dim + 1} entries, "
-                         f"not {len(lut)}")
+        raise ValueError(
+            f"the STDP table of {head_dim} channels must have {2 * head_dim + 1} entries, not {len(lut)}"
+        )
     return lut
 
 
@@ -52,11 +53,13 @@ class StdpKernel(wiring.Component):
     def __init__(self, lut, head_dim):
         self._lut = _checked_lut(lut, head_dim)
         self._head_dim = head_dim
-        super().__init__({
-            "key": In(interval_shape(0, head_dim)),
-            "query": In(interval_shape(0, head_dim)),
-            "weight": Out(interval_shape(min(self._lut), max(self._lut))),
-        })
+        super().__init__(
+            {
+                "key": In(interval_shape(0, head_dim)),
+                "query": In(interval_shape(0, head_dim)),
+                "weight": Out(interval_shape(min(self._lut), max(self._lut))),
+            }
+        )
 
     @property
     def lut(self):
@@ -142,20 +145,22 @@ class StdpAttention(wiring.Component):
         self._lanes = lanes
         self._y_interval = y_interval(self._lut, tokens)
         self._y_shape = interval_shape(*self._y_interval)
-        super().__init__({
-            "start": In(1),
-            "done": Out(1),
-            "q_base": In(addr_width),
-            "k_base": In(addr_width),
-            "v_base": In(addr_width),
-            "dst_base": In(addr_width),
-            "mem": Out(SpikeMemoryClient(addr_width, lanes, timesteps, post_lanes)),
-            "y_en": Out(1),
-            "y_data": Out(data.ArrayLayout(self._y_shape, head_dim)),
-            "y_token": Out(index_shape(tokens)),
-            "y_t": Out(index_shape(timesteps)),
-            "y_head": Out(index_shape(heads)),
-        })
+        super().__init__(
+            {
+                "start": In(1),
+                "done": Out(1),
+                "q_base": In(addr_width),
+                "k_base": In(addr_width),
+                "v_base": In(addr_width),
+                "dst_base": In(addr_width),
+                "mem": Out(SpikeMemoryClient(addr_width, lanes, timesteps, post_lanes)),
+                "y_en": Out(1),
+                "y_data": Out(data.ArrayLayout(self._y_shape, head_dim)),
+                "y_token": Out(index_shape(tokens)),
+                "y_t": Out(index_shape(timesteps)),
+                "y_head": Out(index_shape(heads)),
+            }
+        )
 
     @property
     def y_shape(self):
@@ -171,25 +176,36 @@ class StdpAttention(wiring.Component):
         steps, spots = self._timesteps, self._head_dim + 1
         mem = self.mem
         m.submodules.reader = reader = TokenReader(
-            tokens=self._tokens, heads=self._heads, head_dim=self._head_dim, timesteps=steps,
-            lanes=self._lanes, addr_width=len(mem.rd_addr))
-        m.d.comb += [reader.start.eq(self.start), reader.q_base.eq(self.q_base),
-                     reader.k_base.eq(self.k_base), reader.v_base.eq(self.v_base),
-                     reader.rd_data.eq(mem.rd_data)]
+            tokens=self._tokens,
+            heads=self._heads,
+            head_dim=self._head_dim,
+            timesteps=steps,
+            lanes=self._lanes,
+            addr_width=len(mem.rd_addr),
+        )
+        m.d.comb += [
+            reader.start.eq(self.start),
+            reader.q_base.eq(self.q_base),
+            reader.k_base.eq(self.k_base),
+            reader.v_base.eq(self.v_base),
+            reader.rd_data.eq(mem.rd_data),
+        ]
 
         # A piece of work, as it goes down the pipeline: one row in one cycle.
-        work = data.StructLayout({
-            "emits": 1,                                     # pass 3: the row goes to the LIF
-            "defines": 1,                                   # token 0 of pass 2: the row begins here
-            "row": index_shape(steps * spots + 1),
-            "step": index_shape(steps),
-            "value": self._head_dim,
-        })
+        work = data.StructLayout(
+            {
+                "emits": 1,  # pass 3: the row goes to the LIF
+                "defines": 1,  # token 0 of pass 2: the row begins here
+                "row": index_shape(steps * spots + 1),
+                "step": index_shape(steps),
+                "value": self._head_dim,
+            }
+        )
         m.submodules.kernel = kernel = StdpKernel(self._lut, self._head_dim)
         choose = Signal(work)
-        chosen = Signal()           # `choose` is work for the next stage
+        chosen = Signal()  # `choose` is work for the next stage
         current = Signal(reader.where.shape())
-        blocked = Signal()          # the next stage cannot move
+        blocked = Signal()  # the next stage cannot move
         self._choose_rows(m, reader, kernel, choose, chosen, current, blocked)
         emit = Signal()
         emitted = Signal(work)
@@ -208,8 +224,8 @@ class StdpAttention(wiring.Component):
         values = Signal(len(reader.values))
         step = Signal(index_shape(steps))
         later_steps = Signal(steps)
-        pending = Signal(spots)     # counts still to be visited in this step,
-        others = Signal(spots)      # and all but the lowest of them
+        pending = Signal(spots)  # counts still to be visited in this step,
+        others = Signal(spots)  # and all but the lowest of them
 
         load = Signal()
         step_done = Signal()
@@ -238,11 +254,15 @@ class StdpAttention(wiring.Component):
         with m.If(load | chosen & step_done):
             m.d.sync += [valid.eq(new_steps.any()), step.eq(new_step), later_steps.eq(new_later)]
         with m.If(load):
-            m.d.sync += [emitting.eq(reader.emits), defining.eq(defines), current.eq(reader.where),
-                         values.eq(reader.values)]
+            m.d.sync += [
+                emitting.eq(reader.emits),
+                defining.eq(defines),
+                current.eq(reader.where),
+                values.eq(reader.values),
+            ]
             m.d.sync += [counts[t].eq(reader.counts[t]) for t in range(steps)]
 
-        count = Signal(count_shape)         # of the key, or in pass 3 of the query
+        count = Signal(count_shape)  # of the key, or in pass 3 of the query
         query = Signal(count_shape)
         first_row = Array(range(0, steps * spots, spots))[step]
         m.d.comb += [
@@ -260,9 +280,10 @@ class StdpAttention(wiring.Component):
     def _update_rows(self, m, kernel, choose, chosen, blocked, emit, emitted):
         """Stages B, read the row and look up the weight, and C, add and write back or hand to the LIF."""
         steps, width = self._timesteps, self._head_dim
-        zero_row = steps * (width + 1)      # never written: what token 0 adds to
-        m.submodules.rows = rows = memory.Memory(shape=unsigned(width * self._y_shape.width),
-                                                 depth=zero_row + 1, init=[])
+        zero_row = steps * (width + 1)  # never written: what token 0 adds to
+        m.submodules.rows = rows = memory.Memory(
+            shape=unsigned(width * self._y_shape.width), depth=zero_row + 1, init=[]
+        )
         read, write = rows.read_port(), rows.write_port()
 
         b = Signal(choose.shape())
@@ -293,8 +314,11 @@ class StdpAttention(wiring.Component):
             m.d.comb += new[channel].eq(exact(total, self._y_shape))
 
         m.submodules.lif = lif = LifCell(
-            width, self._y_shape, threshold=self._threshold,
-            membrane=membrane_interval(self._y_interval, self._threshold, steps))
+            width,
+            self._y_shape,
+            threshold=self._threshold,
+            membrane=membrane_interval(self._y_interval, self._threshold, steps),
+        )
         m.d.comb += [
             emit.eq(c_valid & c.emits),
             emitted.eq(c),
@@ -323,20 +347,27 @@ class StdpAttention(wiring.Component):
         if per_word > 1:
             m.d.comb += reader.hold.eq(loaded[0] & (current.slot != 0))
         with m.If(loaded[1]):
-            m.d.sync += [out.eq(current),
-                         out_word.eq(Mux(current.slot == 0, 0, mem.rd_data[:per_word * size]))]
+            m.d.sync += [
+                out.eq(current),
+                out_word.eq(Mux(current.slot == 0, 0, mem.rd_data[: per_word * size])),
+            ]
         m.d.comb += [
             mem.rd_en.eq(reader.rd_en | reader.hold),
             # Words of the maps lie in the memory.
-            mem.rd_addr.eq(exact(Mux(reader.hold, self.dst_base, reader.rd_base)
-                                 + Mux(reader.hold, current.offset, reader.rd_offset), address)),
+            mem.rd_addr.eq(
+                exact(
+                    Mux(reader.hold, self.dst_base, reader.rd_base)
+                    + Mux(reader.hold, current.offset, reader.rd_offset),
+                    address,
+                )
+            ),
             self.y_token.eq(out.token),
             self.y_head.eq(out.head),
         ]
 
         history = spikes
         if steps > 1:
-            earlier = Signal(width * (steps - 1))   # spikes of the steps before, oldest lowest
+            earlier = Signal(width * (steps - 1))  # spikes of the steps before, oldest lowest
             history = Cat(earlier, spikes)
             with m.If(emit):
                 m.d.sync += earlier.eq(history[width:])

@@ -45,7 +45,7 @@ def row_updates(q, k, v, *, heads):
     -------
     array of int64, ``[heads, N]``
     """
-    counts = _heads(q, heads).sum(-1)                       # [heads, N, T]
+    counts = _heads(q, heads).sum(-1)  # [heads, N, T]
     active = _heads(v, heads).any(-1)
     active[:, 0] = True
     head_dim = q.shape[2] // heads
@@ -79,17 +79,17 @@ def attention_cycles(q, k, v, *, heads, lanes):
     active = _heads(v, heads).any(-1)
     active[:, 0] = True
     work = row_updates(q, k, v, heads=heads)
-    first_step = active.argmax(-1)                          # [heads, N], where there is work
+    first_step = active.argmax(-1)  # [heads, N], where there is work
     last_step = steps - 1 - active[..., ::-1].argmax(-1)
-    lowest, highest = counts.min(1), counts.max(1)          # [heads, T]
+    lowest, highest = counts.min(1), counts.max(1)  # [heads, T]
 
-    issue = 1                   # cycle in which the first query word is asked for
-    free = 0                    # first cycle in which the row pipeline can load a token
+    issue = 1  # cycle in which the first query word is asked for
+    free = 0  # first cycle in which the row pipeline can load a token
     for head in range(heads):
         # The previous head's last word is merged into its destination: one read slot.
         merge = int(head > 0 and (head - 1) % per_word != 0)
         load = max(issue + merge + tokens + 3, free)
-        previous = None         # (step, query count) of the row written in the cycle before
+        previous = None  # (step, query count) of the row written in the cycle before
         for token in range(tokens):
             busy = int(work[head, token])
             if busy:

@@ -4,9 +4,9 @@ from amaranth import Array, Cat, Module, Mux, Signal, unsigned
 from amaranth.lib import data, enum, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.fixed import exact, index_shape, interval_shape
-from hw.latency import RateToLatency
-from hw.memory import head_groups
+from s2tdpt.hw.fixed import exact, index_shape, interval_shape
+from s2tdpt.hw.latency import RateToLatency
+from s2tdpt.hw.memory import head_groups
 
 __all__ = ["TokenReader", "token_layout"]
 
@@ -14,10 +14,10 @@ __all__ = ["TokenReader", "token_layout"]
 class Fetch(enum.Enum, shape=unsigned(2)):
     """What the reader asks the spike memory for next."""
 
-    SCAN = 0    # pass 1: a query word, for the counts that occur
-    KEY = 1     # pass 2: a key word
-    VALUE = 2   # pass 2: the value word of the same token
-    QUERY = 3   # pass 3: a query word, for the output row
+    SCAN = 0  # pass 1: a query word, for the counts that occur
+    KEY = 1  # pass 2: a key word
+    VALUE = 2  # pass 2: the value word of the same token
+    QUERY = 3  # pass 3: a query word, for the output row
 
 
 def token_layout(*, tokens, heads, head_dim, lanes):
@@ -25,12 +25,14 @@ def token_layout(*, tokens, heads, head_dim, lanes):
 
     ``offset`` is the address of the word within a map, ``slot`` the place of the head in the word.
     """
-    return data.StructLayout({
-        "offset": interval_shape(0, tokens * head_groups(heads, head_dim, lanes)),
-        "token": index_shape(tokens),
-        "head": index_shape(heads),
-        "slot": index_shape(lanes // head_dim),
-    })
+    return data.StructLayout(
+        {
+            "offset": interval_shape(0, tokens * head_groups(heads, head_dim, lanes)),
+            "token": index_shape(tokens),
+            "head": index_shape(heads),
+            "slot": index_shape(lanes // head_dim),
+        }
+    )
 
 
 class TokenReader(wiring.Component):
@@ -89,24 +91,26 @@ class TokenReader(wiring.Component):
         where = token_layout(tokens=tokens, heads=heads, head_dim=head_dim, lanes=lanes)
         # Registers are arrays of members, not array layouts: Yosys' ABC9 takes the names of the elements of
         # an array layout, such as `present[0]`, for bits of a register and stops.
-        super().__init__({
-            "start": In(1),
-            "hold": In(1),
-            "q_base": In(addr_width),
-            "k_base": In(addr_width),
-            "v_base": In(addr_width),
-            "rd_en": Out(1),
-            "rd_base": Out(addr_width),
-            "rd_offset": Out(where["offset"].shape),
-            "rd_data": In(lanes * timesteps),
-            "valid": Out(1),
-            "ready": In(1),
-            "where": Out(where),
-            "emits": Out(1),
-            "counts": Out(interval_shape(0, head_dim)).array(timesteps),
-            "values": Out(head_dim * timesteps),
-            "present": Out(head_dim + 1).array(timesteps),
-        })
+        super().__init__(
+            {
+                "start": In(1),
+                "hold": In(1),
+                "q_base": In(addr_width),
+                "k_base": In(addr_width),
+                "v_base": In(addr_width),
+                "rd_en": Out(1),
+                "rd_base": Out(addr_width),
+                "rd_offset": Out(where["offset"].shape),
+                "rd_data": In(lanes * timesteps),
+                "valid": Out(1),
+                "ready": In(1),
+                "where": Out(where),
+                "emits": Out(1),
+                "counts": Out(interval_shape(0, head_dim)).array(timesteps),
+                "values": Out(head_dim * timesteps),
+                "present": Out(head_dim + 1).array(timesteps),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -119,7 +123,7 @@ class TokenReader(wiring.Component):
     def _read_words(self, m, fetch, first):
         """The order of the words: `fetch` is the kind of the next one, `first` marks token 0."""
         active = Signal()
-        waits = Signal()                            # until the token before has been taken
+        waits = Signal()  # until the token before has been taken
         at = Signal(self.where.shape())
         group = Signal(interval_shape(0, self._groups))
         last_token = Signal()
@@ -181,10 +185,13 @@ class TokenReader(wiring.Component):
         kind = Signal(Fetch)
         scanned = Signal()
         head_word = Signal(size)
-        counted_word = Signal(size)                 # query or key
+        counted_word = Signal(size)  # query or key
         m.d.comb += [
-            head_word.eq(Array(self.rd_data[slot * size:(slot + 1) * size]
-                               for slot in range(self._per_word))[self.where.slot]),
+            head_word.eq(
+                Array(self.rd_data[slot * size : (slot + 1) * size] for slot in range(self._per_word))[
+                    self.where.slot
+                ]
+            ),
             self.emits.eq(kind == Fetch.QUERY),
         ]
         m.d.sync += [fetched.eq(self.rd_en), scanned.eq(fetched & (kind == Fetch.SCAN))]

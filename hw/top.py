@@ -6,13 +6,12 @@ from amaranth import ClockDomain, ClockSignal, Module, ResetSignal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from golden.bounds import derive_bounds
-from golden.params import Params
-
-from .config import HardwareConfig
-from .core import Core
-from .schedule import Program, build_program
-from .widths import Widths, derive_widths
+from s2tdpt.golden.bounds import derive_bounds
+from s2tdpt.golden.params import Params
+from s2tdpt.hw.config import HardwareConfig
+from s2tdpt.hw.core import Core
+from s2tdpt.hw.schedule import Program, build_program
+from s2tdpt.hw.widths import Widths, derive_widths
 
 BUS = {"s_": "s_axis_", "m_": "m_axis_", "w_": "s_axis_weights_"}
 """Bus prefixes of the core and of the top."""

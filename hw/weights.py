@@ -7,11 +7,10 @@ from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from golden.arith import unsigned_bits
-
-from .images import const_width, stream_tiles
-from .schedule import Program
-from .widths import Widths
+from s2tdpt.golden.arith import unsigned_bits
+from s2tdpt.hw.images import const_width, stream_tiles
+from s2tdpt.hw.schedule import Program
+from s2tdpt.hw.widths import Widths
 
 TILE_BITS = 4
 """Tiles are counted modulo 2^TILE_BITS; at most two are ahead of the one being computed."""
@@ -22,17 +21,22 @@ def weight_members(program: Program, widths: Widths) -> dict:
     hw = program.hardware
     row_bits, const_bits = address_bits(program)
     members = {
-        "const_en": In(1), "const_address": In(const_bits),
-        "bias": Out(hw.post_lanes * widths.bias), "shift": Out(hw.post_lanes * widths.shift),
-        "threshold_en": In(1), "threshold_address": In(const_bits),
+        "const_en": In(1),
+        "const_address": In(const_bits),
+        "bias": Out(hw.post_lanes * widths.bias),
+        "shift": Out(hw.post_lanes * widths.shift),
+        "threshold_en": In(1),
+        "threshold_address": In(const_bits),
         "threshold": Out(hw.post_lanes * widths.threshold),
-        "loaded": Out(TILE_BITS), "tile_done": In(1),
-    }  # fmt: skip
+        "loaded": Out(TILE_BITS),
+        "tile_done": In(1),
+    }
     for r in range(hw.rows):
         members |= {
-            f"row_en_{r}": In(1), f"row_address_{r}": In(row_bits),
+            f"row_en_{r}": In(1),
+            f"row_address_{r}": In(row_bits),
             f"row_data_{r}": Out(hw.lanes * program.network.weight_bits),
-        }  # fmt: skip
+        }
     return members
 
 
@@ -129,10 +133,16 @@ class WeightStream(wiring.Component):
 
     def __init__(self, program: Program, widths: Widths):
         self._program, self._widths = program, widths
-        super().__init__(weight_members(program, widths) | {
-            "tdata": In(stream_width(program)), "tvalid": In(1), "tready": Out(1), "tlast": In(1),
-            "error": Out(1),
-        })  # fmt: skip
+        super().__init__(
+            weight_members(program, widths)
+            | {
+                "tdata": In(stream_width(program)),
+                "tvalid": In(1),
+                "tready": Out(1),
+                "tlast": In(1),
+                "error": Out(1),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -196,9 +206,11 @@ class WeightStream(wiring.Component):
                 m.d.sync += count.eq(count + 1)
             with m.If(tile_end):
                 m.d.sync += [
-                    in_rows.eq(0), count.eq(0), self.loaded.eq(self.loaded + 1),
+                    in_rows.eq(0),
+                    count.eq(0),
+                    self.loaded.eq(self.loaded + 1),
                     index.eq(Mux(index == len(tiles) - 1, 0, index + 1)),
-                ]  # fmt: skip
+                ]
         return m
 
 

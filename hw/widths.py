@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from golden.arith import signed_bits, unsigned_bits
-from golden.bounds import Bounds, Interval
-from golden.errors import UserError
-from golden.params import Params
-
-from .config import PIXEL_PLANES
+from s2tdpt.golden.arith import signed_bits, unsigned_bits
+from s2tdpt.golden.bounds import Bounds, Interval
+from s2tdpt.golden.errors import UserError
+from s2tdpt.golden.params import Params
+from s2tdpt.hw.config import PIXEL_PLANES
 
 RESULT_BITS = 64
 """Widest word of the result stream (`axi.ResultSender`)."""

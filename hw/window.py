@@ -52,9 +52,19 @@ class WindowWalker(wiring.Component):
         position).
     """
 
-    def __init__(self, layout, *, row: int, rows: int, chunk_rows: int, slice_rows: int,
-                 address_width: int, weight_width: int, tile_width: int,
-                 bank_rows: int | None = None):  # fmt: skip
+    def __init__(
+        self,
+        layout,
+        *,
+        row: int,
+        rows: int,
+        chunk_rows: int,
+        slice_rows: int,
+        address_width: int,
+        weight_width: int,
+        tile_width: int,
+        bank_rows: int | None = None,
+    ):
         self._bank_rows = bank_rows
         self._row, self._rows = row, rows
         self._chunk_rows, self._slice_rows = chunk_rows, slice_rows
@@ -63,16 +73,18 @@ class WindowWalker(wiring.Component):
         self.request_layout = data.StructLayout(
             {"address": address_width, "row": weight_width, "x": layout["width"].width, "last": 1}
         )
-        super().__init__({
-            "op": In(layout),
-            "src_base": In(address_width),
-            "tile_base": In(weight_width),
-            "by_slices": In(1),
-            "start": In(1),
-            "tile": Out(tile_width),
-            "tile_ready": In(1),
-            "request": Out(stream.Signature(self.request_layout)),
-        })  # fmt: skip
+        super().__init__(
+            {
+                "op": In(layout),
+                "src_base": In(address_width),
+                "tile_base": In(weight_width),
+                "by_slices": In(1),
+                "start": In(1),
+                "tile": Out(tile_width),
+                "tile_ready": In(1),
+                "request": Out(stream.Signature(self.request_layout)),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -109,9 +121,13 @@ class WindowWalker(wiring.Component):
         m.d.comb += exhausted.eq((next_y == op.height) | idle_row)
         with m.If(self.start):
             m.d.sync += [
-                group.eq(0), x.eq(self._row), y.eq(0), position.eq(first_position),
-                tile_row.eq(first_tile_row), position_valid.eq(1),
-            ]  # fmt: skip
+                group.eq(0),
+                x.eq(self._row),
+                y.eq(0),
+                position.eq(first_position),
+                tile_row.eq(first_tile_row),
+                position_valid.eq(1),
+            ]
         with m.Elif(position_valid & (idle_row | (position_ready & self.tile_ready))):
             m.d.sync += [
                 x.eq(Mux(wraps, next_x - op.width, next_x)),
@@ -120,10 +136,14 @@ class WindowWalker(wiring.Component):
             ]
             with m.If(exhausted):
                 m.d.sync += [
-                    x.eq(self._row), y.eq(0), position.eq(first_position),
-                    group.eq(group + 1), tile_row.eq(next_tile_row), self.tile.eq(following_tile),
+                    x.eq(self._row),
+                    y.eq(0),
+                    position.eq(first_position),
+                    group.eq(group + 1),
+                    tile_row.eq(next_tile_row),
+                    self.tile.eq(following_tile),
                     position_valid.eq(group != op.out_groups - 1),
-                ]  # fmt: skip
+                ]
 
         # Window stage: tap range and first addresses of the next position.
         window_valid, window_ready = Signal(), Signal()
@@ -182,11 +202,20 @@ class WindowWalker(wiring.Component):
         with m.If(window_ready):
             m.d.sync += [
                 active.eq(window_valid),
-                ky.eq(tap_y), ky_last.eq(last_y), kx.eq(tap_x), kx_first.eq(first_x), kx_last.eq(last_x),
-                chunk.eq(0), column.eq(window_column),
-                line_address.eq(window_address), tap_address.eq(window_address), address.eq(window_address),
-                line_row.eq(window_row), tap_row.eq(window_row), row.eq(window_row),
-            ]  # fmt: skip
+                ky.eq(tap_y),
+                ky_last.eq(last_y),
+                kx.eq(tap_x),
+                kx_first.eq(first_x),
+                kx_last.eq(last_x),
+                chunk.eq(0),
+                column.eq(window_column),
+                line_address.eq(window_address),
+                tap_address.eq(window_address),
+                address.eq(window_address),
+                line_row.eq(window_row),
+                tap_row.eq(window_row),
+                row.eq(window_row),
+            ]
         with m.Elif(self.request.ready):
             next_line, next_tap = Signal(self._address_width), Signal(self._address_width)
             next_line_row, next_tap_row = Signal(self._weight_width), Signal(self._weight_width)
@@ -198,19 +227,29 @@ class WindowWalker(wiring.Component):
             ]
             with m.If(tap_end):
                 m.d.sync += [
-                    ky.eq(ky + 1), kx.eq(kx_first), chunk.eq(0),
-                    line_address.eq(next_line), tap_address.eq(next_line), address.eq(next_line),
-                    line_row.eq(next_line_row), tap_row.eq(next_line_row), row.eq(next_line_row),
-                ]  # fmt: skip
+                    ky.eq(ky + 1),
+                    kx.eq(kx_first),
+                    chunk.eq(0),
+                    line_address.eq(next_line),
+                    tap_address.eq(next_line),
+                    address.eq(next_line),
+                    line_row.eq(next_line_row),
+                    tap_row.eq(next_line_row),
+                    row.eq(next_line_row),
+                ]
             with m.Elif(chunk_end):
                 m.d.sync += [
-                    kx.eq(kx + 1), chunk.eq(0),
-                    tap_address.eq(next_tap), address.eq(next_tap),
-                    tap_row.eq(next_tap_row), row.eq(next_tap_row),
-                ]  # fmt: skip
+                    kx.eq(kx + 1),
+                    chunk.eq(0),
+                    tap_address.eq(next_tap),
+                    address.eq(next_tap),
+                    tap_row.eq(next_tap_row),
+                    row.eq(next_tap_row),
+                ]
             with m.Else():
                 m.d.sync += [
-                    chunk.eq(chunk + 1), address.eq(address + 1),
+                    chunk.eq(chunk + 1),
+                    address.eq(address + 1),
                     row.eq(row + Mux(self.by_slices, self._slice_rows, self._chunk_rows)),
-                ]  # fmt: skip
+                ]
         return m

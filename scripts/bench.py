@@ -14,17 +14,17 @@ import click
 import numpy as np
 from rich.table import Table
 
-from golden.errors import UserError
-from golden.network import GoldenNetwork
-from golden.params import Params
-from hw.config import HardwareConfig
-from hw.stdp_cycles import attention_cycles, row_memory_bits, y_interval
-from hw.tools import versions
-from scripts.bench_training import training
-from scripts.hardware import layer_utilisation, synthesize_accelerator
-from scripts.images import labelled_images, shape_of
-from scripts.options import console, json_option, load_params, notes, params_option, quiet, write_json
-from sim.cosim import cosimulate
+from s2tdpt.golden.errors import UserError
+from s2tdpt.golden.network import GoldenNetwork
+from s2tdpt.golden.params import Params
+from s2tdpt.hw.config import HardwareConfig
+from s2tdpt.hw.stdp_cycles import attention_cycles, row_memory_bits, y_interval
+from s2tdpt.hw.tools import versions
+from s2tdpt.scripts.bench_training import training
+from s2tdpt.scripts.hardware import layer_utilisation, synthesize_accelerator
+from s2tdpt.scripts.images import labelled_images, shape_of
+from s2tdpt.scripts.options import console, json_option, load_params, notes, params_option, quiet, write_json
+from s2tdpt.sim.cosim import cosimulate
 
 BASELINE = Path(__file__).resolve().parents[1] / "benchmarks" / "baseline.json"
 TEST_IMAGES = 360
@@ -54,10 +54,19 @@ FIGURES = {
 @params_option
 @click.option("--quick", is_flag=True, help="20 images instead of 360 in the co-simulation.")
 @click.option("--synth", is_flag=True, help="Also place and route for ECP5-85k with three seeds (long).")
-@click.option("--synth-report", type=click.Path(path_type=Path), metavar="FILE",
-              help="Instead of --synth: take what `s2tdpt synth --json FILE` measured.")
-@click.option("--baseline", type=click.Path(path_type=Path), default=BASELINE, metavar="FILE",
-              help="Figures to compare with; default: the committed ones.")
+@click.option(
+    "--synth-report",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Instead of --synth: take what `s2tdpt synth --json FILE` measured.",
+)
+@click.option(
+    "--baseline",
+    type=click.Path(path_type=Path),
+    default=BASELINE,
+    metavar="FILE",
+    help="Figures to compare with; default: the committed ones.",
+)
 @click.option("--save-baseline", is_flag=True, help="Make these figures the baseline.")
 @json_option
 @click.pass_context
@@ -200,10 +209,10 @@ def measure_software(params: Params, figures: dict, details: dict) -> None:
     """Accuracy, equality with the training network, speed beside the float network in alternation."""
     import torch
 
-    from sw.datasets import load_dataset
-    from sw.evaluate import verify_equal
-    from sw.export import from_params
-    from sw.network import Network
+    from s2tdpt.sw.datasets import load_dataset
+    from s2tdpt.sw.evaluate import verify_equal
+    from s2tdpt.sw.export import from_params
+    from s2tdpt.sw.network import Network
 
     dataset = load_dataset("digits")
     images, labels = np.asarray(dataset.test_images), np.asarray(dataset.test_labels)
@@ -232,8 +241,13 @@ def measure_software(params: Params, figures: dict, details: dict) -> None:
     golden_time, float_time = (statistics.median(times) for times in zip(*runs, strict=True))
     figures["golden_images_per_second"] = len(batch) / golden_time
     figures["golden_to_float_time"] = statistics.median(g / f for g, f in runs)
-    details["speed"] = {"images": len(batch), "golden_seconds": golden_time, "float_seconds": float_time,
-                        "repeats": REPEATS, "threads": torch.get_num_threads()}  # fmt: skip
+    details["speed"] = {
+        "images": len(batch),
+        "golden_seconds": golden_time,
+        "float_seconds": float_time,
+        "repeats": REPEATS,
+        "threads": torch.get_num_threads(),
+    }
 
 
 def measure_cosim(params: Params, hardware: HardwareConfig, count: int, figures: dict, details: dict) -> None:
@@ -260,11 +274,14 @@ def measure_attention(figures: dict, details: dict) -> None:
     for tokens in SWEEP:
         q, k, v = (rng.random((3, steps, tokens, heads * head_dim)) < 0.1).astype(np.uint8)
         bits = y_interval([240], tokens)[1].bit_length()
-        rows.append({
-            "tokens": tokens, "sum_bits": bits,
-            "state_bits": row_memory_bits(head_dim=head_dim, timesteps=steps, y_bits=bits),
-            "cycles": attention_cycles(q, k, v, heads=heads, lanes=lanes),
-        })  # fmt: skip
+        rows.append(
+            {
+                "tokens": tokens,
+                "sum_bits": bits,
+                "state_bits": row_memory_bits(head_dim=head_dim, timesteps=steps, y_bits=bits),
+                "cycles": attention_cycles(q, k, v, heads=heads, lanes=lanes),
+            }
+        )
     by_tokens = {row["tokens"]: row for row in rows}
     figures["attention_bits_growth"] = by_tokens[4096]["sum_bits"] - by_tokens[64]["sum_bits"]
     details["attention"] = {"head_dim": head_dim, "heads": heads, "timesteps": steps, "sweep": rows}

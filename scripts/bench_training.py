@@ -13,23 +13,39 @@ import numpy as np
 from rich.progress import Progress
 from rich.table import Table
 
-from golden.config import load_config
-from golden.errors import UserError
-from hw.tools import versions
-from scripts.options import console, json_option, notes, quiet, write_json
+from s2tdpt.golden.config import load_config
+from s2tdpt.golden.errors import UserError
+from s2tdpt.hw.tools import versions
+from s2tdpt.scripts.options import console, json_option, notes, quiet, write_json
 
 GOAL = "5,000 images/s at s2tdpt-4-384 and 5 times the plain neuron, on one H200-class GPU"
 
 
 @click.command(short_help="Images a second of training, and what the fused neuron gains.")
-@click.option("--config", "-c", default="s2tdpt-2-128", show_default=True, metavar="NAME|FILE",
-              help="Network: the name of a configuration, or a JSON file.")
+@click.option(
+    "--config",
+    "-c",
+    default="s2tdpt-2-128",
+    show_default=True,
+    metavar="NAME|FILE",
+    help="Network: the name of a configuration, or a JSON file.",
+)
 @click.option("--batch-size", type=click.IntRange(2), default=64, show_default=True, help="Images a step.")
-@click.option("--precision", type=click.Choice(["float32", "bfloat16"]), default="bfloat16",
-              show_default=True, help="Layers of the float network.")
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "bfloat16"]),
+    default="bfloat16",
+    show_default=True,
+    help="Layers of the float network.",
+)
 @click.option("--steps", type=click.IntRange(1), default=5, show_default=True, help="Steps in a measurement.")
-@click.option("--repeats", type=click.IntRange(1), default=5, show_default=True,
-              help="Measurements of each variant, in alternation; the median counts.")
+@click.option(
+    "--repeats",
+    type=click.IntRange(1),
+    default=5,
+    show_default=True,
+    help="Measurements of each variant, in alternation; the median counts.",
+)
 @click.option("--threads", type=click.IntRange(0), default=0, help="CPU threads; 0 for torch's own choice.")
 @json_option
 def training(config, batch_size, precision, steps, repeats, threads, json_path) -> None:
@@ -45,10 +61,10 @@ def training(config, batch_size, precision, steps, repeats, threads, json_path) 
     """
     import torch
 
-    from sw.distributed import local_device
-    from sw.memory import keep_freed_memory
-    from sw.settings import default_settings
-    from sw.stage import deterministic
+    from s2tdpt.sw.distributed import local_device
+    from s2tdpt.sw.memory import keep_freed_memory
+    from s2tdpt.sw.settings import default_settings
+    from s2tdpt.sw.stage import deterministic
 
     network = load_config(config)
     device = local_device()
@@ -102,10 +118,10 @@ def _steps(network, settings, device):
     """A function that takes one training step of a fresh network on random images."""
     import torch
 
-    from sw.augment import augment
-    from sw.average import Average
-    from sw.network import Network
-    from sw.step import Batch, Stepper, make_optimizer
+    from s2tdpt.sw.augment import augment
+    from s2tdpt.sw.average import Average
+    from s2tdpt.sw.network import Network
+    from s2tdpt.sw.step import Batch, Stepper, make_optimizer
 
     def refuse(text: str) -> None:
         raise UserError(f"{text}; expected a batch that fits, for a comparison; lower --batch-size")

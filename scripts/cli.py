@@ -7,16 +7,16 @@ import warnings
 
 import click
 
-from golden.errors import UserError
-from scripts.bench import bench
-from scripts.controls import ablate, controls
-from scripts.cycles import cycles
-from scripts.energy import energy
-from scripts.evaluation import evaluate
-from scripts.explain import explain
-from scripts.hardware import cosim, generate, synth
-from scripts.information import info
-from scripts.software import export, train
+from s2tdpt.golden.errors import UserError
+from s2tdpt.scripts.bench import bench
+from s2tdpt.scripts.controls import ablate, controls
+from s2tdpt.scripts.cycles import cycles
+from s2tdpt.scripts.energy import energy
+from s2tdpt.scripts.evaluation import evaluate
+from s2tdpt.scripts.explain import explain
+from s2tdpt.scripts.hardware import cosim, generate, synth
+from s2tdpt.scripts.information import info
+from s2tdpt.scripts.software import export, train
 
 
 class Group(click.Group):
@@ -82,8 +82,20 @@ def main(context: click.Context) -> None:
 
 
 for command in (
-    info, train, evaluate, energy, explain, ablate, controls, export, generate, cosim, cycles, synth, bench
-):  # fmt: skip
+    info,
+    train,
+    evaluate,
+    energy,
+    explain,
+    ablate,
+    controls,
+    export,
+    generate,
+    cosim,
+    cycles,
+    synth,
+    bench,
+):
     main.add_command(command)
 
 

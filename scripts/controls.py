@@ -14,11 +14,11 @@ from rich.box import SIMPLE_HEAD
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from golden.config import config_from_dict, load_config
-from golden.errors import UserError
-from scripts.images import data_option as images_data_option
-from scripts.images import labelled_images
-from scripts.options import (
+from s2tdpt.golden.config import config_from_dict, load_config
+from s2tdpt.golden.errors import UserError
+from s2tdpt.scripts.images import data_option as images_data_option
+from s2tdpt.scripts.images import labelled_images
+from s2tdpt.scripts.options import (
     check_file,
     console,
     data_option,
@@ -31,8 +31,8 @@ from scripts.options import (
     write_bytes,
     write_json,
 )
-from sw.ablation import ablate as ablate_attention
-from sw.controls import (
+from s2tdpt.sw.ablation import ablate as ablate_attention
+from s2tdpt.sw.controls import (
     NAMED_CASES,
     Case,
     check_fit,
@@ -44,9 +44,9 @@ from sw.controls import (
     summarise,
     weak_stem,
 )
-from sw.datasets import Dataset, load_dataset
-from sw.export import from_params, tool_versions
-from sw.settings import default_settings
+from s2tdpt.sw.datasets import Dataset, load_dataset
+from s2tdpt.sw.export import from_params, tool_versions
+from s2tdpt.sw.settings import default_settings
 
 FORMAT = "s2tdpt-controls"
 PLAIN = {
@@ -126,8 +126,9 @@ DEFAULT_CASES = ("window", "autodiff", "detached", "ssa", "random")
     metavar="PNG",
     help="Also draw accuracies and what is left after ablation.",
 )
-def controls(config, data, data_dir, cases, base, seeds, epochs, images, test_images, stem, times, augment,
-             out, plot) -> None:  # fmt: skip
+def controls(
+    config, data, data_dir, cases, base, seeds, epochs, images, test_images, stem, times, augment, out, plot
+) -> None:
     """Train the same network alike with several attentions, and take each attention away again.
 
     Accuracy alone does not show that an attention works. Beside each accuracy stands how much of it is
@@ -163,10 +164,13 @@ def controls(config, data, data_dir, cases, base, seeds, epochs, images, test_im
         "version": 1,
         "network": network.model_dump(mode="json"),
         "settings": {name: value for name, value in settings.to_json().items() if name != "seed"},
-        "data": {"source": dataset.source, "train_images": len(dataset.train_images),
-                 "test_images": len(dataset.test_images)},
+        "data": {
+            "source": dataset.source,
+            "train_images": len(dataset.train_images),
+            "test_images": len(dataset.test_images),
+        },
         "tools": tool_versions(),
-    }  # fmt: skip
+    }
     result = read_result(out, head)
     result["commands"] = list(dict.fromkeys([*result["commands"], command_line()]))
     train_missing(result, chosen, seeds, network, settings, dataset, out)
@@ -233,8 +237,9 @@ def read_result(path: Path, head: dict[str, Any]) -> dict[str, Any]:
     return data
 
 
-def train_missing(result: dict[str, Any], cases: list[Case], seeds: int, network, settings, dataset: Dataset,
-                  out: Path) -> None:  # fmt: skip
+def train_missing(
+    result: dict[str, Any], cases: list[Case], seeds: int, network, settings, dataset: Dataset, out: Path
+) -> None:
     """Run what `result` lacks, seed by seed, so that an interruption leaves all cases alike."""
     known = {(run["case"], run["seed"]) for run in result["runs"]}
     missing = [(case, seed) for seed in range(seeds) for case in cases if (case.label, seed) not in known]
@@ -243,9 +248,12 @@ def train_missing(result: dict[str, Any], cases: list[Case], seeds: int, network
         write_json(out, result)
         return
     columns = (
-        TextColumn("{task.description:24}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        TextColumn("{task.description:24}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
-    )  # fmt: skip
+    )
     with Progress(*columns, console=notes, disable=not notes.is_terminal) as progress:
         task = progress.add_task("runs", total=len(missing), note="")
         for case, seed in missing:
@@ -302,8 +310,14 @@ def draw(summary: dict[str, dict[str, Any]], path: Path) -> None:
     names = list(dict.fromkeys(name for row in summary.values() for name in row["drops"]))
     markers = dict(zip(names, "xv^<>s*d", strict=False))
     for y, row in enumerate(summary.values()):
-        axes.plot([100 * a for a in row["accuracies"]], [y] * len(row["accuracies"]), "o", color="tab:blue",
-                  alpha=0.5, label="trained, each seed" if y == 0 else None)  # fmt: skip
+        axes.plot(
+            [100 * a for a in row["accuracies"]],
+            [y] * len(row["accuracies"]),
+            "o",
+            color="tab:blue",
+            alpha=0.5,
+            label="trained, each seed" if y == 0 else None,
+        )
         axes.plot([100 * row["mean"]], [y], "|", color="black", markersize=16, label=None if y else "mean")
     for name in names:
         places = [(y, row) for y, row in enumerate(summary.values()) if name in row["drops"]]

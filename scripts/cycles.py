@@ -9,11 +9,11 @@ from rich.box import SIMPLE_HEAD
 from rich.progress import Progress
 from rich.table import Table
 
-from golden.errors import UserError
-from hw.config import HardwareConfig
-from hw.estimate import Estimate, estimate
-from scripts.images import choose_images, data_option, images_option
-from scripts.options import (
+from s2tdpt.golden.errors import UserError
+from s2tdpt.hw.config import HardwareConfig
+from s2tdpt.hw.estimate import Estimate, estimate
+from s2tdpt.scripts.images import choose_images, data_option, images_option
+from s2tdpt.scripts.options import (
     console,
     folder_option,
     json_option,
@@ -53,8 +53,9 @@ COUNT = 16
     help="Clock that images a second are given for; an assumption.",
 )
 @json_option
-def cycles(params, hardware, lanes, rows, post_lanes, weights, images, data, data_dir, count, clock_mhz,
-           json_path) -> None:  # fmt: skip
+def cycles(
+    params, hardware, lanes, rows, post_lanes, weights, images, data, data_dir, count, clock_mhz, json_path
+) -> None:
     """Exact cycles of every operation on real images, in seconds and without simulation.
 
     The golden model gives the spikes, the cycle model counts what the hardware takes for them; `s2tdpt cosim`

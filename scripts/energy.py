@@ -11,12 +11,12 @@ from rich.box import SIMPLE_HEAD
 from rich.progress import Progress
 from rich.table import Table
 
-from golden.activity import measure
-from golden.energy import EnergyReport, LayerEnergy, energy_report, sram_energy
-from golden.errors import UserError
-from golden.network import GoldenNetwork
-from scripts.images import data_option, labelled_images
-from scripts.options import (
+from s2tdpt.golden.activity import measure
+from s2tdpt.golden.energy import EnergyReport, LayerEnergy, energy_report, sram_energy
+from s2tdpt.golden.errors import UserError
+from s2tdpt.golden.network import GoldenNetwork
+from s2tdpt.scripts.images import data_option, labelled_images
+from s2tdpt.scripts.options import (
     check_file,
     console,
     folder_option,
@@ -116,8 +116,16 @@ def layer_table(name: str, report: EnergyReport) -> Table:
     unit, size = next(((u, s) for u, s in UNITS if report.total("theory") >= s), UNITS[-1])
     title = f"{name}: energy of an image in {unit}, operations in thousands, mean of {report.images}"
     table = Table(title=title, box=SIMPLE_HEAD, padding=0)
-    for heading in ("layer", "rate, %", "MACs\na step", "theory\n(float)", "integer\nadds", "energy\nof adds",
-                    "reads,\na spike", "reads,\nall steps"):  # fmt: skip
+    for heading in (
+        "layer",
+        "rate, %",
+        "MACs\na step",
+        "theory\n(float)",
+        "integer\nadds",
+        "energy\nof adds",
+        "reads,\na spike",
+        "reads,\nall steps",
+    ):
         table.add_column(heading, justify="left" if heading == "layer" else "right", no_wrap=True)
 
     digits = max(1, 3 - len(f"{report.total('theory') / size:.0f}"))
@@ -156,8 +164,12 @@ def total_table(report: EnergyReport) -> Table:
     )
     for text, first, second in lines:
         moved = totals[second] if second else 0.0
-        table.add_row(text, amount(totals[first]), amount(moved) if second else "not counted",
-                      amount(totals[first] + moved))  # fmt: skip
+        table.add_row(
+            text,
+            amount(totals[first]),
+            amount(moved) if second else "not counted",
+            amount(totals[first] + moved),
+        )
     table.caption = (
         f"weights: {report.weight_bytes:,} bytes, {sram_energy(report.weight_bytes):g} pJ for 64 bits read"
     )
@@ -167,8 +179,14 @@ def total_table(report: EnergyReport) -> Table:
 def comparison_table(reports: list[tuple[str, EnergyReport]]) -> Table:
     """Accuracy against energy, cheapest first."""
     table = Table(title="accuracy against energy of an image")
-    for heading in ("network", "accuracy", "theory", "integer\nadditions", "additions and\nreads a spike",
-                    "additions and\nreads all steps"):  # fmt: skip
+    for heading in (
+        "network",
+        "accuracy",
+        "theory",
+        "integer\nadditions",
+        "additions and\nreads a spike",
+        "additions and\nreads all steps",
+    ):
         table.add_column(heading, justify="left" if heading == "network" else "right")
     for name, report in sorted(reports, key=lambda pair: pair[1].totals["theory"]):
         totals = report.totals
@@ -209,9 +227,8 @@ def write_plot(path: Path, reports: list[tuple[str, EnergyReport]]) -> None:
     curves = (
         ("theory", lambda totals: totals["theory"]),
         ("additions", lambda totals: totals["integer_adders"]),
-        ("additions and reads",
-         lambda totals: totals["integer_adders"] + totals["integer_reads_shared"]),
-    )  # fmt: skip
+        ("additions and reads", lambda totals: totals["integer_adders"] + totals["integer_reads_shared"]),
+    )
     for label, energy_of in curves:
         points = sorted((energy_of(r.totals) / 1e3, 100 * r.accuracy, n) for n, r in reports)
         right.plot([p[0] for p in points], [p[1] for p in points], "o-", label=label)

@@ -10,12 +10,12 @@ import torch
 from rich.progress import Progress
 from rich.table import Table
 
-from golden.activity import measure
-from golden.errors import UserError
-from golden.head import class_of
-from golden.network import GoldenNetwork
-from scripts.images import data_option, labelled_images
-from scripts.options import (
+from s2tdpt.golden.activity import measure
+from s2tdpt.golden.errors import UserError
+from s2tdpt.golden.head import class_of
+from s2tdpt.golden.network import GoldenNetwork
+from s2tdpt.scripts.images import data_option, labelled_images
+from s2tdpt.scripts.options import (
     console,
     folder_option,
     json_option,
@@ -92,8 +92,8 @@ def evaluate(params, data, data_dir, images, limit, qat, qat_logits, json_path) 
         logits = torch.cat(parts)
         correct = int((class_of(logits).numpy() == labels).sum())
         if qat or qat_logits:
-            from sw.evaluate import verify_equal, verify_logits
-            from sw.export import from_params
+            from s2tdpt.sw.evaluate import verify_equal, verify_logits
+            from s2tdpt.sw.export import from_params
 
             network = from_params(numbers)
             if qat:
@@ -101,15 +101,20 @@ def evaluate(params, data, data_dir, images, limit, qat, qat_logits, json_path) 
             else:
                 equality = verify_logits(network, logits, pictures, progress=bar("logits", len(pictures)))
     result = {
-        "images": len(labels), "correct": correct, "accuracy": correct / len(labels),
-        "firing_rates": activity.rates, "provenance": numbers.provenance,
-    }  # fmt: skip
+        "images": len(labels),
+        "correct": correct,
+        "accuracy": correct / len(labels),
+        "firing_rates": activity.rates,
+        "provenance": numbers.provenance,
+    }
     if equality is not None:
         result["qat"] = {
             "compared": "every value" if qat else "logits",
-            "images": equality.images, "traces": equality.traces, "values": equality.values,
+            "images": equality.images,
+            "traces": equality.traces,
+            "values": equality.values,
             "difference": equality.difference,
-        }  # fmt: skip
+        }
     if json_path is not None:
         write_json(json_path, result)
     if not quiet(json_path):

@@ -13,12 +13,12 @@ import click
 import numpy as np
 from rich.progress import track
 
-from golden.errors import UserError
-from golden.network import GoldenNetwork
-from golden.params import Params
-from scripts.hardware import parents
-from scripts.images import Chosen, data_option, fitting, labelled_images
-from scripts.options import (
+from s2tdpt.golden.errors import UserError
+from s2tdpt.golden.network import GoldenNetwork
+from s2tdpt.golden.params import Params
+from s2tdpt.scripts.hardware import parents
+from s2tdpt.scripts.images import Chosen, data_option, fitting, labelled_images
+from s2tdpt.scripts.options import (
     check_folder,
     folder_option,
     force_option,
@@ -113,9 +113,9 @@ def explain(params, data, data_dir, images, count, limit, layer, target, out, fo
       s2tdpt explain --images my-digit.png --layer sps.0.spikes --out seen
       s2tdpt explain -p cifar10.safetensors --data-dir ~/data --limit 1000 --out seen
     """
-    from sw.explain import Disagreement, check_layer, class_names, confusion_matrix, default_layer
-    from sw.explain import explain as explanations
-    from sw.export import from_params
+    from s2tdpt.sw.explain import Disagreement, check_layer, class_names, confusion_matrix, default_layer
+    from s2tdpt.sw.explain import explain as explanations
+    from s2tdpt.sw.export import from_params
 
     numbers = load_params(params)
     config = numbers.config
@@ -201,8 +201,11 @@ def as_json(found, subjects: Subjects, matrix, params: Params, layer: str, names
     if matrix is not None:
         total, correct = int(matrix.sum()), int(np.trace(matrix))
         confusion = {
-            "images": total, "correct": correct, "accuracy": correct / total, "matrix": matrix.tolist(),
-        }  # fmt: skip
+            "images": total,
+            "correct": correct,
+            "accuracy": correct / total,
+            "matrix": matrix.tolist(),
+        }
     return {
         "format": FORMAT,
         "version": 1,
@@ -292,7 +295,7 @@ def write_folder(folder: Path, files: dict[str, bytes], force: bool) -> None:
 
 def pictures(found, subjects: Subjects, matrix, params: Params, names: list[str]) -> dict[str, bytes]:
     """All PNG files, by name."""
-    from scripts.pictures import draw_confusion, draw_image, draw_overview
+    from s2tdpt.scripts.pictures import draw_confusion, draw_image, draw_overview
 
     titles = [
         f"{source} {index}" + ("" if subjects.labels is None else f"\ntrue: {names[subjects.labels[i]]}")

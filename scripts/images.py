@@ -9,26 +9,31 @@ from pathlib import Path
 import click
 import numpy as np
 
-from golden.config import NetworkConfig
-from golden.errors import UserError
-from golden.params import Params
-from golden.samples import SAMPLE_SETS, sample_images
-from scripts.options import load_images, notes
-from sim.cosim import check_images
-from sw.datasets import DATASETS, load_dataset
+from s2tdpt.golden.config import NetworkConfig
+from s2tdpt.golden.errors import UserError
+from s2tdpt.golden.params import Params
+from s2tdpt.golden.samples import SAMPLE_SETS, sample_images
+from s2tdpt.scripts.options import load_images, notes
+from s2tdpt.sim.cosim import check_images
+from s2tdpt.sw.datasets import DATASETS, load_dataset
 
 DIGITS, SAMPLES = 20, 2
 """Images that a co-simulation takes unless told: digits, or of larger networks' samples."""
 
 data_option = click.option(
-    "--data", type=click.Choice(DATASETS), default=None,
+    "--data",
+    type=click.Choice(DATASETS),
+    default=None,
     help="Test images of this data set. Default: what comes with the project, digits or 16 of CIFAR-10; "
-         "with --data-dir, the data set that fits.",
-)  # fmt: skip
+    "with --data-dir, the data set that fits.",
+)
 images_option = click.option(
-    "--images", type=click.Path(path_type=Path), multiple=True, metavar="FILE",
+    "--images",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="FILE",
     help="Your own images: .npy (uint8 [B,H,W,C] or [B,H,W]) or PNG.",
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,14 @@ from pathlib import Path
 import click
 from rich.table import Table
 
-from golden.bounds import derive_bounds
-from golden.complexity import macs, memory, neurons, parameter_count
-from golden.config import load_config, named_configs
-from golden.params import random_params
-from hw.config import check_fit
-from hw.schedule import build_program
-from hw.widths import derive_widths
-from scripts.options import console, json_option, machine, machine_options, quiet, write_json
+from s2tdpt.golden.bounds import derive_bounds
+from s2tdpt.golden.complexity import macs, memory, neurons, parameter_count
+from s2tdpt.golden.config import load_config, named_configs
+from s2tdpt.golden.params import random_params
+from s2tdpt.hw.config import check_fit
+from s2tdpt.hw.schedule import build_program
+from s2tdpt.hw.widths import derive_widths
+from s2tdpt.scripts.options import console, json_option, machine, machine_options, quiet, write_json
 
 
 @click.command(short_help="Parameters, MACs, neurons and memory of a configuration.")
@@ -49,18 +49,21 @@ def info(config: str, hardware, lanes, rows, post_lanes, weights, json_path: Pat
         "machine": {
             "spike_memory_bits": program.spike_words * hw.lanes * network.timesteps,
             "weight_rows": program.tile_words,
-            "weight_memory_bits": hw.lanes * network.weight_bits
+            "weight_memory_bits": hw.lanes
+            * network.weight_bits
             * (program.tile_words if hw.weight_memory == "rom" else 2 * program.max_tile_rows),
             "tiles": program.tiles,
             "operations": len(program.ops),
         },
-    }  # fmt: skip
+    }
     if json_path is not None:
         write_json(json_path, data)
     if quiet(json_path):
         return
-    table = Table(title=f"{network.name}: {network.tokens} tokens, {network.embed_dim} channels, "
-                        f"{network.depth} blocks, T = {network.timesteps}")  # fmt: skip
+    table = Table(
+        title=f"{network.name}: {network.tokens} tokens, {network.embed_dim} channels, "
+        f"{network.depth} blocks, T = {network.timesteps}"
+    )
     table.add_column("quantity")
     table.add_column("value", justify="right")
     table.add_row("parameters (float network, BatchNorm included)", f"{data['parameters']:,}")

@@ -13,10 +13,10 @@ import click
 import numpy as np
 from rich.console import Console
 
-from golden.config import NetworkConfig
-from golden.errors import UserError
-from golden.params import Params
-from hw.config import HardwareConfig, hardware_config_from, load_hardware_config
+from s2tdpt.golden.config import NetworkConfig
+from s2tdpt.golden.errors import UserError
+from s2tdpt.golden.params import Params
+from s2tdpt.hw.config import HardwareConfig, hardware_config_from, load_hardware_config
 
 MODELS = Path(__file__).resolve().parents[1] / "golden" / "models"
 """Parameter files that come with the project."""
@@ -28,23 +28,31 @@ def shipped_models() -> list[str]:
     return sorted(path.stem for path in MODELS.glob("*.safetensors"))
 
 
-
 console = Console()
 notes = Console(stderr=True)
 """Progress and remarks; results alone go to standard output."""
 
 params_option = click.option(
-    "--params", "-p", default=DEFAULT_MODEL, show_default=True, metavar="NAME|FILE",
+    "--params",
+    "-p",
+    default=DEFAULT_MODEL,
+    show_default=True,
+    metavar="NAME|FILE",
     help=f"Parameter file (.safetensors), or the name of a shipped one: {', '.join(shipped_models())}.",
-)  # fmt: skip
+)
 data_option = click.option(
-    "--data", type=click.Choice(["digits", "cifar10", "cifar100"]), default="digits", show_default=True,
+    "--data",
+    type=click.Choice(["digits", "cifar10", "cifar100"]),
+    default="digits",
+    show_default=True,
     help="Data set; digits is built in.",
-)  # fmt: skip
+)
 folder_option = click.option(
-    "--data-dir", type=click.Path(path_type=Path), metavar="DIR",
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
     help="Folder with the official CIFAR archive or its unpacked files.",
-)  # fmt: skip
+)
 
 
 def check_file(context, parameter, path: Path | None) -> Path | None:
@@ -70,9 +78,13 @@ def check_folder(path: Path) -> None:
 
 
 json_option = click.option(
-    "--json", "json_path", type=click.Path(path_type=Path), metavar="FILE", callback=check_file,
+    "--json",
+    "json_path",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    callback=check_file,
     help="Also write the result as JSON ('-' for standard output instead of tables).",
-)  # fmt: skip
+)
 force_option = click.option("--force", is_flag=True, help="Replace what an earlier run wrote.")
 
 
@@ -83,9 +95,13 @@ def machine_options(function):
         click.option("--post-lanes", type=int, help="Channels post-processed a cycle; divides --lanes."),
         click.option("--rows", type=int, help="Tokens in parallel."),
         click.option("--lanes", type=int, help="Output channels in parallel."),
-        click.option("--hardware", type=click.Path(path_type=Path), metavar="FILE",
-                     help="Hardware configuration (JSON with lanes, rows, post_lanes, weight_memory)."),
-    ):  # fmt: skip
+        click.option(
+            "--hardware",
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help="Hardware configuration (JSON with lanes, rows, post_lanes, weight_memory).",
+        ),
+    ):
         function = option(function)
     return function
 

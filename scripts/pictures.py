@@ -14,8 +14,8 @@ from matplotlib import style
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from golden.config import NetworkConfig
-from sw.explain import Explanation, to_pixels
+from s2tdpt.golden.config import NetworkConfig
+from s2tdpt.sw.explain import Explanation, to_pixels
 
 DPI = 110
 CELL, GAP = 1.4, 0.14
@@ -91,8 +91,16 @@ def show_cam(axes, one: Explanation, config: NetworkConfig) -> None:
         heat = 0.08 + 0.82 * heat / peak
         axes.imshow(heat, cmap="turbo", vmin=0, vmax=1, alpha=0.6, interpolation="bilinear")
     else:
-        axes.text(0.5, 0.5, "nothing\nspeaks for it", transform=axes.transAxes, ha="center", va="center",
-                  fontsize=8, color="white")  # fmt: skip
+        axes.text(
+            0.5,
+            0.5,
+            "nothing\nspeaks for it",
+            transform=axes.transAxes,
+            ha="center",
+            va="center",
+            fontsize=8,
+            color="white",
+        )
 
 
 def show_rate(axes, one: Explanation, name: str, title: str) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 import click
 from rich.table import Table
 
-from golden.config import load_config
-from golden.errors import UserError
-from scripts.options import (
+from s2tdpt.golden.config import load_config
+from s2tdpt.golden.errors import UserError
+from s2tdpt.scripts.options import (
     check_file,
     check_folder,
     console,
@@ -23,9 +23,9 @@ from scripts.options import (
     quiet,
     write_json,
 )
-from sw.attention import VARIANTS
-from sw.datasets import load_dataset
-from sw.settings import PRECISIONS, default_settings
+from s2tdpt.sw.attention import VARIANTS
+from s2tdpt.sw.datasets import load_dataset
+from s2tdpt.sw.settings import PRECISIONS, default_settings
 
 
 def command_line() -> str:
@@ -35,8 +35,14 @@ def command_line() -> str:
 
 
 @click.command(short_help="Float network to integer network to parameter file.")
-@click.option("--config", "-c", default="digits", show_default=True, metavar="NAME|FILE",
-              help="Network: the name of a configuration, or a JSON file.")
+@click.option(
+    "--config",
+    "-c",
+    default="digits",
+    show_default=True,
+    metavar="NAME|FILE",
+    help="Network: the name of a configuration, or a JSON file.",
+)
 @data_option
 @folder_option
 @click.option("--out", "-o", type=click.Path(path_type=Path), required=True, help="Run folder.")
@@ -50,33 +56,59 @@ def command_line() -> str:
 @click.option("--weight-decay", type=float, default=None, help="Of the float network's matrices and kernels.")
 @click.option("--warmup-epochs", type=float, default=None, help="Linear warm-up of the float network.")
 @click.option("--label-smoothing", type=float, default=None, help="0 to below 1.")
-@click.option("--gradient", "variant", type=click.Choice(list(VARIANTS)), default=None,
-              help="Gradient of the STDP kernel, or a control attention (ssa, random).")
+@click.option(
+    "--gradient",
+    "variant",
+    type=click.Choice(list(VARIANTS)),
+    default=None,
+    help="Gradient of the STDP kernel, or a control attention (ssa, random).",
+)
 @click.option("--half-width", type=float, default=None, help="Half-width of the window surrogate, counts.")
 @click.option("--rate-weight", type=float, default=None, help="Weight of the synaptic rate: fewer spikes.")
 @click.option("--count-weight", type=float, default=None, help="Weight of the spread of q and k counts.")
 @click.option("--augment/--no-augment", default=None, help="Move (digits) or flip and crop (CIFAR) images.")
-@click.option("--precision", type=click.Choice(list(PRECISIONS)), default=None,
-              help="Layers of the float network.")
+@click.option(
+    "--precision", type=click.Choice(list(PRECISIONS)), default=None, help="Layers of the float network."
+)
 @click.option("--fused/--no-fused", default=None, help="Neurons as compiled kernels.")
 @click.option("--ema", type=float, default=None, help="Decay of the weights' moving average; 0: none.")
 @click.option("--randaugment", type=float, default=None, help="Magnitude 0..30 of RandAugment; 0: none.")
 @click.option("--erasing", type=float, default=None, help="Probability of random erasing.")
 @click.option("--mixup", type=float, default=None, help="Alpha of mixup (half of the float stage); 0: none.")
-@click.option("--budget-minutes", type=float, default=None,
-              help="Time for both stages; the schedule is stretched to end with it.")
+@click.option(
+    "--budget-minutes",
+    type=float,
+    default=None,
+    help="Time for both stages; the schedule is stretched to end with it.",
+)
 @click.option("--qat-share", type=float, default=None, help="Part of the budget for the integer network.")
 @click.option("--monitor-images", type=int, default=None, help="Test images tried after an epoch; 0: all.")
 @click.option("--threads", type=int, default=None, help="CPU threads; 0 for torch's own choice.")
-@click.option("--float-checkpoint", type=click.Path(path_type=Path), metavar="FILE",
-              help="Quantise this finished float stage instead of training one.")
+@click.option(
+    "--float-checkpoint",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Quantise this finished float stage instead of training one.",
+)
 @click.option("--resume", is_flag=True, help="Continue the run in --out, bit-identically.")
 @click.option("--tensorboard", is_flag=True, help="Also write TensorBoard logs.")
 @click.option("--stop-after", type=click.IntRange(1), help="Stop each stage after so many epochs.")
 @force_option
 @json_option
-def train(config, data, data_dir, out, weight_bits, float_checkpoint, resume, tensorboard, stop_after, force,
-          json_path, **chosen) -> None:  # fmt: skip
+def train(
+    config,
+    data,
+    data_dir,
+    out,
+    weight_bits,
+    float_checkpoint,
+    resume,
+    tensorboard,
+    stop_after,
+    force,
+    json_path,
+    **chosen,
+) -> None:
     """Train a network: float, then quantised in its own integer arithmetic, then export.
 
     The result is the folder --out with checkpoints, CSV logs and CONFIG.safetensors, the integers that
@@ -91,8 +123,8 @@ def train(config, data, data_dir, out, weight_bits, float_checkpoint, resume, te
       s2tdpt train -c s2tdpt-4-384 --data cifar10 --data-dir ~/data --out runs/hour --budget-minutes 60
       torchrun --nproc-per-node 8 -m scripts.cli train -c s2tdpt-4-384 --data cifar10 ...
     """
-    from sw.distributed import is_first
-    from sw.train import train_pipeline
+    from s2tdpt.sw.distributed import is_first
+    from s2tdpt.sw.train import train_pipeline
 
     network = load_config(config)
     if weight_bits is not None:
@@ -102,9 +134,18 @@ def train(config, data, data_dir, out, weight_bits, float_checkpoint, resume, te
     dataset = load_dataset(data, data_dir)
     progress = notes if notes.is_terminal else None  # a log wants no bars
     report = train_pipeline(
-        network, dataset, settings, out, resume=resume, float_checkpoint=float_checkpoint,
-        command=command_line(), console=progress, tensorboard=tensorboard, stop_after=stop_after, force=force,
-    )  # fmt: skip
+        network,
+        dataset,
+        settings,
+        out,
+        resume=resume,
+        float_checkpoint=float_checkpoint,
+        command=command_line(),
+        console=progress,
+        tensorboard=tensorboard,
+        stop_after=stop_after,
+        force=force,
+    )
     if report.float_result.interrupted or (report.qat_result and report.qat_result.interrupted):
         click.echo("Interrupted; everything is saved; continue with --resume.", err=True)
         raise click.exceptions.Exit(130)
@@ -140,8 +181,14 @@ def train(config, data, data_dir, out, weight_bits, float_checkpoint, resume, te
 
 @click.command(short_help="Checkpoint of a run to parameter file.")
 @click.argument("checkpoint", type=click.Path(path_type=Path))
-@click.option("--out", "-o", type=click.Path(path_type=Path), required=True, callback=check_file,
-              help="Parameter file to write.")
+@click.option(
+    "--out",
+    "-o",
+    type=click.Path(path_type=Path),
+    required=True,
+    callback=check_file,
+    help="Parameter file to write.",
+)
 @force_option
 def export(checkpoint: Path, out: Path, force: bool) -> None:
     """Write the parameter file of an integer-stage CHECKPOINT (qat.safetensors of a run).
@@ -150,11 +197,11 @@ def export(checkpoint: Path, out: Path, force: bool) -> None:
     Example:
       s2tdpt export runs/digits/qat.safetensors --out digits.safetensors
     """
-    from golden.config import config_from_dict
-    from sw.checkpoint import read_checkpoint, restore_result
-    from sw.export import export as to_params
-    from sw.export import tool_versions
-    from sw.quantize import QatNetwork
+    from s2tdpt.golden.config import config_from_dict
+    from s2tdpt.sw.checkpoint import read_checkpoint, restore_result
+    from s2tdpt.sw.export import export as to_params
+    from s2tdpt.sw.export import tool_versions
+    from s2tdpt.sw.quantize import QatNetwork
 
     tensors, meta = read_checkpoint(checkpoint)
     if missing := [key for key in ("stage", "epoch", "config", "settings") if key not in meta]:
@@ -172,7 +219,12 @@ def export(checkpoint: Path, out: Path, force: bool) -> None:
         config_from_dict(meta["config"], source=str(checkpoint)), settings["variant"], settings["half_width"]
     )
     restore_result(checkpoint, tensors, network)
-    provenance = {"command": command_line(), "seed": settings["seed"], "settings": settings,
-                  "epoch": meta["epoch"], "versions": tool_versions()}  # fmt: skip
+    provenance = {
+        "command": command_line(),
+        "seed": settings["seed"],
+        "settings": settings,
+        "epoch": meta["epoch"],
+        "versions": tool_versions(),
+    }
     to_params(network.eval(), provenance).save(out, force=force)
     click.echo(f"wrote {out}")

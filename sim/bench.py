@@ -23,7 +23,7 @@ from cocotb.triggers import ClockCycles, Event, First, RisingEdge, SimTimeoutErr
 from cocotb.utils import get_sim_time
 from cocotbext.axi import AxiStreamBus, AxiStreamFrame, AxiStreamSink, AxiStreamSource
 
-from sim.stalls import pauses
+from s2tdpt.sim.stalls import pauses
 
 PERIOD = 2
 """Clock period in simulator steps; cycles are times divided by it."""
@@ -131,9 +131,18 @@ class Bench:
     def status(self):
         """Levels that tell where the accelerator stands."""
         names = (
-            "busy", "probe_op", "s_axis_tvalid", "s_axis_tready", "m_axis_tvalid", "m_axis_tready",
-            "s_axis_weights_tvalid", "s_axis_weights_tready", "error_short", "error_long", "error_weights",
-        )  # fmt: skip
+            "busy",
+            "probe_op",
+            "s_axis_tvalid",
+            "s_axis_tready",
+            "m_axis_tvalid",
+            "m_axis_tready",
+            "s_axis_weights_tvalid",
+            "s_axis_weights_tready",
+            "error_short",
+            "error_long",
+            "error_weights",
+        )
         levels = {}
         for name in names:
             if hasattr(self.dut, name):

@@ -15,20 +15,20 @@ from pathlib import Path
 
 import numpy as np
 
-from golden.compare import compare_traces
-from golden.errors import UserError
-from golden.network import GoldenNetwork
-from golden.params import Params
-from hw.arrival import TileArrival, tile_beats
-from hw.config import HardwareConfig
-from hw.cycles import operation_cycles
-from hw.schedule import Program
-from sim.design import MODULE, Design, generate
-from sim.dump import Dump, read_dump
-from sim.replay import LIMIT, Replay, replay
-from sim.report import CosimReport, LayerCycles
-from sim.runner import Build, Job, build, run
-from sim.stalls import PATTERNS
+from s2tdpt.golden.compare import compare_traces
+from s2tdpt.golden.errors import UserError
+from s2tdpt.golden.network import GoldenNetwork
+from s2tdpt.golden.params import Params
+from s2tdpt.hw.arrival import TileArrival, tile_beats
+from s2tdpt.hw.config import HardwareConfig
+from s2tdpt.hw.cycles import operation_cycles
+from s2tdpt.hw.schedule import Program
+from s2tdpt.sim.design import MODULE, Design, generate
+from s2tdpt.sim.dump import Dump, read_dump
+from s2tdpt.sim.replay import LIMIT, Replay, replay
+from s2tdpt.sim.report import CosimReport, LayerCycles
+from s2tdpt.sim.runner import Build, Job, build, run
+from s2tdpt.sim.stalls import PATTERNS
 
 MINIMUM_SHARE = 4
 """Images below which a second simulator process does not pay."""
@@ -363,10 +363,12 @@ def _check_cycle_model(
             position = place[number]
             single = {name: value[position] for name, value in trace.items()} | {"pixels": images[number]}
             starts, ends = times[number][0]
-            modelled = np.array([
-                operation_cycles(op, program, single, arrival, int(start)).cycles
-                for op, start in zip(program.ops, starts, strict=True)
-            ])  # fmt: skip
+            modelled = np.array(
+                [
+                    operation_cycles(op, program, single, arrival, int(start)).cycles
+                    for op, start in zip(program.ops, starts, strict=True)
+                ]
+            )
             measured = ends - starts
             errors.append(np.abs(measured - modelled))
             report.comparisons += len(modelled)

@@ -2,15 +2,15 @@
 
 from dataclasses import dataclass
 
-from golden.bounds import derive_bounds
-from golden.params import Params
-from hw.config import HardwareConfig
-from hw.images import stream_beats
-from hw.schedule import Program, build_program
-from hw.top import Accelerator
-from hw.verilog import emit
-from hw.weights import stream_width
-from hw.widths import Widths, derive_widths
+from s2tdpt.golden.bounds import derive_bounds
+from s2tdpt.golden.params import Params
+from s2tdpt.hw.config import HardwareConfig
+from s2tdpt.hw.images import stream_beats
+from s2tdpt.hw.schedule import Program, build_program
+from s2tdpt.hw.top import Accelerator
+from s2tdpt.hw.verilog import emit
+from s2tdpt.hw.weights import stream_width
+from s2tdpt.hw.widths import Widths, derive_widths
 
 MODULE = "s2tdpt_accelerator"
 """Name of the top module."""

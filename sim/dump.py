@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sim.wrapper import Ports
+from s2tdpt.sim.wrapper import Ports
 
 _NIBBLE = np.full(256, 255, dtype=np.uint8)
 _NIBBLE[[ord(c) for c in "0123456789abcdef"]] = range(16)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from sim.dump import HEAD_FIELD, STEP_FIELD, Dump, Records
+from s2tdpt.sim.dump import HEAD_FIELD, STEP_FIELD, Dump, Records
 
 LIMIT = 20
 """Findings of one kind that are put into words; the rest is only counted."""

@@ -100,10 +100,27 @@ class CosimReport:
     def to_json(self) -> dict:
         """Plain data for files and other programs."""
         plain = (
-            "images", "layer_images", "tensors", "comparisons", "mismatches", "differences", "findings",
-            "frame_cycles", "interval", "latency", "utilisation", "simulator", "stall", "seed",
-            "build_seconds", "seconds", "check_seconds", "cycles", "images_per_second", "ok",
-        )  # fmt: skip
+            "images",
+            "layer_images",
+            "tensors",
+            "comparisons",
+            "mismatches",
+            "differences",
+            "findings",
+            "frame_cycles",
+            "interval",
+            "latency",
+            "utilisation",
+            "simulator",
+            "stall",
+            "seed",
+            "build_seconds",
+            "seconds",
+            "check_seconds",
+            "cycles",
+            "images_per_second",
+            "ok",
+        )
         data = {name: getattr(self, name) for name in plain}
         data["layers"] = [layer.__dict__ for layer in self.layers]
         data["classes"] = self.classes.tolist()

@@ -18,9 +18,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from golden.errors import UserError
-from hw.tools import find_tool
-from sim.wrapper import BENCH, Ports, bench_top, read_ports
+from s2tdpt.golden.errors import UserError
+from s2tdpt.hw.tools import find_tool
+from s2tdpt.sim.wrapper import BENCH, Ports, bench_top, read_ports
 
 SIMULATORS = ("verilator", "icarus")
 """Supported simulators; the first is the default."""
@@ -32,9 +32,19 @@ _PROBE = Path(__file__).with_name("probe.sv")
 # The design's text comes from Yosys: `case` without default and implicit zero extension are its way of
 # writing, not faults. Everything else that Verilator warns of stops the build.
 _VERILATOR_FLAGS = (
-    "-O3", "--x-assign", "fast", "--x-initial", "fast", "--no-assert", "--output-split", "20000",
-    "-Wno-CASEINCOMPLETE", "-Wno-WIDTHEXPAND", "-Wno-UNSIGNED", "-Wno-CMPCONST",
-)  # fmt: skip
+    "-O3",
+    "--x-assign",
+    "fast",
+    "--x-initial",
+    "fast",
+    "--no-assert",
+    "--output-split",
+    "20000",
+    "-Wno-CASEINCOMPLETE",
+    "-Wno-WIDTHEXPAND",
+    "-Wno-UNSIGNED",
+    "-Wno-CMPCONST",
+)
 _MAKE_FLAGS = ("OPT_FAST=-O2", "OPT_SLOW=-O0", "OPT_GLOBAL=-O2")
 # A waveform is of one image: compiling fast is worth more than running fast.
 _MAKE_FLAGS_WAVES = ("OPT_FAST=-O1", "OPT_SLOW=-O0", "OPT_GLOBAL=-O0")
@@ -348,7 +358,7 @@ def run(built: Build, job: Job, folder: Path, waveform: Path | None = None) -> d
     crashed = False
     try:
         runner.test(
-            test_module="sim.bench",
+            test_module="s2tdpt.sim.bench",
             hdl_toplevel=BENCH,
             hdl_toplevel_lang="verilog",
             build_dir=built.folder,

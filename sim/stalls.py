@@ -4,7 +4,7 @@ import itertools
 import random
 from collections.abc import Iterator
 
-from golden.errors import UserError
+from s2tdpt.golden.errors import UserError
 
 PATTERNS = ("none", "random", "bursty", "starved")
 """Known patterns: never a pause, a fair coin every cycle, runs of 1..24 cycles, 1 cycle of 8 open."""

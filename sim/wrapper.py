@@ -8,26 +8,60 @@ synthesised netlist) fits in the same bench.
 import re
 from dataclasses import dataclass
 
-from golden.errors import UserError
+from s2tdpt.golden.errors import UserError
 
 BENCH = "s2tdpt_bench"
 """Module name of the bench top."""
 
 _OBSERVED = (
-    "op", "start", "done", "acc", "spike_en", "spike_addr", "spike_data", "u_en", "u_addr", "u_data",
-    "y_en", "y_token", "y_t", "y_head", "y_data",
-)  # fmt: skip
+    "op",
+    "start",
+    "done",
+    "acc",
+    "spike_en",
+    "spike_addr",
+    "spike_data",
+    "u_en",
+    "u_addr",
+    "u_data",
+    "y_en",
+    "y_token",
+    "y_t",
+    "y_head",
+    "y_data",
+)
 _PARAMETERS = {
-    "OP": "op", "ROWS": "acc", "SPIKE_EN": "spike_en", "SPIKE_ADDR": "spike_addr", "SPIKE_DATA": "spike_data",
-    "U_ADDR": "u_addr", "U_DATA": "u_data", "Y_TOKEN": "y_token", "Y_STEP": "y_t", "Y_HEAD": "y_head",
+    "OP": "op",
+    "ROWS": "acc",
+    "SPIKE_EN": "spike_en",
+    "SPIKE_ADDR": "spike_addr",
+    "SPIKE_DATA": "spike_data",
+    "U_ADDR": "u_addr",
+    "U_DATA": "u_data",
+    "Y_TOKEN": "y_token",
+    "Y_STEP": "y_t",
+    "Y_HEAD": "y_head",
     "Y_DATA": "y_data",
-}  # fmt: skip
+}
 _REQUIRED = (
-    "aclk", "aresetn", "s_axis_tdata", "s_axis_tvalid", "s_axis_tready", "s_axis_tlast",
-    "m_axis_tdata", "m_axis_tvalid", "m_axis_tready", "m_axis_tlast",
-    "error_short", "error_long", "busy",
-    "probe_op", "probe_start", "probe_done", "probe_acc",
-)  # fmt: skip
+    "aclk",
+    "aresetn",
+    "s_axis_tdata",
+    "s_axis_tvalid",
+    "s_axis_tready",
+    "s_axis_tlast",
+    "m_axis_tdata",
+    "m_axis_tvalid",
+    "m_axis_tready",
+    "m_axis_tlast",
+    "error_short",
+    "error_long",
+    "busy",
+    "probe_op",
+    "probe_start",
+    "probe_done",
+    "probe_acc",
+)
 _PORT = re.compile(  # one declaration a line, as Yosys writes them
     r"\b(input|output)\b\s+(?:wire\b|reg\b|logic\b)?\s*(?:signed\b)?\s*(?:\[(\d+):(\d+)\])?\s*(\w+)"
 )

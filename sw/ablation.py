@@ -31,11 +31,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from golden.config import NetworkConfig
-from golden.errors import UserError
-from golden.stdp import build_lut
-from sw.attention import STDP_GRADIENTS
-from sw.evaluate import as_images
+from s2tdpt.golden.config import NetworkConfig
+from s2tdpt.golden.errors import UserError
+from s2tdpt.golden.stdp import build_lut
+from s2tdpt.sw.attention import STDP_GRADIENTS
+from s2tdpt.sw.evaluate import as_images
 
 ABLATIONS = ("zero", "table_mean", "data_mean", "shuffled_queries", "shuffled_keys", "other_image")
 """What `ablate` knows; see the module text."""

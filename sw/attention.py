@@ -20,9 +20,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from golden.config import NetworkConfig
-from golden.errors import UserError
-from golden.stdp import build_lut
+from s2tdpt.golden.config import NetworkConfig
+from s2tdpt.golden.errors import UserError
+from s2tdpt.golden.stdp import build_lut
 
 STDP_GRADIENTS = ("autodiff", "window", "detached")
 """Gradient variants of the STDP kernel: all compute the same Y."""

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sw.randaugment import rand_augment
+from s2tdpt.sw.randaugment import rand_augment
 
 DIGIT_SHARE = 0.5
 """Share of digits that are moved. Resampling 8x8 pixels blurs; the rest keeps the sharp originals known."""

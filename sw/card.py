@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from golden.complexity import parameter_count
-from golden.params import Params
+from s2tdpt.golden.complexity import parameter_count
+from s2tdpt.golden.params import Params
 
 
 def model_card(params: Params, name: str) -> str:
@@ -22,10 +22,16 @@ def model_card(params: Params, name: str) -> str:
         return f"{100 * value:.2f} %"
 
     rows = [
-        ("network", f"{config.name}: stem {stem}, {config.depth} blocks, D = {config.embed_dim}, "
-                    f"{config.heads} heads, T = {config.timesteps}"),
-        ("parameters", f"{parameter_count(config):,} trainable in the float network, "
-                       f"{weights:,} weights of {config.weight_bits} bits here"),
+        (
+            "network",
+            f"{config.name}: stem {stem}, {config.depth} blocks, D = {config.embed_dim}, "
+            f"{config.heads} heads, T = {config.timesteps}",
+        ),
+        (
+            "parameters",
+            f"{parameter_count(config):,} trainable in the float network, "
+            f"{weights:,} weights of {config.weight_bits} bits here",
+        ),
         ("data", known["data"]),
         ("data, SHA-256", f"`{known['digest']}`"),
         ("command", f"`{known['command']}`"),
@@ -33,7 +39,7 @@ def model_card(params: Params, name: str) -> str:
         ("training", _training(known)),
         ("tool versions", versions),
         ("contents, SHA-256", f"`{params.checksum()}`"),
-    ]  # fmt: skip
+    ]
     results = [
         ("float network", percent(accuracy["float"])),
         ("integer network in training (QAT)", percent(accuracy["qat"])),

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from golden.errors import UserError
+from s2tdpt.golden.errors import UserError
 
 FORMAT = "s2tdpt-checkpoint"
 VERSION = 2

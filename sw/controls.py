@@ -27,14 +27,14 @@ import numpy as np
 import torch
 from rich.progress import Progress
 
-from golden.config import NetworkConfig, config_from_dict
-from golden.errors import UserError
-from sw.ablation import ABLATIONS, ConstantAttention, ablate, table_mean
-from sw.attention import VARIANTS
-from sw.datasets import Dataset
-from sw.network import Network
-from sw.settings import TrainSettings
-from sw.stage import Stage, deterministic, train_stage
+from s2tdpt.golden.config import NetworkConfig, config_from_dict
+from s2tdpt.golden.errors import UserError
+from s2tdpt.sw.ablation import ABLATIONS, ConstantAttention, ablate, table_mean
+from s2tdpt.sw.attention import VARIANTS
+from s2tdpt.sw.datasets import Dataset
+from s2tdpt.sw.network import Network
+from s2tdpt.sw.settings import TrainSettings
+from s2tdpt.sw.stage import Stage, deterministic, train_stage
 
 FIXED_ATTENTIONS = ("none", "uniform")
 """Attentions without q and k, trained as controls."""
@@ -83,8 +83,9 @@ def parse_field(text: str) -> tuple[str, Any]:
     known = [f for f in NetworkConfig.model_fields if f not in _DATA_FIELDS]
     known += [f.name for f in fields(TrainSettings) if f.name not in _RUN_FIELDS]
     if not equals or name not in known:
-        raise UserError(f"unknown setting {text!r}; expected FIELD=VALUE with one of {', '.join(known)}; "
-                        "correct it")  # fmt: skip
+        raise UserError(
+            f"unknown setting {text!r}; expected FIELD=VALUE with one of {', '.join(known)}; correct it"
+        )
     try:
         return name, json.loads(value)
     except json.JSONDecodeError:
@@ -116,8 +117,10 @@ def parse_case(text: str) -> Case:
     """
     name, _, rest = text.partition(":")
     if name not in NAMED_CASES:
-        raise UserError(f"unknown case {name!r}; expected one of {', '.join(NAMED_CASES)}, then "
-                        ":FIELD=VALUE,... if wanted; choose one of these")  # fmt: skip
+        raise UserError(
+            f"unknown case {name!r}; expected one of {', '.join(NAMED_CASES)}, then "
+            ":FIELD=VALUE,... if wanted; choose one of these"
+        )
     changes = dict(NAMED_CASES[name])
     attention = changes.pop("attention", None)
     changes |= dict(parse_field(part) for part in rest.split(",") if part)
@@ -223,9 +226,12 @@ def run_case(
         dataset, test_images=dataset.test_images[:log_images], test_labels=dataset.test_labels[:log_images]
     )
     stage = Stage(
-        "float", settings.float_epochs, settings.lr, settings.weight_decay,
+        "float",
+        settings.float_epochs,
+        settings.lr,
+        settings.weight_decay,
         min(settings.warmup_epochs, settings.float_epochs / 4),
-    )  # fmt: skip
+    )
     with deterministic(settings.threads):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -279,7 +285,9 @@ def summarise(runs: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
             "spread": {
                 part: statistics.fmean(v for r in mine for n, v in r["spread"].items() if n.endswith(part))
                 for part in (".q", ".k")
-            } if mine[0]["spread"] else {},
+            }
+            if mine[0]["spread"]
+            else {},
             "ltp_share": statistics.fmean(v for r in mine for v in r["ltp_share"]),
-        }  # fmt: skip
+        }
     return summary

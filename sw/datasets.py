@@ -27,8 +27,8 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from golden.errors import UserError
-from sw.editions import HOME, RECORDS, TITLES, check_balance, common_edition, edition_of
+from s2tdpt.golden.errors import UserError
+from s2tdpt.sw.editions import HOME, RECORDS, TITLES, check_balance, common_edition, edition_of
 
 DATASETS = ("digits", "cifar10", "cifar100")
 DIGITS_TEST_IMAGES = 360

@@ -20,7 +20,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from golden.errors import UserError
+from s2tdpt.golden.errors import UserError
 
 HOME = "https://www.cs.toronto.edu/~kriz/cifar.html"
 TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from golden.complexity import trace_bytes
-from sw.quantize import QatNetwork
-from sw.regularise import synaptic_rate
+from s2tdpt.golden.complexity import trace_bytes
+from s2tdpt.sw.quantize import QatNetwork
+from s2tdpt.sw.regularise import synaptic_rate
 
 SPIKE_NAMES = ("spikes", "pooled", "x", "q", "k", "v", "attn", "mlp_in", "hidden")
 """Last parts of the trace names that hold binary values."""

@@ -22,12 +22,12 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
-from golden.compare import first_difference
-from golden.config import NetworkConfig
-from golden.errors import UserError
-from golden.network import GoldenNetwork
-from golden.trace import BLOCK_TRACES, is_binary, trace_names
-from sw.quantize import QatNetwork
+from s2tdpt.golden.compare import first_difference
+from s2tdpt.golden.config import NetworkConfig
+from s2tdpt.golden.errors import UserError
+from s2tdpt.golden.network import GoldenNetwork
+from s2tdpt.golden.trace import BLOCK_TRACES, is_binary, trace_names
+from s2tdpt.sw.quantize import QatNetwork
 
 BATCH = 8
 """Images whose gradients are taken together: they do not influence each other, they only share memory."""
@@ -251,9 +251,15 @@ def _explain(network, golden, images, layer, targets, batch_size) -> Iterator[Ex
         for i, image in enumerate(batch):
             spikes = {name: value[i] for name, value in counts.items()}
             yield Explanation(
-                image, trace["head.logits"][i].numpy(), int(predicted[i]), int(wanted[i]), layer,
-                contribution[i], spikes, neurons,
-            )  # fmt: skip
+                image,
+                trace["head.logits"][i].numpy(),
+                int(predicted[i]),
+                int(wanted[i]),
+                layer,
+                contribution[i],
+                spikes,
+                neurons,
+            )
 
 
 def check_equal(trace: dict[str, Tensor], record: dict[str, Tensor], first_image: int = 0) -> None:

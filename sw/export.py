@@ -12,11 +12,11 @@ import platform
 import numpy as np
 import torch
 
-from golden.errors import UserError
-from golden.params import Params, tensor_layout
-from golden.stdp import build_lut
-from sw.attention import DEFAULT_HALF_WIDTH, DEFAULT_VARIANT, STDP_GRADIENTS
-from sw.quantize import QatNetwork
+from s2tdpt.golden.errors import UserError
+from s2tdpt.golden.params import Params, tensor_layout
+from s2tdpt.golden.stdp import build_lut
+from s2tdpt.sw.attention import DEFAULT_HALF_WIDTH, DEFAULT_VARIANT, STDP_GRADIENTS
+from s2tdpt.sw.quantize import QatNetwork
 
 
 def tool_versions() -> dict[str, str]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import torch
 
-from golden.errors import UserError
-from sw.network import Network
+from s2tdpt.golden.errors import UserError
+from s2tdpt.sw.network import Network
 
 
 def fold(network: Network) -> Network:

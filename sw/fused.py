@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from golden.errors import UserError
+from s2tdpt.golden.errors import UserError
 
 
 def _membranes(current: Tensor, threshold: Tensor, floor_leak: bool, steps: int, repeated: bool):

@@ -19,9 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from golden.config import NetworkConfig
-from sw.attention import DEFAULT_HALF_WIDTH, DEFAULT_VARIANT, make_attention
-from sw.neuron import lif, wide
+from s2tdpt.golden.config import NetworkConfig
+from s2tdpt.sw.attention import DEFAULT_HALF_WIDTH, DEFAULT_VARIANT, make_attention
+from s2tdpt.sw.neuron import lif, wide
 
 PIXEL_SCALE = 1.0 / 64.0
 """Real value of one pixel step: inputs are (pixel - zero_point) / 64, so zero padding is the integer 0."""

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from sw import fused
+from s2tdpt.sw import fused
 
 ALPHA = 4.0
 """Steepness of the sigmoid surrogate, in units of the halved membrane (public code)."""

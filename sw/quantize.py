@@ -20,11 +20,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from golden.config import NetworkConfig
-from golden.errors import UserError
-from golden.params import MAX_SHIFT
-from sw.attention import DEFAULT_HALF_WIDTH, DEFAULT_VARIANT, make_attention
-from sw.network import (
+from s2tdpt.golden.config import NetworkConfig
+from s2tdpt.golden.errors import UserError
+from s2tdpt.golden.params import MAX_SHIFT
+from s2tdpt.sw.attention import DEFAULT_HALF_WIDTH, DEFAULT_VARIANT, make_attention
+from s2tdpt.sw.network import (
     PIXEL_SCALE,
     Network,
     Record,
@@ -34,7 +34,7 @@ from sw.network import (
     split_heads,
     to_tokens,
 )
-from sw.neuron import lif
+from s2tdpt.sw.neuron import lif
 
 INT32_MAX = 2**31 - 1
 EXACT_FLOAT32 = 2**24

@@ -16,9 +16,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from golden.complexity import input_trace, macs
-from golden.config import NetworkConfig
-from sw.network import Record
+from s2tdpt.golden.complexity import input_trace, macs
+from s2tdpt.golden.config import NetworkConfig
+from s2tdpt.sw.network import Record
 
 TARGET_SPREAD = 2.0
 """Wanted standard deviation of a head's spike count over the tokens of an image."""

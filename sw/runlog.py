@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from golden.errors import UserError
+from s2tdpt.golden.errors import UserError
 
 LOG_COLUMNS = (
     "epoch",

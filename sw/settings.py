@@ -6,8 +6,8 @@ import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from golden.errors import UserError
-from sw.attention import DEFAULT_HALF_WIDTH, DEFAULT_VARIANT, VARIANTS
+from s2tdpt.golden.errors import UserError
+from s2tdpt.sw.attention import DEFAULT_HALF_WIDTH, DEFAULT_VARIANT, VARIANTS
 
 PRECISIONS = ("float32", "bfloat16")
 

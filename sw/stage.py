@@ -21,19 +21,19 @@ import torch
 from rich.progress import Progress
 from torch import nn
 
-from golden.config import config_from_dict
-from golden.errors import UserError
-from sw import distributed
-from sw.augment import augment, mixup
-from sw.average import Average
-from sw.checkpoint import read_checkpoint, restore, save_checkpoint
-from sw.datasets import Dataset
-from sw.evaluate import Evaluation, as_images, evaluate
-from sw.neuron import use_fused
-from sw.runlog import LOG_COLUMNS, TensorBoard, write_log
-from sw.schedule import Clock, Stage
-from sw.settings import TrainSettings
-from sw.step import Batch, Stepper, make_optimizer
+from s2tdpt.golden.config import config_from_dict
+from s2tdpt.golden.errors import UserError
+from s2tdpt.sw import distributed
+from s2tdpt.sw.augment import augment, mixup
+from s2tdpt.sw.average import Average
+from s2tdpt.sw.checkpoint import read_checkpoint, restore, save_checkpoint
+from s2tdpt.sw.datasets import Dataset
+from s2tdpt.sw.evaluate import Evaluation, as_images, evaluate
+from s2tdpt.sw.neuron import use_fused
+from s2tdpt.sw.runlog import LOG_COLUMNS, TensorBoard, write_log
+from s2tdpt.sw.schedule import Clock, Stage
+from s2tdpt.sw.settings import TrainSettings
+from s2tdpt.sw.step import Batch, Stepper, make_optimizer
 
 CHECKPOINT_SECONDS = 300.0
 """A checkpoint is written after every epoch, and within an epoch when the last is this old."""

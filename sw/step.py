@@ -15,13 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from golden.config import NetworkConfig
-from golden.errors import UserError
-from sw import distributed
-from sw.neuron import use_fused
-from sw.quantize import QatNetwork
-from sw.regularise import count_spread_loss, synaptic_rate
-from sw.settings import TrainSettings
+from s2tdpt.golden.config import NetworkConfig
+from s2tdpt.golden.errors import UserError
+from s2tdpt.sw import distributed
+from s2tdpt.sw.neuron import use_fused
+from s2tdpt.sw.quantize import QatNetwork
+from s2tdpt.sw.regularise import count_spread_loss, synaptic_rate
+from s2tdpt.sw.settings import TrainSettings
 
 
 @dataclass(frozen=True)

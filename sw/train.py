@@ -16,25 +16,25 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from golden.config import NetworkConfig, config_from_dict
-from golden.errors import UserError
-from golden.network import GoldenNetwork
-from golden.params import Params
-from sw import distributed
-from sw.attention import STDP_GRADIENTS
-from sw.card import model_card
-from sw.checkpoint import read_checkpoint, restore_result
-from sw.datasets import Dataset
-from sw.evaluate import evaluate, verify_equal
-from sw.export import export, tool_versions
-from sw.fold import fold
-from sw.memory import keep_freed_memory
-from sw.network import Network
-from sw.quantize import QatNetwork
-from sw.runlog import write_text
-from sw.schedule import Stage
-from sw.settings import TrainSettings
-from sw.stage import StageResult, deterministic, train_stage
+from s2tdpt.golden.config import NetworkConfig, config_from_dict
+from s2tdpt.golden.errors import UserError
+from s2tdpt.golden.network import GoldenNetwork
+from s2tdpt.golden.params import Params
+from s2tdpt.sw import distributed
+from s2tdpt.sw.attention import STDP_GRADIENTS
+from s2tdpt.sw.card import model_card
+from s2tdpt.sw.checkpoint import read_checkpoint, restore_result
+from s2tdpt.sw.datasets import Dataset
+from s2tdpt.sw.evaluate import evaluate, verify_equal
+from s2tdpt.sw.export import export, tool_versions
+from s2tdpt.sw.fold import fold
+from s2tdpt.sw.memory import keep_freed_memory
+from s2tdpt.sw.network import Network
+from s2tdpt.sw.quantize import QatNetwork
+from s2tdpt.sw.runlog import write_text
+from s2tdpt.sw.schedule import Stage
+from s2tdpt.sw.settings import TrainSettings
+from s2tdpt.sw.stage import StageResult, deterministic, train_stage
 
 
 @dataclass

@@ -10,8 +10,8 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from golden.params import random_params
-from scripts.cli import main
+from s2tdpt.golden.params import random_params
+from s2tdpt.scripts.cli import main
 from tests.hw.core_bench import network
 
 torch.set_num_threads(1)

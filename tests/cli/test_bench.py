@@ -7,15 +7,23 @@ import json
 import pytest
 from rich.console import Console
 
-import scripts.bench
-from scripts.bench import FIGURES, REPEATS, figure_table, measure_attention, missed, read_baseline
+import s2tdpt.scripts.bench
+from s2tdpt.scripts.bench import FIGURES, REPEATS, figure_table, measure_attention, missed, read_baseline
 
 GOOD = {
-    "accuracy_percent": 99.0, "differing_logits": 0, "differing_traces": 0, "cosim_mismatches": 0,
-    "cosim_images_per_second": 3.0, "golden_images_per_second": 2000.0, "golden_to_float_time": 0.5,
-    "layer_utilisation_percent": 80.0, "cycles_per_image": 20000.0, "cycle_model_error": 0,
-    "attention_bits_growth": 6, "fmax_median_mhz": 60.0,
-}  # fmt: skip
+    "accuracy_percent": 99.0,
+    "differing_logits": 0,
+    "differing_traces": 0,
+    "cosim_mismatches": 0,
+    "cosim_images_per_second": 3.0,
+    "golden_images_per_second": 2000.0,
+    "golden_to_float_time": 0.5,
+    "layer_utilisation_percent": 80.0,
+    "cycles_per_image": 20000.0,
+    "cycle_model_error": 0,
+    "attention_bits_growth": 6,
+    "fmax_median_mhz": 60.0,
+}
 
 
 def shown(figures, before=None, synthesised=True) -> str:
@@ -57,9 +65,9 @@ def measured(monkeypatch):
     def software(params, figures, details):
         figures.update(planted)
 
-    monkeypatch.setattr(scripts.bench, "measure_software", software)
-    monkeypatch.setattr(scripts.bench, "measure_cosim", lambda *arguments: None)
-    monkeypatch.setattr(scripts.bench, "measure_attention", lambda *arguments: None)
+    monkeypatch.setattr(s2tdpt.scripts.bench, "measure_software", software)
+    monkeypatch.setattr(s2tdpt.scripts.bench, "measure_cosim", lambda *arguments: None)
+    monkeypatch.setattr(s2tdpt.scripts.bench, "measure_attention", lambda *arguments: None)
     return planted
 
 
@@ -91,8 +99,8 @@ def test_frequency_comes_from_the_baseline_unless_measured(shell, measured):
 
 
 def test_attention_state_grows_with_the_logarithm_of_the_tokens(monkeypatch):
-    monkeypatch.setattr(scripts.bench, "SWEEP", (16, 64, 4096))
-    monkeypatch.setattr(scripts.bench, "attention_cycles", lambda *arguments, **options: 0)
+    monkeypatch.setattr(s2tdpt.scripts.bench, "SWEEP", (16, 64, 4096))
+    monkeypatch.setattr(s2tdpt.scripts.bench, "attention_cycles", lambda *arguments, **options: 0)
     figures, details = {}, {}
     measure_attention(figures, details)
     assert figures["attention_bits_growth"] == 6

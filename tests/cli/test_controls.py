@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import scripts.controls as command
-from golden.network import GoldenNetwork
-from scripts.options import load_params
-from sw.ablation import ABLATIONS
-from sw.controls import NAMED_CASES
-from sw.datasets import load_dataset
+import s2tdpt.scripts.controls as command
+from s2tdpt.golden.network import GoldenNetwork
+from s2tdpt.scripts.options import load_params
+from s2tdpt.sw.ablation import ABLATIONS
+from s2tdpt.sw.controls import NAMED_CASES
+from s2tdpt.sw.datasets import load_dataset
 from tests.hw.core_bench import network
 
 
@@ -80,9 +80,26 @@ def test_interruption_keeps_finished_runs(shell, small, monkeypatch):
 
 def test_weak_stem_shrinks_and_takes_any_data(shell):
     shell.good(
-        "controls", "--config", "digits", "--stem", "weak", "--shrink", 1, "--images", 64, "--epochs", 1,
-        "--test-images", 20, "--case", "none", "--set", "depth=1", "--out", "w.json",
-    )  # fmt: skip
+        "controls",
+        "--config",
+        "digits",
+        "--stem",
+        "weak",
+        "--shrink",
+        1,
+        "--images",
+        64,
+        "--epochs",
+        1,
+        "--test-images",
+        20,
+        "--case",
+        "none",
+        "--set",
+        "depth=1",
+        "--out",
+        "w.json",
+    )
     result = json.loads((shell.folder / "w.json").read_text())
     assert result["network"]["sps_channels"] == [64] and result["network"]["depth"] == 1
     assert (result["network"]["image_height"], result["network"]["image_width"]) == (4, 4)

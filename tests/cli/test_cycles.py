@@ -9,17 +9,17 @@ import shutil
 import numpy as np
 import pytest
 
-from golden.config import load_config
-from golden.params import Params, random_params
-from golden.samples import sample_images
-from hw import cycles
-from hw.config import HardwareConfig
-from hw.cycles import SEQUENCER_CYCLES
-from hw.estimate import estimate, interval
-from scripts.images import choose_images
-from sim.cosim import cosimulate
-from sim.design import layer_program
-from sw.datasets import load_digits
+from s2tdpt.golden.config import load_config
+from s2tdpt.golden.params import Params, random_params
+from s2tdpt.golden.samples import sample_images
+from s2tdpt.hw import cycles
+from s2tdpt.hw.config import HardwareConfig
+from s2tdpt.hw.cycles import SEQUENCER_CYCLES
+from s2tdpt.hw.estimate import estimate, interval
+from s2tdpt.scripts.images import choose_images
+from s2tdpt.sim.cosim import cosimulate
+from s2tdpt.sim.design import layer_program
+from s2tdpt.sw.datasets import load_digits
 from tests.hw.core_bench import build_case, network
 
 QUICK = "icarus" if shutil.which("iverilog") else "verilator"
@@ -38,8 +38,15 @@ def case():
 
 def options(hw: HardwareConfig) -> tuple:
     return (
-        "--lanes", hw.lanes, "--rows", hw.rows, "--post-lanes", hw.post_lanes, "--weights", hw.weight_memory,
-    )  # fmt: skip
+        "--lanes",
+        hw.lanes,
+        "--rows",
+        hw.rows,
+        "--post-lanes",
+        hw.post_lanes,
+        "--weights",
+        hw.weight_memory,
+    )
 
 
 @pytest.fixture
@@ -143,7 +150,7 @@ def test_more_images_than_there_are(shell):
 
 def test_images_of_a_data_set(shell, monkeypatch):
     """--data and --data-dir reach the loader, and its images the count."""
-    from scripts import images
+    from s2tdpt.scripts import images
 
     asked, dataset = [], load_digits()
 
@@ -160,7 +167,7 @@ def test_images_of_a_data_set(shell, monkeypatch):
 
 
 def shipped(name: str):
-    from scripts.options import MODELS
+    from s2tdpt.scripts.options import MODELS
 
     return MODELS / f"{name}.safetensors"
 

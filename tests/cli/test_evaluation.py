@@ -10,24 +10,24 @@ import numpy as np
 import pytest
 import torch
 
-import sw.evaluate
-import sw.export
-from golden import energy as constants
-from golden.activity import Activity, measure
-from golden.complexity import trace_bytes
-from golden.config import load_config
-from golden.energy import energy_report
-from golden.network import GoldenNetwork
-from golden.params import Params, random_params
-from hw.config import HardwareConfig
-from hw.cycles import accumulate_cycles
-from hw.schedule import build_program
-from hw.stdp_cycles import row_updates
-from scripts.energy import amount
-from scripts.options import load_params
-from sw.datasets import load_dataset
-from sw.evaluate import compare_speed, verify_equal, verify_logits
-from sw.export import from_params
+import s2tdpt.sw.evaluate
+import s2tdpt.sw.export
+from s2tdpt.golden import energy as constants
+from s2tdpt.golden.activity import Activity, measure
+from s2tdpt.golden.complexity import trace_bytes
+from s2tdpt.golden.config import load_config
+from s2tdpt.golden.energy import energy_report
+from s2tdpt.golden.network import GoldenNetwork
+from s2tdpt.golden.params import Params, random_params
+from s2tdpt.hw.config import HardwareConfig
+from s2tdpt.hw.cycles import accumulate_cycles
+from s2tdpt.hw.schedule import build_program
+from s2tdpt.hw.stdp_cycles import row_updates
+from s2tdpt.scripts.energy import amount
+from s2tdpt.scripts.options import load_params
+from s2tdpt.sw.datasets import load_dataset
+from s2tdpt.sw.evaluate import compare_speed, verify_equal, verify_logits
+from s2tdpt.sw.export import from_params
 from tests.golden.shapes import SHAPES, images_for, params_for
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "energy.md").read_text(encoding="utf-8")
@@ -73,8 +73,14 @@ def test_energy_against_other_networks(shell, digits):
 
 def test_amounts_have_units():
     assert [amount(value) for value in (0.0, 1.0, 999.0, 1e3, 5.5e5, 4.9e8, 4.3e9)] == [
-        "0 pJ", "1 pJ", "999 pJ", "1 nJ", "550 nJ", "490 uJ", "4.3 mJ",
-    ]  # fmt: skip
+        "0 pJ",
+        "1 pJ",
+        "999 pJ",
+        "1 nJ",
+        "550 nJ",
+        "490 uJ",
+        "4.3 mJ",
+    ]
 
 
 def test_energy_mistakes_are_named(shell, tiny):
@@ -115,9 +121,12 @@ def test_counts_are_those_of_the_machine(name):
 
 def test_the_guide_has_the_constants_of_the_program():
     numbers = {
-        "E_MAC": constants.E_MAC, "E_AC": constants.E_AC, "E_ADD8": constants.E_ADD8,
-        "E_ADD32": constants.E_ADD32, "E_MULT8": constants.E_MULT8,
-    }  # fmt: skip
+        "E_MAC": constants.E_MAC,
+        "E_AC": constants.E_AC,
+        "E_ADD8": constants.E_ADD8,
+        "E_ADD32": constants.E_ADD32,
+        "E_MULT8": constants.E_MULT8,
+    }
     for name, value in numbers.items():
         assert re.search(rf"\| `{name}` \| {value:g} pJ \|", GUIDE), name
     for size, value in constants.SRAM:
@@ -139,7 +148,7 @@ def test_a_data_set_with_other_classes_is_refused(shell):
 
 def test_evaluate_counts_all_images(shell, digits, monkeypatch):
     golden, images, labels = digits
-    monkeypatch.setattr("scripts.evaluation.RATE_IMAGES", 50)
+    monkeypatch.setattr("s2tdpt.scripts.evaluation.RATE_IMAGES", 50)
     data = shell.json("evaluate", "--limit", 130)
     assert data["images"] == 130
     assert data["correct"] == int((golden.classify(images[:130]).numpy() == labels[:130]).sum())
@@ -149,8 +158,12 @@ def test_evaluate_counts_all_images(shell, digits, monkeypatch):
 def test_logits_of_every_image_are_compared(shell):
     data = shell.json("evaluate", "--limit", 150, "--qat-logits")
     assert data["qat"] == {
-        "compared": "logits", "images": 150, "traces": 1, "values": 1500, "difference": None,
-    }  # fmt: skip
+        "compared": "logits",
+        "images": 150,
+        "traces": 1,
+        "values": 1500,
+        "difference": None,
+    }
     text = shell.good("evaluate", "--limit", 20, "--qat-logits")
     assert "training network against golden model: 200 logits, 0 differences" in text
     assert shell.refused("evaluate", "--images", "x.npy", "--qat-logits").startswith(
@@ -160,14 +173,14 @@ def test_logits_of_every_image_are_compared(shell):
 
 def test_one_differing_logit_is_fatal_and_named(shell, monkeypatch):
     """The training network is rebuilt with another bias of class 7: its logit differs by 1."""
-    rebuild = sw.export.from_params
+    rebuild = s2tdpt.sw.export.from_params
 
     def altered(params: Params):
         bias = params.bias("head").copy()
         bias[7] += 1
         return rebuild(replace(params, tensors={**params.tensors, "head.bias": bias}))
 
-    monkeypatch.setattr(sw.export, "from_params", altered)
+    monkeypatch.setattr(s2tdpt.sw.export, "from_params", altered)
     golden = GoldenNetwork(load_params("digits"))
     right = int(golden.forward(load_dataset("digits").test_images[:1])[0, 7])
     place = f"head.logits: image 0, class 7: {right + 1} in training, {right} in golden"
@@ -233,8 +246,8 @@ def test_every_value_is_compared_in_bounded_pieces(pair, monkeypatch, name, plac
     golden, network, images = pair
     sizes = []
     for room, expected in ((1000, [7]), (2, [2, 2, 2, 1]), (0, [1] * 7)):
-        budget = room * sw.evaluate.BYTES_A_TRACED_BYTE * trace_bytes(golden.config)
-        monkeypatch.setattr(sw.evaluate, "TRACE_BUDGET", budget)
+        budget = room * s2tdpt.sw.evaluate.BYTES_A_TRACED_BYTE * trace_bytes(golden.config)
+        monkeypatch.setattr(s2tdpt.sw.evaluate, "TRACE_BUDGET", budget)
         sizes.clear()
         result = verify_equal(network, golden, images, progress=sizes.append)
         assert result.equal and sizes == expected and result.images == 7
@@ -259,7 +272,7 @@ def test_speed_is_measured_in_alternation(monkeypatch):
             calls.append("float")
             now[0] += next(float_costs)
 
-    monkeypatch.setattr(sw.evaluate.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(s2tdpt.sw.evaluate.time, "perf_counter", lambda: now[0])
     network = Float().train()
     speed = compare_speed(Golden(), network, np.zeros((12, 2, 2, 1), np.uint8), repeats=3)
     assert calls == ["golden", "float"] * 4 and network.training

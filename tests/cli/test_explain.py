@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import scripts.images
-from golden.network import GoldenNetwork
-from golden.params import Params, random_params
-from scripts.options import MODELS
-from sw.datasets import Dataset, load_digits
+import s2tdpt.scripts.images
+from s2tdpt.golden.network import GoldenNetwork
+from s2tdpt.golden.params import Params, random_params
+from s2tdpt.scripts.options import MODELS
+from s2tdpt.sw.datasets import Dataset, load_digits
 from tests.cli.conftest import listing
 from tests.hw.core_bench import network
 
@@ -91,8 +91,10 @@ def test_own_images(shell, quick, tiny_params):
     assert [entry["predicted"] for entry in data["images"]] == golden.classify(pixels).tolist()
     assert [entry["logits"] for entry in data["images"]] == golden.forward(pixels).tolist()
     assert [(entry["source"], entry["index"]) for entry in data["images"]] == [
-        ("images.npy", 0), ("images.npy", 1), ("mine.png", 0)
-    ]  # fmt: skip
+        ("images.npy", 0),
+        ("images.npy", 1),
+        ("mine.png", 0),
+    ]
     for entry in data["images"]:
         assert entry["label"] is None and entry["target"] == 2
         assert np.shape(entry["contribution"]) == (5, 4)
@@ -131,8 +133,9 @@ def test_full_disk(shell, quick, monkeypatch):
     monkeypatch.setattr(Path, "write_bytes", full)
     for out in ("deep/seen", "seen"):  # nothing is left, and what was there stays
         message = shell.refused(*quick, "--count", 1, "--out", out, "--force")
-        assert message == (f"cannot write {out}: No space left on device; expected a writable place; "
-                           "choose another folder")  # fmt: skip
+        assert message == (
+            f"cannot write {out}: No space left on device; expected a writable place; choose another folder"
+        )
 
 
 def test_refusals(shell, quick, tiny):
@@ -159,15 +162,15 @@ def test_refusals(shell, quick, tiny):
 
 
 def test_a_difference_is_fatal_and_named(shell, quick, monkeypatch):
-    import sw.export
+    import s2tdpt.sw.export
 
-    rebuild = sw.export.from_params
+    rebuild = s2tdpt.sw.export.from_params
 
     def altered(params: Params):
         bias = params.bias("sps.1") + 1
         return rebuild(replace(params, tensors={**params.tensors, "sps.1.bias": bias}))
 
-    monkeypatch.setattr(sw.export, "from_params", altered)
+    monkeypatch.setattr(s2tdpt.sw.export, "from_params", altered)
     before = listing(shell.folder)
     result = shell(*quick, "--out", "seen")
     assert (result.exit_code, result.stdout) == (1, "")
@@ -188,14 +191,19 @@ def cifar(monkeypatch):
         labels = np.full(4, label)
         return Dataset(name, images, labels, images, labels, count, f"{name} (binary layout)")
 
-    monkeypatch.setattr(scripts.images, "load_dataset", load)
+    monkeypatch.setattr(s2tdpt.scripts.images, "load_dataset", load)
 
 
 def test_cifar_class_names(shell, cifar):
     config = network(
-        name="colour", image_height=32, image_width=32, image_channels=3, num_classes=10,
-        sps_channels=(3, 4), sps_pool=(False, True),
-    )  # fmt: skip
+        name="colour",
+        image_height=32,
+        image_width=32,
+        image_channels=3,
+        num_classes=10,
+        sps_channels=(3, 4),
+        sps_pool=(False, True),
+    )
     trained = {"data": "cifar10 (binary layout), 50000 training and 10000 test images"}
     replace(random_params(config, 1), provenance=trained).save("colour.safetensors")
     small = ("explain", "--params", "colour.safetensors", "--count", 1, "--data-dir", "data", "--out")
@@ -206,18 +214,34 @@ def test_cifar_class_names(shell, cifar):
     matrix = np.array(data["confusion"]["matrix"])
     assert matrix.sum() == matrix[3].sum() == data["confusion"]["images"] == 3
     message = shell.refused(*small, "more", "--data", "cifar100")
-    assert message == (
-        "data set cifar100 has 100 classes; expected 10 for colour; choose another --data"
-    )
+    assert message == ("data set cifar100 has 100 classes; expected 10 for colour; choose another --data")
 
 
 def test_a_hundred_classes_and_no_stem_spikes(shell, cifar):
     config = network(
-        name="many", image_height=32, image_width=32, image_channels=3, num_classes=100,
-        sps_channels=(6,), sps_pool=(False,),
-    )  # fmt: skip
+        name="many",
+        image_height=32,
+        image_width=32,
+        image_channels=3,
+        num_classes=100,
+        sps_channels=(6,),
+        sps_pool=(False,),
+    )
     random_params(config, 1).save("many.safetensors")
-    text = shell.good("explain", "-p", "many.safetensors", "--data", "cifar100", "--data-dir", "data",
-                      "--count", 1, "--limit", 4, "--out", "seen")  # fmt: skip
+    text = shell.good(
+        "explain",
+        "-p",
+        "many.safetensors",
+        "--data",
+        "cifar100",
+        "--data-dir",
+        "data",
+        "--count",
+        1,
+        "--limit",
+        4,
+        "--out",
+        "seen",
+    )
     assert ", true woman" in text
     assert png_size(shell.folder / "seen" / "confusion.png")[0] > 1000

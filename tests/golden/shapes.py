@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from golden.config import NetworkConfig, config_from_dict
-from golden.params import Params, random_params
+from s2tdpt.golden.config import NetworkConfig, config_from_dict
+from s2tdpt.golden.params import Params, random_params
 
 
 def make_config(**changes: object) -> NetworkConfig:

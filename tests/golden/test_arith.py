@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from golden.arith import (
+from s2tdpt.golden.arith import (
     round_half_even,
     saturate,
     shift_right_floor,

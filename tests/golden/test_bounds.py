@@ -6,12 +6,20 @@ import numpy as np
 import pytest
 import torch
 
-from golden.bounds import Interval, derive_bounds, lif_membrane, neuron_layers, pixel_sums, union, weight_sums
-from golden.conv import conv3x3
-from golden.linear import linear
-from golden.network import GoldenNetwork
-from golden.params import Params, random_params
-from golden.stdp import attention_matrix
+from s2tdpt.golden.bounds import (
+    Interval,
+    derive_bounds,
+    lif_membrane,
+    neuron_layers,
+    pixel_sums,
+    union,
+    weight_sums,
+)
+from s2tdpt.golden.conv import conv3x3
+from s2tdpt.golden.linear import linear
+from s2tdpt.golden.network import GoldenNetwork
+from s2tdpt.golden.params import Params, random_params
+from s2tdpt.golden.stdp import attention_matrix
 from tests.golden.shapes import SHAPES, images_for, make_config, params_for
 
 

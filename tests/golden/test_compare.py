@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from golden.compare import compare_trace, compare_traces, first_difference
-from golden.network import GoldenNetwork
-from golden.trace import network_order, trace_names
+from s2tdpt.golden.compare import compare_trace, compare_traces, first_difference
+from s2tdpt.golden.network import GoldenNetwork
+from s2tdpt.golden.trace import network_order, trace_names
 from tests.golden.shapes import SHAPES, images_for, params_for
 
 

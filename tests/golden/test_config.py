@@ -6,10 +6,10 @@ import math
 import pytest
 from pydantic import ValidationError
 
-from golden.complexity import macs, memory, neurons, parameter_count
-from golden.config import config_from_dict, load_config, named_configs
-from golden.errors import UserError
-from golden.trace import is_binary, trace_shapes
+from s2tdpt.golden.complexity import macs, memory, neurons, parameter_count
+from s2tdpt.golden.config import config_from_dict, load_config, named_configs
+from s2tdpt.golden.errors import UserError
+from s2tdpt.golden.trace import is_binary, trace_shapes
 from tests.golden.shapes import SHAPES, make_config
 
 
@@ -57,9 +57,15 @@ def test_counts_agree_with_the_traces(name):
 
 def test_named_configurations():
     assert set(named_configs()) == {
-        "digits", "s2tdpt-4-384", "s2tdpt-4-384-h48", "s2tdpt-4-256", "s2tdpt-2-384", "s2tdpt-4-384-cifar100",
-        "s2tdpt-2-128", "s2tdpt-2-128-h16",
-    }  # fmt: skip
+        "digits",
+        "s2tdpt-4-384",
+        "s2tdpt-4-384-h48",
+        "s2tdpt-4-256",
+        "s2tdpt-2-384",
+        "s2tdpt-4-384-cifar100",
+        "s2tdpt-2-128",
+        "s2tdpt-2-128-h16",
+    }
     for name in named_configs():
         config = load_config(name)
         assert config.name == name

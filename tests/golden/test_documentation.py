@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from golden.config import NetworkConfig
-from golden.params import tensor_layout
-from golden.trace import trace_names
+from s2tdpt.golden.config import NetworkConfig
+from s2tdpt.golden.params import tensor_layout
+from s2tdpt.golden.trace import trace_names
 from tests.golden.shapes import SHAPES, params_for
 
 PAGE = (Path(__file__).parents[2] / "docs" / "parameters.md").read_text(encoding="utf-8")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from golden.activity import Activity, AttentionCounts, measure, tap_counts
-from golden.complexity import input_trace, macs, trace_bytes
-from golden.config import load_config, named_configs
-from golden.energy import (
+from s2tdpt.golden.activity import Activity, AttentionCounts, measure, tap_counts
+from s2tdpt.golden.complexity import input_trace, macs, trace_bytes
+from s2tdpt.golden.config import load_config, named_configs
+from s2tdpt.golden.energy import (
     add_energy,
     dense_energy,
     energy_report,
@@ -17,29 +17,48 @@ from golden.energy import (
     theory_energy,
     theory_operations,
 )
-from golden.network import GoldenNetwork
-from golden.params import Params
-from golden.trace import is_binary, trace_names, trace_shapes
+from s2tdpt.golden.network import GoldenNetwork
+from s2tdpt.golden.params import Params
+from s2tdpt.golden.trace import is_binary, trace_names, trace_shapes
 from tests.golden.shapes import SHAPES, images_for, make_config, params_for
 
 TINY = make_config(
-    image_height=2, image_width=2, image_channels=1, num_classes=2, timesteps=2, sps_channels=[2],
-    sps_pool=[False], heads=1, mlp_ratio=1,
-)  # fmt: skip
+    image_height=2,
+    image_width=2,
+    image_channels=1,
+    num_classes=2,
+    timesteps=2,
+    sps_channels=[2],
+    sps_pool=[False],
+    heads=1,
+    mlp_ratio=1,
+)
 """Four tokens of two channels: sps.0 has 72 MACs, every projection 16, qk and av 32, the head 4."""
 RATES = {
-    "block.0.x": 0.5, "block.0.q": 0.25, "block.0.k": 0.125, "block.0.v": 0.5, "block.0.attn": 0.25,
-    "block.0.mlp_in": 1.0, "block.0.hidden": 0.125,
-}  # fmt: skip
+    "block.0.x": 0.5,
+    "block.0.q": 0.25,
+    "block.0.k": 0.125,
+    "block.0.v": 0.5,
+    "block.0.attn": 0.25,
+    "block.0.mlp_in": 1.0,
+    "block.0.hidden": 0.125,
+}
 
 
 def test_theory_by_hand():
     operations = theory_operations(TINY, RATES)
     assert operations == {
-        "sps.0": (72, True), "block.0.q": (16, False), "block.0.k": (16, False), "block.0.v": (16, False),
-        "block.0.qk": (16, False), "block.0.av": (32, False), "block.0.proj": (8, False),
-        "block.0.fc1": (32, False), "block.0.fc2": (4, False), "head": (4, True),
-    }  # fmt: skip
+        "sps.0": (72, True),
+        "block.0.q": (16, False),
+        "block.0.k": (16, False),
+        "block.0.v": (16, False),
+        "block.0.qk": (16, False),
+        "block.0.av": (32, False),
+        "block.0.proj": (8, False),
+        "block.0.fc1": (32, False),
+        "block.0.fc2": (4, False),
+        "head": (4, True),
+    }
     assert theory_operations(TINY, RATES, 2) == operations | {"sps.0": (144, True)}
     assert theory_energy(TINY, RATES) == pytest.approx(76 * 4.6 + 140 * 0.9)
     assert theory_energy(TINY, RATES, 2) == pytest.approx(148 * 4.6 + 140 * 0.9)
@@ -97,9 +116,15 @@ def empty_trace(config) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("zero_point, bits, nonzero", [(0, 66, 20), (128, 70, 22)])
 def test_counts_of_the_stem_and_head_by_hand(zero_point, bits, nonzero):
     config = make_config(
-        image_height=3, image_width=2, image_channels=1, sps_channels=[1, 2], sps_pool=[False, False],
-        timesteps=2, heads=1, pixel_zero_point=zero_point,
-    )  # fmt: skip
+        image_height=3,
+        image_width=2,
+        image_channels=1,
+        sps_channels=[1, 2],
+        sps_pool=[False, False],
+        timesteps=2,
+        heads=1,
+        pixel_zero_point=zero_point,
+    )
     pixels = np.array([3, 0, 255, 128, 1, 0], np.uint8).reshape(1, 3, 2, 1)
     trace = empty_trace(config)
     trace["sps.0.spikes"][0, 0, [0, 2], 0] = 1  # step 0: a corner (4 taps) and the middle of a side (6)
@@ -203,10 +228,10 @@ def test_measure_is_independent_of_the_pieces(monkeypatch):
     seen = []
     whole = measure(golden, images, labels, seen.append)
     assert whole.images == 7 and whole.correct == 5 and seen == [7]
-    monkeypatch.setattr("golden.activity.TRACE_BUDGET", 3 * trace_bytes(config))
+    monkeypatch.setattr("s2tdpt.golden.activity.TRACE_BUDGET", 3 * trace_bytes(config))
     pieces = measure(golden, images, labels, seen.append)
     assert seen == [7, 3, 3, 1] and pieces == whole
-    monkeypatch.setattr("golden.activity.TRACE_BUDGET", 1)
+    monkeypatch.setattr("s2tdpt.golden.activity.TRACE_BUDGET", 1)
     assert measure(golden, images).events == whole.events
     trace = golden.trace(images)
     expected = {name: float(value.double().mean()) for name, value in trace.items() if is_binary(name)}
@@ -215,8 +240,14 @@ def test_measure_is_independent_of_the_pieces(monkeypatch):
 
 def test_energies_of_operations():
     assert [sram_energy(size) for size in (1, 8192, 8193, 32768, 32769, 1 << 20, 1 << 30)] == [
-        10, 10, 20, 20, 100, 100, 100,
-    ]  # fmt: skip
+        10,
+        10,
+        20,
+        20,
+        100,
+        100,
+        100,
+    ]
     assert [add_energy(bits) for bits in (1, 8, 9, 32, 33)] == [0.03, 0.03, 0.1, 0.1, 0.2]
 
 

@@ -1,20 +1,19 @@
 """The parts of the network on their own, and what must not change its results."""
 
-
 import numpy as np
 import pytest
 import torch
 
-from golden.config import load_config
-from golden.conv import conv3x3
-from golden.errors import UserError
-from golden.head import class_of, head_sum, logits_of
-from golden.network import GoldenNetwork, carrier
-from golden.parallel import map_pieces
-from golden.params import Params, random_params
-from golden.pool import or_pool
-from golden.residual import written
-from golden.trace import trace_shapes
+from s2tdpt.golden.config import load_config
+from s2tdpt.golden.conv import conv3x3
+from s2tdpt.golden.errors import UserError
+from s2tdpt.golden.head import class_of, head_sum, logits_of
+from s2tdpt.golden.network import GoldenNetwork, carrier
+from s2tdpt.golden.parallel import map_pieces
+from s2tdpt.golden.params import Params, random_params
+from s2tdpt.golden.pool import or_pool
+from s2tdpt.golden.residual import written
+from s2tdpt.golden.trace import trace_shapes
 from tests.golden.shapes import SHAPES, images_for, make_config, params_for
 
 

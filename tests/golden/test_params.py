@@ -8,10 +8,10 @@ import pytest
 import safetensors
 import safetensors.numpy
 
-from golden.bounds import derive_bounds
-from golden.config import load_config
-from golden.errors import UserError
-from golden.params import METADATA_KEY, Params, _canonical, _digest, random_params, tensor_layout
+from s2tdpt.golden.bounds import derive_bounds
+from s2tdpt.golden.config import load_config
+from s2tdpt.golden.errors import UserError
+from s2tdpt.golden.params import METADATA_KEY, Params, _canonical, _digest, random_params, tensor_layout
 from tests.golden import loops
 from tests.golden.shapes import SHAPES, make_config, params_for
 

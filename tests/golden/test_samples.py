@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from golden import samples
-from golden.config import load_config, named_configs
-from golden.errors import UserError
-from golden.samples import FOLDER, SAMPLE_SETS, sample_images
+from s2tdpt.golden import samples
+from s2tdpt.golden.config import load_config, named_configs
+from s2tdpt.golden.errors import UserError
+from s2tdpt.golden.samples import FOLDER, SAMPLE_SETS, sample_images
 from tests.golden.shapes import make_config
 
 CIFAR = load_config("s2tdpt-2-128")

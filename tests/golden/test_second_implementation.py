@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from golden.compare import first_difference
-from golden.config import NetworkConfig
-from golden.network import GoldenNetwork
-from golden.params import Params
-from golden.trace import trace_names, trace_shapes
+from s2tdpt.golden.compare import first_difference
+from s2tdpt.golden.config import NetworkConfig
+from s2tdpt.golden.network import GoldenNetwork
+from s2tdpt.golden.params import Params
+from s2tdpt.golden.trace import trace_names, trace_shapes
 from tests.golden import loops
 from tests.golden.shapes import SHAPES, images_for, make_config, params_for, random_config
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from golden.config import load_config, named_configs
-from golden.latency import popcount
-from golden.stdp import attention_matrix, attention_rows, attention_weights, build_lut
+from s2tdpt.golden.config import load_config, named_configs
+from s2tdpt.golden.latency import popcount
+from s2tdpt.golden.stdp import attention_matrix, attention_rows, attention_weights, build_lut
 from tests.golden.shapes import SHAPES, make_config
 
 

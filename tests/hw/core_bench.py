@@ -10,23 +10,23 @@ from dataclasses import dataclass, replace
 import numpy as np
 from amaranth import Cat, Module, ResetInserter, Signal
 
-from golden.bounds import derive_bounds
-from golden.compare import compare_traces
-from golden.config import NetworkConfig
-from golden.network import GoldenNetwork
-from golden.params import Params, random_params
-from golden.trace import is_binary
-from hw.arrival import TileArrival, tile_beats
-from hw.config import HardwareConfig
-from hw.core import Core
-from hw.cycles import SEQUENCER_CYCLES, frame_cycles
-from hw.images import stream_beats
-from hw.schedule import Program, build_program
-from hw.weights import stream_width
-from hw.widths import Widths, derive_widths
-from sim.dump import HEAD_FIELD, STEP_FIELD, Dump, Records, Steps
-from sim.replay import Replay, replay
-from sim.stalls import pauses
+from s2tdpt.golden.bounds import derive_bounds
+from s2tdpt.golden.compare import compare_traces
+from s2tdpt.golden.config import NetworkConfig
+from s2tdpt.golden.network import GoldenNetwork
+from s2tdpt.golden.params import Params, random_params
+from s2tdpt.golden.trace import is_binary
+from s2tdpt.hw.arrival import TileArrival, tile_beats
+from s2tdpt.hw.config import HardwareConfig
+from s2tdpt.hw.core import Core
+from s2tdpt.hw.cycles import SEQUENCER_CYCLES, frame_cycles
+from s2tdpt.hw.images import stream_beats
+from s2tdpt.hw.schedule import Program, build_program
+from s2tdpt.hw.weights import stream_width
+from s2tdpt.hw.widths import Widths, derive_widths
+from s2tdpt.sim.dump import HEAD_FIELD, STEP_FIELD, Dump, Records, Steps
+from s2tdpt.sim.replay import Replay, replay
+from s2tdpt.sim.stalls import pauses
 from tests.hw.util import simulate
 
 
@@ -56,9 +56,18 @@ class Result:
 def network(**changes) -> NetworkConfig:
     """A network of a few hundred cycles: 5x4 grey image, 12 channels in 3 heads, 3 x 2 tokens."""
     fields = dict(
-        name="tiny", image_height=5, image_width=4, image_channels=1, num_classes=3, timesteps=2,
-        sps_channels=(4, 6), sps_pool=(False, True), depth=1, heads=2, mlp_ratio=2,
-    )  # fmt: skip
+        name="tiny",
+        image_height=5,
+        image_width=4,
+        image_channels=1,
+        num_classes=3,
+        timesteps=2,
+        sps_channels=(4, 6),
+        sps_pool=(False, True),
+        depth=1,
+        heads=2,
+        mlp_ratio=2,
+    )
     return NetworkConfig(**{**fields, **changes})
 
 
@@ -101,8 +110,16 @@ def liveliness(golden: dict[str, np.ndarray]) -> float:
     return float(np.mean([0 < value.mean() < 1 for name, value in golden.items() if is_binary(name)]))
 
 
-def run_core(case: Case, *, built_from: Params | None = None, stalls: str = "none", seed: int = 0,
-             weights_last: int = -1, sink_opens: int = 0, reset_at: int | None = None) -> Result:  # fmt: skip
+def run_core(
+    case: Case,
+    *,
+    built_from: Params | None = None,
+    stalls: str = "none",
+    seed: int = 0,
+    weights_last: int = -1,
+    sink_opens: int = 0,
+    reset_at: int | None = None,
+) -> Result:
     """Simulate all images of `case`, back to back.
 
     Parameters
@@ -213,8 +230,11 @@ class _Recorder:
 
     def __init__(self, core: Core, hw: HardwareConfig, net: NetworkConfig, widths: Widths, reset: Signal):
         self._core, self._rows, self._reset = core, hw.rows, reset
-        self._widths = {"spike": hw.lanes * net.timesteps, "residual": hw.post_lanes * widths.residual,
-                        "y": net.head_dim * widths.attention}  # fmt: skip
+        self._widths = {
+            "spike": hw.lanes * net.timesteps,
+            "residual": hw.post_lanes * widths.residual,
+            "y": net.head_dim * widths.attention,
+        }
         self._records = {name: [] for name in self._widths}
         self._steps: list[list] = []
 
@@ -223,8 +243,14 @@ class _Recorder:
             await ctx.tick()
         await ctx.tick()
         core = self._core
-        strobes = Cat(core.probe_start, core.probe_done, core.probe_u_en, core.probe_y_en, core.probe_acc,
-                      core.probe_spike_en)  # fmt: skip
+        strobes = Cat(
+            core.probe_start,
+            core.probe_done,
+            core.probe_u_en,
+            core.probe_y_en,
+            core.probe_acc,
+            core.probe_spike_en,
+        )
         rows = self._rows
         cycle = 0
         # Strobes are compared once a cycle; the wide signals are read only where one is set.
@@ -318,8 +344,15 @@ def check(case: Case, result: Result, *, cycles: bool = True) -> None:
         begin += len(ops)
 
 
-def run_and_check(config: NetworkConfig, hardware: HardwareConfig, *, seed: int = 0, frames: int = 2,
-                  stalls: str = "none", cycles: bool = True) -> tuple[Case, Result]:  # fmt: skip
+def run_and_check(
+    config: NetworkConfig,
+    hardware: HardwareConfig,
+    *,
+    seed: int = 0,
+    frames: int = 2,
+    stalls: str = "none",
+    cycles: bool = True,
+) -> tuple[Case, Result]:
     """Build, simulate and check one case."""
     case = build_case(config, hardware, seed=seed, frames=frames)
     result = run_core(case, stalls=stalls, seed=seed)

@@ -7,8 +7,8 @@ from amaranth.lib import data
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component
 
-from hw.accumulate import SpikeAccumulator
-from hw.images import pack_fields
+from s2tdpt.hw.accumulate import SpikeAccumulator
+from s2tdpt.hw.images import pack_fields
 from tests.hw.util import simulate
 
 EVENT_TO_FULL = 4
@@ -36,9 +36,7 @@ class Bench(Component):
             shape=self.weights.shape[1] * self.bits, depth=len(words), init=words
         )
         port = memory.read_port()
-        m.d.comb += [
-            port.en.eq(dut.weight_en), port.addr.eq(dut.weight_row), dut.weight_data.eq(port.data)
-        ]  # fmt: skip
+        m.d.comb += [port.en.eq(dut.weight_en), port.addr.eq(dut.weight_row), dut.weight_data.eq(port.data)]
         return m
 
 
@@ -139,8 +137,15 @@ def random_positions(rows, planes, count, seed):
 )
 def test_sums_of_random_positions(planes, event_rate, drain_rate, drain_delay):
     weights = np.random.default_rng(planes).integers(-127, 128, (7, 3))
-    accumulate(weights, random_positions(7, planes, 20, planes), width=12, event_rate=event_rate,
-               drain_rate=drain_rate, drain_delay=drain_delay, seed=1)  # fmt: skip
+    accumulate(
+        weights,
+        random_positions(7, planes, 20, planes),
+        width=12,
+        event_rate=event_rate,
+        drain_rate=drain_rate,
+        drain_delay=drain_delay,
+        seed=1,
+    )
 
 
 @pytest.mark.parametrize("weight_bits, extreme", [(8, 127), (8, -127), (4, 7), (4, -7)])

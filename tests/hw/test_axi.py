@@ -7,7 +7,7 @@ from amaranth.hdl import Module
 from amaranth.lib.wiring import Component, Out
 from amaranth.sim import Simulator
 
-from hw.axi import FrameReceiver, ResultSender
+from s2tdpt.hw.axi import FrameReceiver, ResultSender
 
 # Probability that a side is willing in a cycle, and the length of the runs it keeps to.
 PATTERNS = {
@@ -59,6 +59,7 @@ def simulate(dut, *testbenches, watchdog=20_000, background=()):
 
 def stream_checker(dut, payload):
     """Once tvalid is high it stays high, and the payload stays the same, until tready."""
+
     async def check(ctx):
         pending = None
         signals = [dut.tvalid, dut.tready, *payload]
@@ -73,10 +74,12 @@ def stream_checker(dut, payload):
                 if data != pending:
                     raise ProtocolError("the payload changed before the transfer")
             pending = data if valid and not ready else None
+
     return check
 
 
 # --- FrameReceiver ---------------------------------------------------------------------------------------
+
 
 def frame_bytes(rng, size):
     return [rng.randrange(256) for _ in range(size)]
@@ -105,6 +108,7 @@ def feed(dut, beats, willing, accepted=None):
             if accepted is not None:
                 accepted.append(cycle)
         ctx.set(dut.tvalid, 0)
+
     return testbench
 
 
@@ -136,7 +140,7 @@ class FrameStore:
             await cycles(ctx, self.hold())
             # Read after the wait: whatever arrived meanwhile must not have touched this bank.
             base = bank * dut.positions
-            words = self.memory[base:base + dut.positions]
+            words = self.memory[base : base + dut.positions]
             self.frames.append([byte for word in words for byte in word])
             ctx.set(dut.frame_release, 1)
             await ctx.tick()
@@ -226,7 +230,7 @@ def test_receiver_ignores_release_without_a_frame():
     simulate(dut, testbench)
 
 
-SIZE = 6    # bytes of a frame of shape (1, 3, 2)
+SIZE = 6  # bytes of a frame of shape (1, 3, 2)
 MALFORMED = {
     "one byte": ([1], (1, 0)),
     "one byte short": ([SIZE - 1], (1, 0)),
@@ -280,6 +284,7 @@ def test_receiver_errors_are_sticky_and_reported_at_once():
 
 # --- ResultSender ----------------------------------------------------------------------------------------
 
+
 def expected_words(logits, width):
     return [v % 2**width for v in logits] + [logits.index(max(logits))]
 
@@ -293,7 +298,7 @@ def send(dut, images, willing, gap=lambda: 0, checker=True):
         for logits in images:
             order = list(range(dut.subgroups))
             for s in reversed(order):
-                chunk = logits[s * dut.post_lanes:(s + 1) * dut.post_lanes]
+                chunk = logits[s * dut.post_lanes : (s + 1) * dut.post_lanes]
                 # Lanes past the last class carry the largest value: they must not win.
                 chunk = chunk + [mask >> 1] * (dut.post_lanes - len(chunk))
                 ctx.set(dut.wr_en, 1)
@@ -319,7 +324,8 @@ def send(dut, images, willing, gap=lambda: 0, checker=True):
         ctx.set(dut.tready, next(willing))
         while True:
             _, _, valid, ready, data, last = await ctx.tick().sample(
-                dut.tvalid, dut.tready, dut.tdata, dut.tlast)
+                dut.tvalid, dut.tready, dut.tdata, dut.tlast
+            )
             if valid and ready:
                 packet.append(data)
                 if last:
@@ -333,20 +339,22 @@ def send(dut, images, willing, gap=lambda: 0, checker=True):
 
 
 def random_logits(rng, classes, width):
-    low, high = -2**(width - 1), 2**(width - 1) - 1
+    low, high = -(2 ** (width - 1)), 2 ** (width - 1) - 1
     kind = rng.randrange(4)
     if kind == 0:
         return [rng.randint(low, high) for _ in range(classes)]
-    if kind == 1:       # all negative
+    if kind == 1:  # all negative
         return [rng.randint(low, -1) for _ in range(classes)]
-    if kind == 2:       # few values: ties everywhere
+    if kind == 2:  # few values: ties everywhere
         return [rng.choice([low, -1, 0 if high else -1]) for _ in range(classes)]
     return [rng.choice([low, high]) for _ in range(classes)]
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
-@pytest.mark.parametrize("classes,lanes,width", [
-    (1, 1, 1), (2, 1, 8), (10, 1, 24), (10, 4, 32), (10, 5, 33), (3, 8, 40), (17, 4, 64), (16, 16, 20)])
+@pytest.mark.parametrize(
+    "classes,lanes,width",
+    [(1, 1, 1), (2, 1, 8), (10, 1, 24), (10, 4, 32), (10, 5, 33), (3, 8, 40), (17, 4, 64), (16, 16, 20)],
+)
 def test_sender_packets(classes, lanes, width, pattern):
     rng = random.Random(f"{classes}{lanes}{width}{pattern}")
     dut = ResultSender(classes, lanes, width)
@@ -355,12 +363,21 @@ def test_sender_packets(classes, lanes, width, pattern):
     assert dut.data_width == (32 if width <= 32 else 64)
     assert received == [expected_words(logits, dut.data_width) for logits in images]
     if pattern == "always":
-        assert busy == [classes + 1] * 12       # full throughput
+        assert busy == [classes + 1] * 12  # full throughput
 
 
-@pytest.mark.parametrize("logits,winner", [
-    ([5, 5, 5, 5], 0), ([-7, -3, -3, -8], 1), ([-8, -8, -8, -7], 3), ([-8, -8, -8, -8], 0),
-    ([-1, 0, 0, -1], 1), ([7, -8, 7, 6], 0), ([0, 1, 2, 3], 3)])
+@pytest.mark.parametrize(
+    "logits,winner",
+    [
+        ([5, 5, 5, 5], 0),
+        ([-7, -3, -3, -8], 1),
+        ([-8, -8, -8, -7], 3),
+        ([-8, -8, -8, -8], 0),
+        ([-1, 0, 0, -1], 1),
+        ([7, -8, 7, 6], 0),
+        ([0, 1, 2, 3], 3),
+    ],
+)
 def test_sender_class(logits, winner):
     received, _ = send(ResultSender(4, 2, 4), [logits], PATTERNS["always"](None))
     assert received == [[v % 2**32 for v in logits] + [winner]]
@@ -384,6 +401,7 @@ def test_sender_ignores_start_while_busy():
 
 # --- checkers and constructors ---------------------------------------------------------------------------
 
+
 class FaultySource(Component):
     """A stream that breaks one rule when it is stalled."""
 
@@ -400,9 +418,14 @@ class FaultySource(Component):
         return m
 
 
-@pytest.mark.parametrize("fault,message", [
-    ("valid", "tvalid fell before the transfer"), ("data", "the payload changed before the transfer"),
-    (None, None)])
+@pytest.mark.parametrize(
+    "fault,message",
+    [
+        ("valid", "tvalid fell before the transfer"),
+        ("data", "the payload changed before the transfer"),
+        (None, None),
+    ],
+)
 def test_stream_checker_sees_a_planted_fault(fault, message):
     dut = FaultySource(fault)
 
@@ -431,12 +454,15 @@ def test_watchdog_ends_a_hanging_run():
 
 
 @pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
-@pytest.mark.parametrize("arguments,message", [
-    ((0, 8, 1), "Frame height must be a positive integer, not 0"),
-    ((8, -1, 1), "Frame width must be a positive integer, not -1"),
-    ((8, 8, 1.5), "Frame channel count must be a positive integer, not 1.5"),
-    ((8, 8, True), "Frame channel count must be a positive integer, not True"),
-])
+@pytest.mark.parametrize(
+    "arguments,message",
+    [
+        ((0, 8, 1), "Frame height must be a positive integer, not 0"),
+        ((8, -1, 1), "Frame width must be a positive integer, not -1"),
+        ((8, 8, 1.5), "Frame channel count must be a positive integer, not 1.5"),
+        ((8, 8, True), "Frame channel count must be a positive integer, not True"),
+    ],
+)
 def test_receiver_constructor(arguments, message):
     with pytest.raises(ValueError) as error:
         FrameReceiver(*arguments)
@@ -444,12 +470,15 @@ def test_receiver_constructor(arguments, message):
 
 
 @pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
-@pytest.mark.parametrize("arguments,message", [
-    ((0, 1, 8), "Class count must be a positive integer, not 0"),
-    ((10, 0, 8), "Post-processing lane count must be a positive integer, not 0"),
-    ((10, 1, 0), "Logit width must be a positive integer, not 0"),
-    ((10, 1, 65), "Logit width must be at most 64 bits, not 65"),
-])
+@pytest.mark.parametrize(
+    "arguments,message",
+    [
+        ((0, 1, 8), "Class count must be a positive integer, not 0"),
+        ((10, 0, 8), "Post-processing lane count must be a positive integer, not 0"),
+        ((10, 1, 0), "Logit width must be a positive integer, not 0"),
+        ((10, 1, 65), "Logit width must be at most 64 bits, not 65"),
+    ],
+)
 def test_sender_constructor(arguments, message):
     with pytest.raises(ValueError) as error:
         ResultSender(*arguments)

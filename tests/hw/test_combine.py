@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from golden.arith import signed_bits
-from hw.combine import PlaneCombiner
-from hw.images import pack_fields
+from s2tdpt.golden.arith import signed_bits
+from s2tdpt.hw.combine import PlaneCombiner
+from s2tdpt.hw.images import pack_fields
 from tests.hw.util import simulate
 
 PLANES = 8
@@ -56,10 +56,14 @@ def combine(weights, numbers, biases, *, slices=1, signed=True, idle_rate=0.0, n
                     bit = numbers >> (slices - 1 - s) * PLANES + plane & 1
                     top = plane == PLANES - 1
                     await cycle(
-                        ctx, en=1, first=top, resume=s > 0, group=group,
+                        ctx,
+                        en=1,
+                        first=top,
+                        resume=s > 0,
+                        group=group,
                         negate=negate and signed and top and s == 0,
                         sums=pack_fields(weights[group] @ bit, sum_width),
-                    )  # fmt: skip
+                    )
                 if s < slices - 1:
                     await cycle(ctx, save=1, group=group)
                     continue

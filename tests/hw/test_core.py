@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from amaranth import Signal
 
-import hw.engine
-from golden.params import Params
-from hw.config import HardwareConfig
-from hw.cycles import SEQUENCER_CYCLES, frame_cycles
-from hw.scanner import SpikeScanner
+import s2tdpt.hw.engine
+from s2tdpt.golden.params import Params
+from s2tdpt.hw.config import HardwareConfig
+from s2tdpt.hw.cycles import SEQUENCER_CYCLES, frame_cycles
+from s2tdpt.hw.scanner import SpikeScanner
 from tests.hw.core_bench import (
     build_case,
     check,
@@ -23,8 +23,15 @@ from tests.hw.core_bench import (
 )
 
 GREY_ONE_STEP = dict(timesteps=1, heads=3)
-RGB_SINGLE_CONV = dict(image_height=3, image_width=5, image_channels=3, sps_channels=(5,), sps_pool=(False,),
-                       heads=1, pixel_zero_point=128)  # fmt: skip
+RGB_SINGLE_CONV = dict(
+    image_height=3,
+    image_width=5,
+    image_channels=3,
+    sps_channels=(5,),
+    sps_pool=(False,),
+    heads=1,
+    pixel_zero_point=128,
+)
 DEEP = dict(depth=2, weight_bits=4, num_classes=11, sps_channels=(3, 4, 6), sps_pool=(False, False, True))
 
 CASES = {
@@ -36,12 +43,16 @@ CASES = {
     "two_blocks": (network(**DEEP), HardwareConfig(lanes=6, rows=1, post_lanes=3)),
     "streamed": (network(), HardwareConfig(lanes=4, rows=2, post_lanes=4, weight_memory="stream")),
     "streamed_int4": (network(**DEEP), HardwareConfig(lanes=3, rows=1, post_lanes=1, weight_memory="stream")),
-    "one_lane": (network(heads=3, sps_channels=(2, 3), mlp_ratio=1),
-                 HardwareConfig(lanes=1, rows=2, post_lanes=1)),
+    "one_lane": (
+        network(heads=3, sps_channels=(2, 3), mlp_ratio=1),
+        HardwareConfig(lanes=1, rows=2, post_lanes=1),
+    ),
     "one_pixel": (network(image_height=1, image_width=1), HardwareConfig(lanes=4, rows=1, post_lanes=2)),
-    "one_column": (network(image_width=1, image_height=6, sps_pool=(False, False)),
-                   HardwareConfig(lanes=16, rows=1, post_lanes=2)),
-}  # fmt: skip
+    "one_column": (
+        network(image_width=1, image_height=6, sps_pool=(False, False)),
+        HardwareConfig(lanes=16, rows=1, post_lanes=2),
+    ),
+}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -99,18 +110,27 @@ def random_case(seed: int):
     heads, head_dim, convolutions = pick(1, 2, 3, 4), pick(1, 2, 3, 5), pick(1, 2, 3)
     channels = [int(c) for c in rng.integers(1, 9, convolutions - 1)] + [heads * head_dim]
     config = network(
-        image_height=pick(1, 2, 3, 5), image_width=pick(2, 3, 4), image_channels=pick(1, 2, 3),
-        num_classes=pick(2, 3, 9), timesteps=pick(1, 2, 3, 4, 5, 8), sps_channels=tuple(channels),
-        sps_pool=(False, *(pick(False, True) for _ in channels[1:])), depth=pick(1, 1, 2), heads=heads,
-        mlp_ratio=pick(1, 2), weight_bits=pick(4, 8), pixel_zero_point=pick(0, 128),
-    )  # fmt: skip
+        image_height=pick(1, 2, 3, 5),
+        image_width=pick(2, 3, 4),
+        image_channels=pick(1, 2, 3),
+        num_classes=pick(2, 3, 9),
+        timesteps=pick(1, 2, 3, 4, 5, 8),
+        sps_channels=tuple(channels),
+        sps_pool=(False, *(pick(False, True) for _ in channels[1:])),
+        depth=pick(1, 1, 2),
+        heads=heads,
+        mlp_ratio=pick(1, 2),
+        weight_bits=pick(4, 8),
+        pixel_zero_point=pick(0, 128),
+    )
     narrowest = min(config.map_size(i)[1] for i in range(convolutions))
     lanes = max(head_dim, config.image_channels) + pick(0, 1, 3, 8)
     hardware = HardwareConfig(
-        lanes=lanes, rows=pick(*range(1, min(narrowest, 4) + 1)),
+        lanes=lanes,
+        rows=pick(*range(1, min(narrowest, 4) + 1)),
         post_lanes=pick(*(p for p in range(1, lanes + 1) if lanes % p == 0)),
         weight_memory=pick("rom", "stream"),
-    )  # fmt: skip
+    )
     return config, hardware, pick("none", "none", "random", "bursty")
 
 
@@ -157,14 +177,23 @@ def swap_potentiation_and_depression(tensor):
     tensor[:] = tensor[::-1].copy()
 
 
-@pytest.mark.parametrize("tensor, change, where", [
-    pytest.param("sps.1.weight", flip_weight_bit, "sps.u: image 0, step ", id="stem weight"),
-    pytest.param("block.0.proj.weight", flip_weight_bit, "block.0.u_attn: image 0, step ", id="proj weight"),
-    pytest.param("block.0.fc1.threshold", fire_always, "block.0.hidden: image 0, step ", id="mlp threshold"),
-    pytest.param("block.0.k.threshold", fire_always, "block.0.k: image 0, step ", id="key threshold"),
-    pytest.param("stdp.lut", swap_potentiation_and_depression, "block.0.y: image 0, step ", id="stdp table"),
-    pytest.param("head.bias", add_one, "head.logits: image 0, channel 0: expected ", id="head bias"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "tensor, change, where",
+    [
+        pytest.param("sps.1.weight", flip_weight_bit, "sps.u: image 0, step ", id="stem weight"),
+        pytest.param(
+            "block.0.proj.weight", flip_weight_bit, "block.0.u_attn: image 0, step ", id="proj weight"
+        ),
+        pytest.param(
+            "block.0.fc1.threshold", fire_always, "block.0.hidden: image 0, step ", id="mlp threshold"
+        ),
+        pytest.param("block.0.k.threshold", fire_always, "block.0.k: image 0, step ", id="key threshold"),
+        pytest.param(
+            "stdp.lut", swap_potentiation_and_depression, "block.0.y: image 0, step ", id="stdp table"
+        ),
+        pytest.param("head.bias", add_one, "head.logits: image 0, channel 0: expected ", id="head bias"),
+    ],
+)
 def test_altered_memory_contents_are_found_and_located(sound, tensor, change, where):
     result = run_core(sound, built_from=with_change(sound.params, tensor, change))
     found = differences(sound, result)
@@ -205,7 +234,7 @@ def test_dropped_spike_is_found_and_located(sound, monkeypatch):
     operations, _ = frame_cycles(sound.program, traces_of(sound)[0])
     names = [o.name for o in operations]
     monkeypatch.setattr(DroppedSpike, "lost", sum(o.events for o in operations[: names.index("sps.1")]))
-    monkeypatch.setattr(hw.engine, "SpikeScanner", DroppedSpike)
+    monkeypatch.setattr(s2tdpt.hw.engine, "SpikeScanner", DroppedSpike)
     result = run_core(sound)
     assert differences(sound, result)[0].startswith("sps.u: image 0, step 0, "), differences(sound, result)
     with pytest.raises(AssertionError):
@@ -213,7 +242,7 @@ def test_dropped_spike_is_found_and_located(sound, monkeypatch):
 
 
 def test_lost_cycle_is_found(sound, monkeypatch):
-    monkeypatch.setattr(hw.engine, "SpikeScanner", LostCycle)
+    monkeypatch.setattr(s2tdpt.hw.engine, "SpikeScanner", LostCycle)
     result = run_core(sound)
     assert differences(sound, result) == []
     with pytest.raises(AssertionError, match=r"sps\.0: (\d+) cycles, (\d+) events; model \d+, \2"):

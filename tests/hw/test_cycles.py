@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from golden.config import load_config
-from golden.network import GoldenNetwork
-from golden.params import random_params
-from hw.arrival import TileArrival, tile_beats
-from hw.config import HardwareConfig
-from hw.cycles import (
+from s2tdpt.golden.config import load_config
+from s2tdpt.golden.network import GoldenNetwork
+from s2tdpt.golden.params import random_params
+from s2tdpt.hw.arrival import TileArrival, tile_beats
+from s2tdpt.hw.config import HardwareConfig
+from s2tdpt.hw.cycles import (
     EVENT_TO_SUM,
     FIRST_EVENT,
     SEQUENCER_CYCLES,
@@ -20,10 +20,10 @@ from hw.cycles import (
     operation_cycles,
     utilisation,
 )
-from hw.images import stream_beats
-from hw.post import PIPELINE
-from hw.schedule import build_program
-from hw.weights import stream_width
+from s2tdpt.hw.images import stream_beats
+from s2tdpt.hw.post import PIPELINE
+from s2tdpt.hw.schedule import build_program
+from s2tdpt.hw.weights import stream_width
 from tests.hw.core_bench import build_case, network
 
 MACHINES = {
@@ -125,11 +125,15 @@ def machine(op, program, tensor):
 
 
 @pytest.mark.parametrize("name", MACHINES)
-@pytest.mark.parametrize("changes", [
-    {},
-    dict(pixel_zero_point=128, image_channels=3, timesteps=5),
-    dict(num_classes=9, weight_bits=4, heads=3),
-], ids=["tiny", "colour", "classes"])  # fmt: skip
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        dict(pixel_zero_point=128, image_channels=3, timesteps=5),
+        dict(num_classes=9, weight_bits=4, heads=3),
+    ],
+    ids=["tiny", "colour", "classes"],
+)
 def test_recurrence_equals_a_machine_stepped_cycle_by_cycle(name, changes):
     program, trace = traced(network(**changes), MACHINES[name])
     for op in program.ops:
@@ -250,10 +254,15 @@ def test_beats_of_a_frame_are_those_of_the_stream():
     assert len(tile_beats(case.program, case.widths)) == case.program.tiles
 
 
-@pytest.mark.parametrize("changes", [
-    {}, dict(timesteps=1, pixel_zero_point=128, image_channels=3),
-    dict(image_height=9, image_width=8, heads=3),
-], ids=["tiny", "one step", "many tokens"])  # fmt: skip
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        dict(timesteps=1, pixel_zero_point=128, image_channels=3),
+        dict(image_height=9, image_width=8, heads=3),
+    ],
+    ids=["tiny", "one step", "many tokens"],
+)
 def test_nothing_takes_longer_than_the_dense_trace(changes):
     """Random traces of every density."""
     config = network(**changes)

@@ -7,8 +7,8 @@ from amaranth import Module, Signal, Value, signed, unsigned
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from golden import arith
-from hw import fixed
+from s2tdpt.golden import arith
+from s2tdpt.hw import fixed
 from tests.hw.util import evaluate
 
 SHAPES = [unsigned(1), unsigned(3), unsigned(5), signed(1), signed(3), signed(5), signed(7)]
@@ -67,8 +67,12 @@ class TestNarrowing:
     def test_exact_keeps_every_value_that_fits(self, source, target):
         lo, hi = fixed.interval_of(target)
         have_lo, have_hi = fixed.interval_of(source)
-        dut = compare(source, lambda v: fixed.exact(v, target), lambda v: v,
-                      values=range(max(lo, have_lo), min(hi, have_hi) + 1))
+        dut = compare(
+            source,
+            lambda v: fixed.exact(v, target),
+            lambda v: v,
+            values=range(max(lo, have_lo), min(hi, have_hi) + 1),
+        )
         assert dut.result == target
 
 
@@ -76,12 +80,16 @@ class TestNarrowing:
 @pytest.mark.parametrize("amount", [0, 1, 2, 3, 6])
 class TestShifts:
     def test_floor(self, shape, amount):
-        compare(shape, lambda v: fixed.shift_right_floor(v, amount),
-                lambda v: arith.shift_right_floor(v, amount))
+        compare(
+            shape, lambda v: fixed.shift_right_floor(v, amount), lambda v: arith.shift_right_floor(v, amount)
+        )
 
     def test_round_half_even(self, shape, amount):
-        compare(shape, lambda v: fixed.round_half_even(v, amount),
-                lambda v: arith.round_half_even(Fraction(v, 1 << amount)))
+        compare(
+            shape,
+            lambda v: fixed.round_half_even(v, amount),
+            lambda v: arith.round_half_even(Fraction(v, 1 << amount)),
+        )
 
 
 @pytest.mark.parametrize("width", [1, 2, 3, 5, 8])

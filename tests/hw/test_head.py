@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from golden.arith import signed_bits
-from golden.head import head_sum
-from hw.head import HeadSum
-from hw.images import pack_fields
+from s2tdpt.golden.arith import signed_bits
+from s2tdpt.golden.head import head_sum
+from s2tdpt.hw.head import HeadSum
+from s2tdpt.hw.images import pack_fields
 from tests.hw.util import simulate
 
 SLICE_BITS = 8
@@ -27,8 +27,9 @@ def sum_and_read(images, *, lanes, slices, read_ports=1, clear=True, spare_bits=
     width = max(signed_bits(int(min(0, images.cumsum(axis=1).min(), sums.min())), int(max(0, sums.max()))), 8)
     width = max(width, (slices - 1) * SLICE_BITS + 1) + spare_bits
     value_width = signed_bits(int(images.min()), int(images.max()))
-    dut = HeadSum(lanes=lanes, depth=words, value_width=value_width, width=width, slices=slices,
-                  read_ports=read_ports)  # fmt: skip
+    dut = HeadSum(
+        lanes=lanes, depth=words, value_width=value_width, width=width, slices=slices, read_ports=read_ports
+    )
     rng = np.random.default_rng(seed)
     got = np.zeros((batch, channels), np.int64)
 

@@ -5,13 +5,13 @@ import dataclasses
 import numpy as np
 import pytest
 
-from golden.bounds import derive_bounds
-from golden.params import random_params
-from hw.config import HardwareConfig
-from hw.images import const_width, pack_fields, rom_images, stream_beats, stream_tiles
-from hw.schedule import build_program
-from hw.weights import stream_width
-from hw.widths import derive_widths
+from s2tdpt.golden.bounds import derive_bounds
+from s2tdpt.golden.params import random_params
+from s2tdpt.hw.config import HardwareConfig
+from s2tdpt.hw.images import const_width, pack_fields, rom_images, stream_beats, stream_tiles
+from s2tdpt.hw.schedule import build_program
+from s2tdpt.hw.weights import stream_width
+from s2tdpt.hw.widths import derive_widths
 from tests.hw.core_bench import network
 
 CASES = {

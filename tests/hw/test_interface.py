@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from amaranth.sim import Simulator
 
-from hw.config import HardwareConfig
-from hw.images import stream_beats
-from hw.top import Accelerator
-from hw.weights import stream_width
+from s2tdpt.hw.config import HardwareConfig
+from s2tdpt.hw.images import stream_beats
+from s2tdpt.hw.top import Accelerator
+from s2tdpt.hw.weights import stream_width
 from tests.hw.core_bench import build_case, network
 
 PAGE = (Path(__file__).parents[2] / "docs" / "interface.md").read_text()
@@ -44,7 +44,7 @@ class Driver:
         self.dut, self.ctx = dut, ctx
         self.cycle = 0
         self.words, self.word_cycles, self.starts, self.dones, self.taken = [], [], [], [], []
-        self.to_send = []       # (byte, last)
+        self.to_send = []  # (byte, last)
         self.ready = True
 
     async def clock(self, reset=False):
@@ -113,7 +113,7 @@ def test_timing_and_backpressure():
         driver.to_send = packet(case.images[0])
         await driver.until_words(classes + 1)
         last_byte = driver.taken[-1]
-        assert driver.taken == list(range(1, last_byte + 1))        # a byte a cycle
+        assert driver.taken == list(range(1, last_byte + 1))  # a byte a cycle
         assert driver.starts[0] == last_byte + 4
         assert len(driver.starts) == len(driver.dones) == operations
         done = driver.dones[-1]
@@ -124,7 +124,7 @@ def test_timing_and_backpressure():
     async def held(driver):
         driver.ready = False
         driver.to_send = packet(case.images[0]) + packet(case.images[1])
-        while len(driver.starts) < 2 * operations - 1:      # every layer of the second image but the head
+        while len(driver.starts) < 2 * operations - 1:  # every layer of the second image but the head
             await driver.clock()
         for _ in range(200):
             await driver.clock()
@@ -191,6 +191,7 @@ def test_reset_drops_everything_in_flight(moment):
 
 # --- weight stream, written from the page alone ------------------------------------------------------------
 
+
 class Slots:
     def __init__(self, channels, lanes, head_dim=None):
         self.lanes = lanes
@@ -198,8 +199,10 @@ class Slots:
             self.slot = list(range(channels))
         else:
             p = lanes // head_dim
-            self.slot = [(c // head_dim) // p * lanes + (c // head_dim) % p * head_dim + c % head_dim
-                         for c in range(channels)]
+            self.slot = [
+                (c // head_dim) // p * lanes + (c // head_dim) % p * head_dim + c % head_dim
+                for c in range(channels)
+            ]
         self.channel = {slot: c for c, slot in enumerate(self.slot)}
         self.count = max(self.slot) + 1
 
@@ -243,8 +246,11 @@ def beats_of_the_page(params, hardware, widths):
                     return [(absent if c is None or tensor is None else tensor[c], bits) for c in channels]
 
                 absent = params.residual_threshold if layer in writers else 1
-                word = pack(constants("bias", 0, widths.bias) + constants("shift", 0, widths.shift)
-                            + constants("threshold", absent, widths.threshold))
+                word = pack(
+                    constants("bias", 0, widths.bias)
+                    + constants("shift", 0, widths.shift)
+                    + constants("threshold", absent, widths.threshold)
+                )
                 size = post * (widths.bias + widths.shift + widths.threshold)
                 beats += [word >> low & (2**beat_bits - 1) for low in range(0, size, beat_bits)]
             for tap in range(weight.shape[2]):
@@ -256,12 +262,15 @@ def beats_of_the_page(params, hardware, widths):
     return beats
 
 
-@pytest.mark.parametrize("lanes,post,changes", [
-    (8, 4, {}),
-    (8, 2, {"weight_bits": 4, "num_classes": 11}),                              # several groups of logits
-    (8, 4, {"sps_channels": (5, 15), "heads": 5, "depth": 2}),                  # heads leave lanes unused
-    (7, 1, {"sps_channels": (3, 4, 12), "sps_pool": (False, True, False), "weight_bits": 4}),
-])
+@pytest.mark.parametrize(
+    "lanes,post,changes",
+    [
+        (8, 4, {}),
+        (8, 2, {"weight_bits": 4, "num_classes": 11}),  # several groups of logits
+        (8, 4, {"sps_channels": (5, 15), "heads": 5, "depth": 2}),  # heads leave lanes unused
+        (7, 1, {"sps_channels": (3, 4, 12), "sps_pool": (False, True, False), "weight_bits": 4}),
+    ],
+)
 def test_weight_stream_of_the_page(lanes, post, changes):
     hardware = HardwareConfig(lanes=lanes, post_lanes=post, weight_memory="stream")
     case = build_case(network(**changes), hardware, frames=1)

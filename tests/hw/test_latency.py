@@ -5,8 +5,8 @@ import random
 import pytest
 import torch
 
-from golden.latency import popcount
-from hw.latency import RateToLatency
+from s2tdpt.golden.latency import popcount
+from s2tdpt.hw.latency import RateToLatency
 from tests.hw.util import evaluate
 
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from amaranth import signed, unsigned
 
-from golden.lif import lif
-from hw.fixed import interval_of, interval_shape
-from hw.lif import LifCell, carried_interval, membrane_interval
+from s2tdpt.golden.lif import lif
+from s2tdpt.hw.fixed import interval_of, interval_shape
+from s2tdpt.hw.lif import LifCell, carried_interval, membrane_interval
 from tests.hw.util import simulate
 
 
@@ -59,8 +59,10 @@ def test_every_sequence_with_a_constant_threshold(shape, threshold):
     membrane = membrane_interval((lo, hi), threshold, steps)
     every = list(itertools.product(range(lo, hi + 1), repeat=steps))
     lanes = 8
-    sequences = [[[every[(s + lane) % len(every)][t] for lane in range(lanes)] for t in range(steps)]
-                 for s in range(0, len(every), lanes)]
+    sequences = [
+        [[every[(s + lane) % len(every)][t] for lane in range(lanes)] for t in range(steps)]
+        for s in range(0, len(every), lanes)
+    ]
     dut = LifCell(lanes, shape, membrane=membrane, threshold=threshold)
     run(dut, sequences, [[threshold] * lanes] * len(sequences))
 
@@ -71,14 +73,26 @@ def test_every_sequence_with_a_constant_threshold(shape, threshold):
 def test_threshold_and_bias_inputs(steps, idle, restart):
     rng = random.Random(steps)
     x_shape, bias_shape, threshold_shape = signed(9), signed(6), unsigned(8)
-    drive = (interval_of(x_shape)[0] + interval_of(bias_shape)[0],
-             interval_of(x_shape)[1] + interval_of(bias_shape)[1])
+    drive = (
+        interval_of(x_shape)[0] + interval_of(bias_shape)[0],
+        interval_of(x_shape)[1] + interval_of(bias_shape)[1],
+    )
     lanes, count = 3, 40
-    dut = LifCell(lanes, x_shape, membrane=membrane_interval(drive, 255, steps), threshold=threshold_shape,
-                  bias_shape=bias_shape)
+    dut = LifCell(
+        lanes,
+        x_shape,
+        membrane=membrane_interval(drive, 255, steps),
+        threshold=threshold_shape,
+        bias_shape=bias_shape,
+    )
     # Half of the sequences keep to the ends of the input, where the bounds are tight.
-    sequences = [[[rng.choice(interval_of(x_shape)) if s % 2 else rng.randint(-256, 255)
-                   for _ in range(lanes)] for _ in range(steps)] for s in range(count)]
+    sequences = [
+        [
+            [rng.choice(interval_of(x_shape)) if s % 2 else rng.randint(-256, 255) for _ in range(lanes)]
+            for _ in range(steps)
+        ]
+        for s in range(count)
+    ]
     thresholds = [[rng.choice((1, 255, rng.randint(1, 255))) for _ in range(lanes)] for _ in range(count)]
     biases = [[rng.randint(-32, 31) for _ in range(lanes)] for _ in range(count)]
     run(dut, sequences, thresholds, biases, idle=idle, restart=restart)

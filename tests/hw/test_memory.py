@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hw.memory import (
+from s2tdpt.hw.memory import (
     SpikeMemoryClient,
     channel_groups,
     head_groups,
@@ -27,8 +27,9 @@ def test_channel_layout(channels, lanes, steps):
             for t in range(steps):
                 bit = words[n * groups + c // lanes] >> (c % lanes * steps + t) & 1
                 assert bit == (spikes[t, n, c] if c < channels else 0)
-    assert np.array_equal(unpack_channels(words, tokens=6, channels=channels, lanes=lanes, timesteps=steps),
-                          spikes)
+    assert np.array_equal(
+        unpack_channels(words, tokens=6, channels=channels, lanes=lanes, timesteps=steps), spikes
+    )
 
 
 @pytest.mark.parametrize("heads, head_dim, lanes", [(1, 3, 3), (5, 3, 8), (4, 4, 8), (2, 8, 12)])
@@ -45,7 +46,8 @@ def test_head_layout(heads, head_dim, lanes, steps):
         expected[n * groups + head // per_word] |= 1 << (head % per_word * head_dim + inside) * steps + int(t)
     assert words == expected
     assert np.array_equal(
-        unpack_heads(words, tokens=5, heads=heads, head_dim=head_dim, lanes=lanes, timesteps=steps), spikes)
+        unpack_heads(words, tokens=5, heads=heads, head_dim=head_dim, lanes=lanes, timesteps=steps), spikes
+    )
 
 
 def test_port():

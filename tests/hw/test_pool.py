@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from golden.pool import or_pool
-from hw.memory import pack_channels, unpack_channels
-from hw.pool import OrPool, pool_cycles
+from s2tdpt.golden.pool import or_pool
+from s2tdpt.hw.memory import pack_channels, unpack_channels
+from s2tdpt.hw.pool import OrPool, pool_cycles
 from tests.hw.util import MemoryBench, run_operation, simulate
 
 
@@ -15,8 +15,15 @@ def pool(maps, *, lanes, post_lanes=None, rate=0.15, fault=None):
     rng = np.random.default_rng(len(maps) + lanes)
     steps = 3
     limits = [max(size) for size in zip(*maps, strict=True)]
-    dut = OrPool(max_height=limits[0], max_width=limits[1], max_groups=-(-limits[2] // lanes), addr_width=11,
-                 lanes=lanes, timesteps=steps, post_lanes=post_lanes or lanes)
+    dut = OrPool(
+        max_height=limits[0],
+        max_width=limits[1],
+        max_groups=-(-limits[2] // lanes),
+        addr_width=11,
+        lanes=lanes,
+        timesteps=steps,
+        post_lanes=post_lanes or lanes,
+    )
     source, target, depth = 5, 900, 1100
     junk = rng.integers(0, 1 << min(lanes * steps, 62), depth).tolist()
     bench = MemoryBench(dut, junk)
@@ -34,17 +41,31 @@ def pool(maps, *, lanes, post_lanes=None, rate=0.15, fault=None):
                 ctx.set(bench.storage.data[source + i], word ^ (1 if i == fault else 0))
             groups = -(-channels // lanes)
             before = sum(reads)
-            cycles = await run_operation(ctx, dut, fields={
-                "src_base": source, "dst_base": target, "in_h": height, "in_w": width, "groups": groups})
+            cycles = await run_operation(
+                ctx,
+                dut,
+                fields={
+                    "src_base": source,
+                    "dst_base": target,
+                    "in_h": height,
+                    "in_w": width,
+                    "groups": groups,
+                },
+            )
             assert cycles == pool_cycles(height, width, groups)
             assert sum(reads) - before == cycles - width - 3
             expected = or_pool(torch.from_numpy(spikes.reshape(steps, height, width, channels))).numpy()
             out_h, out_w = expected.shape[1:3]
-            got = unpack_channels(bench.words(ctx, target, out_h * out_w * groups), tokens=out_h * out_w,
-                                  channels=channels, lanes=lanes, timesteps=steps)
+            got = unpack_channels(
+                bench.words(ctx, target, out_h * out_w * groups),
+                tokens=out_h * out_w,
+                channels=channels,
+                lanes=lanes,
+                timesteps=steps,
+            )
             assert np.array_equal(got, expected.reshape(steps, out_h * out_w, channels)), (height, width)
             # The words around the destination are untouched.
-            assert bench.words(ctx, target - 1, 1) == junk[target - 1:target]
+            assert bench.words(ctx, target - 1, 1) == junk[target - 1 : target]
             end = target + out_h * out_w * groups
             assert bench.words(ctx, end, 1) == [junk[end]] or len(maps) > 1
 
@@ -57,8 +78,9 @@ def test_sizes(height, width):
     pool([(height, width, 5)], lanes=4, post_lanes=2)
 
 
-@pytest.mark.parametrize("channels, lanes, post_lanes",
-                         [(1, 1, 1), (8, 8, 8), (8, 8, 1), (9, 4, 4), (17, 6, 3)])
+@pytest.mark.parametrize(
+    "channels, lanes, post_lanes", [(1, 1, 1), (8, 8, 8), (8, 8, 1), (9, 4, 4), (17, 6, 3)]
+)
 def test_groups(channels, lanes, post_lanes):
     pool([(8, 8, channels)], lanes=lanes, post_lanes=post_lanes)
 

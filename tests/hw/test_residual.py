@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from golden.arith import signed_bits
-from golden.residual import written
-from hw.images import pack_fields
-from hw.residual import ResidualStream
+from s2tdpt.golden.arith import signed_bits
+from s2tdpt.golden.residual import written
+from s2tdpt.hw.images import pack_fields
+from s2tdpt.hw.residual import ResidualStream
 from tests.hw.util import simulate
 
 

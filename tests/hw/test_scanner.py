@@ -9,7 +9,7 @@ from amaranth.lib import data
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component
 
-from hw.scanner import SpikeScanner, encode, lowest_set, or_tree
+from s2tdpt.hw.scanner import SpikeScanner, encode, lowest_set, or_tree
 from tests.hw.util import evaluate, simulate
 
 LATENCY = 3
@@ -130,8 +130,9 @@ def random_requests(lanes, planes, count, density, seed):
 @pytest.mark.parametrize("request_rate, ready_rate", [(1, 1), (1, 0.4), (0.3, 1), (0.5, 0.5)])
 def test_events_and_their_order(lanes, planes, request_rate, ready_rate):
     words, requests = random_requests(lanes, planes, 24, 0.2, seed=lanes + planes)
-    taken, _ = scan(words, requests, lanes=lanes, planes=planes, request_rate=request_rate,
-                    ready_rate=ready_rate, seed=3)  # fmt: skip
+    taken, _ = scan(
+        words, requests, lanes=lanes, planes=planes, request_rate=request_rate, ready_rate=ready_rate, seed=3
+    )
     assert taken == expected_events(words, requests, lanes, planes)
 
 

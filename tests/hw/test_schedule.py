@@ -5,12 +5,12 @@ import math
 
 import pytest
 
-from golden.config import load_config, named_configs
-from golden.errors import UserError
-from golden.trace import trace_shapes
-from hw.config import HardwareConfig
-from hw.operation import OperationLayout, operation_fields
-from hw.schedule import build_program
+from s2tdpt.golden.config import load_config, named_configs
+from s2tdpt.golden.errors import UserError
+from s2tdpt.golden.trace import trace_shapes
+from s2tdpt.hw.config import HardwareConfig
+from s2tdpt.hw.operation import OperationLayout, operation_fields
+from s2tdpt.hw.schedule import build_program
 from tests.hw.core_bench import network
 
 CASES = {
@@ -20,7 +20,7 @@ CASES = {
     **{name: (load_config(name), HardwareConfig()) for name in named_configs()},
     "128 lanes": (load_config("s2tdpt-4-384"), HardwareConfig(lanes=128, rows=2, post_lanes=32)),
     "384 lanes": (load_config("s2tdpt-4-384"), HardwareConfig(lanes=384, rows=4, post_lanes=64)),
-}  # fmt: skip
+}
 
 
 def program_of(name):
@@ -155,11 +155,17 @@ def test_lookup_by_name():
 
 
 def test_refusals():
-    with pytest.raises(UserError, match=r"^a head of 3 channels does not fit 2 lanes; expected lanes >= 3; "
-                                        r"raise 'lanes' or the number of heads$"):  # fmt: skip
+    with pytest.raises(
+        UserError,
+        match=r"^a head of 3 channels does not fit 2 lanes; expected lanes >= 3; "
+        r"raise 'lanes' or the number of heads$",
+    ):
         build_program(network(), HardwareConfig(lanes=2, post_lanes=1), head_sum_bits=20)
-    with pytest.raises(UserError, match=r"^3 rows are more than the narrowest feature map is wide \(2\); "
-                                        r"expected rows <= 2; lower 'rows'$"):  # fmt: skip
+    with pytest.raises(
+        UserError,
+        match=r"^3 rows are more than the narrowest feature map is wide \(2\); "
+        r"expected rows <= 2; lower 'rows'$",
+    ):
         build_program(network(), HardwareConfig(lanes=4, post_lanes=2, rows=3), head_sum_bits=20)
 
 

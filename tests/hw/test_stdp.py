@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from golden.config import load_config
-from golden.lif import lif
-from golden.stdp import attention_matrix, attention_rows, build_lut
-from hw.memory import head_groups, pack_heads, unpack_heads
-from hw.stdp import StdpAttention, StdpKernel, attention_cycles, row_memory_bits
-from hw.stdp_cycles import attention_macs, row_updates, y_interval
+from s2tdpt.golden.config import load_config
+from s2tdpt.golden.lif import lif
+from s2tdpt.golden.stdp import attention_matrix, attention_rows, build_lut
+from s2tdpt.hw.memory import head_groups, pack_heads, unpack_heads
+from s2tdpt.hw.stdp import StdpAttention, StdpKernel, attention_cycles, row_memory_bits
+from s2tdpt.hw.stdp_cycles import attention_macs, row_updates, y_interval
 from tests.hw.util import MemoryBench, evaluate, run_operation, simulate, state_of
 
 
@@ -37,15 +37,30 @@ def expected(q, k, v, lut, heads, threshold):
 class Attention:
     """One attention unit with its memory; `check` runs it and compares all that can be observed."""
 
-    def __init__(self, *, head_dim, heads, tokens, steps, lanes, post_lanes=None, lut=None, hardware_lut=None,
-                 threshold=None):
+    def __init__(
+        self,
+        *,
+        head_dim,
+        heads,
+        tokens,
+        steps,
+        lanes,
+        post_lanes=None,
+        lut=None,
+        hardware_lut=None,
+        threshold=None,
+    ):
         self.size = dict(head_dim=head_dim, heads=heads, tokens=tokens, timesteps=steps, lanes=lanes)
         self.lut = table(head_dim) if lut is None else lut
         self.threshold = threshold or max(1, 30 * tokens)
         self.stride = tokens * head_groups(heads, head_dim, lanes) + 1
-        self.dut = StdpAttention(lut=hardware_lut or self.lut, threshold=self.threshold, **self.size,
-                                 post_lanes=post_lanes or lanes,
-                                 addr_width=max(1, (4 * self.stride - 1).bit_length()))
+        self.dut = StdpAttention(
+            lut=hardware_lut or self.lut,
+            threshold=self.threshold,
+            **self.size,
+            post_lanes=post_lanes or lanes,
+            addr_width=max(1, (4 * self.stride - 1).bit_length()),
+        )
         rng = random.Random(0)
         junk = [rng.getrandbits(lanes * steps) for _ in range(4 * self.stride)]
         self.bench = MemoryBench(self.dut, junk)
@@ -77,13 +92,21 @@ class Attention:
                 got = np.zeros_like(y)
                 assert len(rows) == heads * y.shape[0] * y.shape[1]
                 for (t, token, head), sums in rows.items():
-                    got[t, token, head * head_dim:(head + 1) * head_dim] = sums
+                    got[t, token, head * head_dim : (head + 1) * head_dim] = sums
                 assert np.array_equal(got, y)
                 words = self.bench.words(ctx, 3 * self.stride, self.stride - 1)
                 attn_words = pack_heads(attn, lanes, head_dim)
                 assert np.array_equal(
-                    unpack_heads(words, tokens=y.shape[1], heads=heads, head_dim=head_dim, lanes=lanes,
-                                 timesteps=y.shape[0]), attn)
+                    unpack_heads(
+                        words,
+                        tokens=y.shape[1],
+                        heads=heads,
+                        head_dim=head_dim,
+                        lanes=lanes,
+                        timesteps=y.shape[0],
+                    ),
+                    attn,
+                )
                 assert words == attn_words, "a lane that no head uses is not 0"
                 assert self.bench.words(ctx, 4 * self.stride - 1, 1) == guard
                 assert cycles == attention_cycles(q, k, v, heads=heads, lanes=lanes)
@@ -119,19 +142,22 @@ def test_kernel_on_all_counts(head_dim):
     evaluate(dut, testbench)
 
 
-@pytest.mark.parametrize("head_dim, heads, tokens, steps, lanes", [
-    (3, 1, 1, 1, 3),        # one token
-    (3, 1, 5, 1, 3),        # one step: the shortest periods
-    (4, 2, 1, 2, 8),        # one token, merged words
-    (4, 3, 3, 1, 8),        # one step, merged words, a half-filled word
-    (4, 3, 4, 2, 8),
-    (5, 4, 7, 3, 11),       # lanes left over in every word
-    (3, 5, 6, 4, 10),       # three heads a word, the second word not filled
-    (8, 2, 9, 4, 8),        # one head a word
-    (2, 2, 5, 8, 4),
-    (16, 2, 8, 4, 32),
-    (32, 1, 6, 4, 32),
-])
+@pytest.mark.parametrize(
+    "head_dim, heads, tokens, steps, lanes",
+    [
+        (3, 1, 1, 1, 3),  # one token
+        (3, 1, 5, 1, 3),  # one step: the shortest periods
+        (4, 2, 1, 2, 8),  # one token, merged words
+        (4, 3, 3, 1, 8),  # one step, merged words, a half-filled word
+        (4, 3, 4, 2, 8),
+        (5, 4, 7, 3, 11),  # lanes left over in every word
+        (3, 5, 6, 4, 10),  # three heads a word, the second word not filled
+        (8, 2, 9, 4, 8),  # one head a word
+        (2, 2, 5, 8, 4),
+        (16, 2, 8, 4, 32),
+        (32, 1, 6, 4, 32),
+    ],
+)
 def test_shapes(head_dim, heads, tokens, steps, lanes):
     unit = Attention(head_dim=head_dim, heads=heads, tokens=tokens, steps=steps, lanes=lanes)
     size = dict(steps=steps, tokens=tokens, width=head_dim * heads)
@@ -156,9 +182,9 @@ def test_row_hazard():
     q[1, ::2, 0] = 1
     k = np.ones_like(q)
     v = np.zeros_like(q)
-    v[0, 1:4] = 1           # tokens 1..3 spike in step 0 only, where one count occurs
+    v[0, 1:4] = 1  # tokens 1..3 spike in step 0 only, where one count occurs
     v[1:3, 4] = 1
-    v[2:, 5] = 1            # token 4 ends in step 2 and token 5 begins there
+    v[2:, 5] = 1  # token 4 ends in step 2 and token 5 begins there
     lut = table(head_dim)
     assert row_updates(q, k, v, heads=1).tolist() == [[5, 1, 1, 1, 3, 2]]
     Attention(head_dim=head_dim, heads=1, tokens=tokens, steps=steps, lanes=3, lut=lut).check((q, k, v))
@@ -172,20 +198,27 @@ def test_row_hazard():
 def test_hazard_of_the_first_output():
     """The last row written is the first one that pass 3 reads, in the next cycle."""
     q = np.zeros((2, 3, 3), dtype=np.uint8)
-    q[0, 0] = 1             # token 0 has the highest count of step 0
+    q[0, 0] = 1  # token 0 has the highest count of step 0
     q[0, 1, 0] = 1
     k = np.ones_like(q)
     v = np.zeros_like(q)
-    v[0, 2] = 1             # the last token spikes in step 0 only
+    v[0, 2] = 1  # the last token spikes in step 0 only
     Attention(head_dim=3, heads=1, tokens=3, steps=2, lanes=3).check((q, k, v))
 
 
 def test_digits_layer():
     """A layer of the named configuration: its own table, threshold and sizes."""
     config = load_config("digits")
-    unit = Attention(head_dim=config.head_dim, heads=config.heads, tokens=config.tokens,
-                     steps=config.timesteps, lanes=32, post_lanes=8, lut=build_lut(config).tolist(),
-                     threshold=config.attention_threshold)
+    unit = Attention(
+        head_dim=config.head_dim,
+        heads=config.heads,
+        tokens=config.tokens,
+        steps=config.timesteps,
+        lanes=32,
+        post_lanes=8,
+        lut=build_lut(config).tolist(),
+        threshold=config.attention_threshold,
+    )
     unit.check(case(1, steps=config.timesteps, tokens=config.tokens, width=config.embed_dim))
 
 
@@ -223,8 +256,17 @@ def test_comparison_notices_a_flipped_table_entry(entry):
 @pytest.mark.parametrize("head_dim, steps", [(2, 1), (4, 4), (8, 2)])
 def test_state_bits(tokens, head_dim, steps):
     """The formula is the memory that is elaborated."""
-    dut = StdpAttention(lut=table(head_dim), threshold=1024, head_dim=head_dim, heads=2, tokens=tokens,
-                        timesteps=steps, lanes=2 * head_dim, post_lanes=1, addr_width=15)
+    dut = StdpAttention(
+        lut=table(head_dim),
+        threshold=1024,
+        head_dim=head_dim,
+        heads=2,
+        tokens=tokens,
+        timesteps=steps,
+        lanes=2 * head_dim,
+        post_lanes=1,
+        addr_width=15,
+    )
     _, memory_bits = state_of(dut)
     y_bits = y_interval(table(head_dim), tokens)[1].bit_length()
     assert memory_bits == dut.row_memory_bits
@@ -240,8 +282,9 @@ def test_cost_grows_linearly_and_state_logarithmically():
     cycles, state = {}, {}
     for tokens in SWEEP:
         unit = Attention(head_dim=head_dim, heads=1, tokens=tokens, steps=steps, lanes=2, threshold=1024)
-        state[tokens] = sum(state_of(StdpAttention(
-            lut=unit.lut, threshold=1024, **unit.size, post_lanes=2, addr_width=15)))
+        state[tokens] = sum(
+            state_of(StdpAttention(lut=unit.lut, threshold=1024, **unit.size, post_lanes=2, addr_width=15))
+        )
         # Every token alike, so that the cycles differ by N alone.
         q, k, v = (np.zeros((steps, tokens, head_dim), dtype=np.uint8) for _ in range(3))
         q[:, ::2, 0] = k[:, ::3] = v[...] = 1
@@ -256,8 +299,17 @@ def test_cost_grows_linearly_and_state_logarithmically():
 
 
 def test_messages():
-    size = dict(lut=table(4), threshold=8, head_dim=4, heads=2, tokens=4, timesteps=2, lanes=8, post_lanes=8,
-                addr_width=6)
+    size = dict(
+        lut=table(4),
+        threshold=8,
+        head_dim=4,
+        heads=2,
+        tokens=4,
+        timesteps=2,
+        lanes=8,
+        post_lanes=8,
+        addr_width=6,
+    )
     with pytest.raises(ValueError, match=r"^attention tokens must be a positive integer, not 0$"):
         StdpAttention(**{**size, "tokens": 0})
     with pytest.raises(ValueError, match=r"^the STDP table of 3 channels must have 7 entries, not 9$"):

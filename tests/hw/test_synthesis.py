@@ -13,13 +13,13 @@ from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 from rich.console import Console
 
-from golden.config import load_config
-from golden.errors import UserError
-from golden.params import random_params
-from hw.config import HardwareConfig
-from hw.synthesis import Report, synthesize
-from hw.top import Accelerator
-from hw.verilog import emit
+from s2tdpt.golden.config import load_config
+from s2tdpt.golden.errors import UserError
+from s2tdpt.golden.params import random_params
+from s2tdpt.hw.config import HardwareConfig
+from s2tdpt.hw.synthesis import Report, synthesize
+from s2tdpt.hw.top import Accelerator
+from s2tdpt.hw.verilog import emit
 
 CONSTRAINTS = Path(__file__).parents[2] / "constraints"
 
@@ -89,13 +89,16 @@ def test_ecp5(tiny, tmp_path):
     assert 20 < report.used["lut"] < 60
     assert report.available == {"lut": 83640, "ff": 83640, "lutram": 10455, "bram": 208, "dsp": 156}
     assert list(report.fmax) == [1, 7] and all(50 < mhz < 600 for mhz in report.fmax.values())
-    path = report.critical_path     # from the memory through the incrementer into the memory
+    path = report.critical_path  # from the memory through the incrementer into the memory
     assert path["from"].startswith("ram") and path["to"].startswith("ram") and path["nets"]
     assert min(report.fmax.values()) == pytest.approx(1000 / (path["logic"] + path["routing"]), rel=0.01)
-    assert report.frequency == 50.0       # of the constraint file, so its clock was found
+    assert report.frequency == 50.0  # of the constraint file, so its clock was found
     assert list(report.seconds) == ["synth_ecp5", "nextpnr_seed1", "nextpnr_seed7"]
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "nextpnr_seed1.log", "nextpnr_seed7.log", "synth_ecp5.log"]
+        "nextpnr_seed1.log",
+        "nextpnr_seed7.log",
+        "synth_ecp5.log",
+    ]
     assert json.loads(json.dumps(report.as_dict()))["fmax_median"] == report.fmax_median
 
 
@@ -130,28 +133,49 @@ endmodule
 
 
 def test_median_and_table():
-    report = Report("top", "ecp5-85k", {"lut": 1200}, {"lut": 83640}, {1: 60.0, 2: 50.0, 3: 52.5}, 50.0,
-                    {"from": "a.Q", "to": "b.D", "logic": 9.5, "routing": 10.25, "nets": ["n"]},
-                    seconds={"synth": 1.5, "place": 2.0})
+    report = Report(
+        "top",
+        "ecp5-85k",
+        {"lut": 1200},
+        {"lut": 83640},
+        {1: 60.0, 2: 50.0, 3: 52.5},
+        50.0,
+        {"from": "a.Q", "to": "b.D", "logic": 9.5, "routing": 10.25, "nets": ["n"]},
+        seconds={"synth": 1.5, "place": 2.0},
+    )
     assert report.fmax_median == 52.5
     console = Console(width=200, file=io.StringIO())
     console.print(report.table())
     rows = [re.findall(r"[\w,.]+(?: [\w,.]+)*", line) for line in console.file.getvalue().splitlines()]
-    for row in (["top on ecp5", "85k"], ["lut", "1,200", "83,640"], ["Fmax, seed 2", "50.0 MHz"],
-                ["Fmax, median", "52.5 MHz"], ["run time", "4 s"]):
+    for row in (
+        ["top on ecp5", "85k"],
+        ["lut", "1,200", "83,640"],
+        ["Fmax, seed 2", "50.0 MHz"],
+        ["Fmax, median", "52.5 MHz"],
+        ["run time", "4 s"],
+    ):
         assert row in rows
     assert report.table().caption == "slowest path: a.Q to b.D, 9.5 ns logic, 10.25 ns routing"
 
 
-@pytest.mark.parametrize("options,message", [
-    ({"target": "ice40"}, "Unknown target 'ice40'; expected one of ecp5-25k, ecp5-45k, ecp5-85k, liberty; "
-                          "choose one"),
-    ({"target": "liberty"}, "Target 'liberty' needs a Liberty file; expected a path to one; "
-                            "give it with the target"),
-    ({"liberty": "x.lib"}, "Target 'ecp5-85k' takes no Liberty file; expected the target 'liberty'; "
-                           "leave one of them out"),
-    ({"seeds": ()}, "No placement seed given; expected at least one; name a seed such as 1"),
-])
+@pytest.mark.parametrize(
+    "options,message",
+    [
+        (
+            {"target": "ice40"},
+            "Unknown target 'ice40'; expected one of ecp5-25k, ecp5-45k, ecp5-85k, liberty; choose one",
+        ),
+        (
+            {"target": "liberty"},
+            "Target 'liberty' needs a Liberty file; expected a path to one; give it with the target",
+        ),
+        (
+            {"liberty": "x.lib"},
+            "Target 'ecp5-85k' takes no Liberty file; expected the target 'liberty'; leave one of them out",
+        ),
+        ({"seeds": ()}, "No placement seed given; expected at least one; name a seed such as 1"),
+    ],
+)
 def test_wrong_arguments(tiny, options, message):
     with pytest.raises(UserError) as error:
         synthesize(tiny, "tiny", **options)
@@ -192,5 +216,5 @@ def test_constraints_name_ports_of_the_accelerator(file, memory_style):
                 if "_delay" in line:
                     assert direction == ("In" if "set_input_delay" in line else "Out"), name
                 named[direction].add(name)
-    if not file.endswith(".lpf"):      # every port is constrained
+    if not file.endswith(".lpf"):  # every port is constrained
         assert named["In"] | named["Out"] == set(members)

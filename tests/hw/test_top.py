@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from golden.config import CONFIG_DIRECTORY, load_config
-from golden.params import Params, random_params
-from hw.config import HardwareConfig
-from hw.top import Accelerator
-from hw.verilog import emit, lint, read_ports
+from s2tdpt.golden.config import CONFIG_DIRECTORY, load_config
+from s2tdpt.golden.params import Params, random_params
+from s2tdpt.hw.config import HardwareConfig
+from s2tdpt.hw.top import Accelerator
+from s2tdpt.hw.verilog import emit, lint, read_ports
 from tests.hw.test_core import CASES
 
 MULTIPLICATION = re.compile(r"[\w\])}] ?\* ?[\w({]|\*\*")
@@ -35,8 +35,10 @@ def check(path, verilog: str) -> None:
 
 def test_products_are_seen():
     assert products("assign y = a * b;\nassign z = a[3:0]*(b);\nw <= x ** 2;\n") == [
-        "assign y = a * b;", "assign z = a[3:0]*(b);", "w <= x ** 2;"
-    ]  # fmt: skip
+        "assign y = a * b;",
+        "assign z = a[3:0]*(b);",
+        "w <= x ** 2;",
+    ]
     assert products("always @* begin\n(* keep *) wire a; // a * b\nalways @(*) c = a;\n") == []
 
 
@@ -71,17 +73,31 @@ def test_digits_text_is_the_same_in_another_process(tmp_path, digits_text):
         "open(sys.argv[1], 'w').write(emit(digits_accelerator(), 's2tdpt'))"
     )
     subprocess.run(
-        [sys.executable, "-c", program, tmp_path / "text.v"], cwd=Path(__file__).parents[2], check=True,
+        [sys.executable, "-c", program, tmp_path / "text.v"],
+        cwd=Path(__file__).parents[2],
+        check=True,
         env=os.environ | {"PYTHONHASHSEED": "1"},
-    )  # fmt: skip
+    )
     assert (tmp_path / "text.v").read_text() == digits_text
 
 
 def test_digits_ports(digits_text):
     ports = {port.name: port for port in read_ports(digits_text, "s2tdpt")}
-    assert {"aclk", "aresetn", "s_axis_tdata", "s_axis_tvalid", "s_axis_tready", "s_axis_tlast",
-            "m_axis_tdata", "m_axis_tvalid", "m_axis_tready", "m_axis_tlast", "busy", "error_short",
-            "error_long"} <= ports.keys()  # fmt: skip
+    assert {
+        "aclk",
+        "aresetn",
+        "s_axis_tdata",
+        "s_axis_tvalid",
+        "s_axis_tready",
+        "s_axis_tlast",
+        "m_axis_tdata",
+        "m_axis_tvalid",
+        "m_axis_tready",
+        "m_axis_tlast",
+        "busy",
+        "error_short",
+        "error_long",
+    } <= ports.keys()
     assert not any(name.startswith("s_axis_weights") for name in ports)
     assert ports["s_axis_tdata"].width == 8
     assert ports["m_axis_tdata"].width in (32, 64)

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from golden.bounds import derive_bounds
-from golden.params import random_params
-from hw.config import HardwareConfig
-from hw.images import const_width, rom_images, stream_beats, stream_tiles
-from hw.schedule import build_program
-from hw.weights import TILE_BITS, WeightRom, WeightStream, stream_width
-from hw.widths import derive_widths
+from s2tdpt.golden.bounds import derive_bounds
+from s2tdpt.golden.params import random_params
+from s2tdpt.hw.config import HardwareConfig
+from s2tdpt.hw.images import const_width, rom_images, stream_beats, stream_tiles
+from s2tdpt.hw.schedule import build_program
+from s2tdpt.hw.weights import TILE_BITS, WeightRom, WeightStream, stream_width
+from s2tdpt.hw.widths import derive_widths
 from tests.hw.core_bench import network
 from tests.hw.util import simulate
 
@@ -155,11 +155,15 @@ def beats_a_tile(**sizes):
     return [consts * per_const + rows for consts, rows in stream_tiles(program)], per_const
 
 
-@pytest.mark.parametrize("sizes, beats", [
-    (dict(lanes=4, post_lanes=2), 3),               # several beats a constant word
-    (dict(lanes=3, post_lanes=3, weight_bits=4), 6),  # rows padded to whole bytes
-    (dict(lanes=16, post_lanes=1, rows=1), 1),      # one beat a constant word, one constant word a lane
-], ids=["three beats", "int4", "one beat"])  # fmt: skip
+@pytest.mark.parametrize(
+    "sizes, beats",
+    [
+        (dict(lanes=4, post_lanes=2), 3),  # several beats a constant word
+        (dict(lanes=3, post_lanes=3, weight_bits=4), 6),  # rows padded to whole bytes
+        (dict(lanes=16, post_lanes=1, rows=1), 1),  # one beat a constant word, one constant word a lane
+    ],
+    ids=["three beats", "int4", "one beat"],
+)
 @pytest.mark.parametrize("rate", [1.0, 0.4])
 def test_stream(sizes, beats, rate):
     assert beats_a_tile(**sizes)[1] == beats
@@ -179,12 +183,16 @@ def test_one_beat_a_cycle():
     assert stream(frames=1).loaded[:2] == [sizes[0], sizes[0] + sizes[1]]
 
 
-@pytest.mark.parametrize("tlast", [
-    lambda beat, count: False,
-    lambda beat, count: beat in (0, count - 1),
-    lambda beat, count: beat in (count // 2, count - 1),
-    lambda beat, count: beat >= count - 2,
-], ids=["never", "on the first beat", "in the middle", "one early"])  # fmt: skip
+@pytest.mark.parametrize(
+    "tlast",
+    [
+        lambda beat, count: False,
+        lambda beat, count: beat in (0, count - 1),
+        lambda beat, count: beat in (count // 2, count - 1),
+        lambda beat, count: beat >= count - 2,
+    ],
+    ids=["never", "on the first beat", "in the middle", "one early"],
+)
 def test_wrong_tlast_is_flagged(tlast):
     """The flag is set and stays; the words themselves are still taken by count."""
     assert stream(tlast=tlast) == dataclasses.replace(stream(), error=1)

@@ -6,14 +6,14 @@ import itertools
 import numpy as np
 import pytest
 
-from golden.arith import signed_bits
-from golden.bounds import derive_bounds
-from golden.errors import UserError
-from golden.network import GoldenNetwork
-from golden.params import random_params
-from hw.config import HardwareConfig
-from hw.top import Accelerator
-from hw.widths import derive_widths
+from s2tdpt.golden.arith import signed_bits
+from s2tdpt.golden.bounds import derive_bounds
+from s2tdpt.golden.errors import UserError
+from s2tdpt.golden.network import GoldenNetwork
+from s2tdpt.golden.params import random_params
+from s2tdpt.hw.config import HardwareConfig
+from s2tdpt.hw.top import Accelerator
+from s2tdpt.hw.widths import derive_widths
 from tests.hw.core_bench import network
 
 NETWORKS = {

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from amaranth.lib import data
 
-from hw.window import WindowWalker
+from s2tdpt.hw.window import WindowWalker
 from tests.hw.util import simulate
 
 CHUNK, SLICE = 8, 3
@@ -14,9 +14,17 @@ LATENCY = 3
 """Cycles from `start` to the first request, as documented."""
 TILE_BITS = 4
 FIELDS = {
-    "kernel3": 1, "height": 4, "width": 4, "groups": 3, "pos_stride": 4, "line": 7, "rows_tap": 6,
-    "rows_line": 8, "tile_rows": 9, "out_groups": 3,
-}  # fmt: skip
+    "kernel3": 1,
+    "height": 4,
+    "width": 4,
+    "groups": 3,
+    "pos_stride": 4,
+    "line": 7,
+    "rows_tap": 6,
+    "rows_line": 8,
+    "tile_rows": 9,
+    "out_groups": 3,
+}
 
 
 @dataclass(frozen=True)
@@ -43,11 +51,17 @@ class Walk:
 
     def record(self):
         return {
-            "kernel3": int(self.kernel == 3), "height": self.height, "width": self.width,
-            "groups": self.groups, "pos_stride": self.stride, "line": self.stride * self.width,
-            "rows_tap": self.rows_tap, "rows_line": 3 * self.rows_tap, "tile_rows": self.tile_rows,
+            "kernel3": int(self.kernel == 3),
+            "height": self.height,
+            "width": self.width,
+            "groups": self.groups,
+            "pos_stride": self.stride,
+            "line": self.stride * self.width,
+            "rows_tap": self.rows_tap,
+            "rows_line": 3 * self.rows_tap,
+            "tile_rows": self.tile_rows,
             "out_groups": self.out_groups,
-        }  # fmt: skip
+        }
 
     def requests(self, row, rows, bank_rows=None, first_tile=0):
         """``(address, weight row, column, last, tile)`` of one row of the machine."""
@@ -60,13 +74,17 @@ class Walk:
             for position in range(row, self.height * self.width, rows):
                 y, x = divmod(position, self.width)
                 words = [
-                    (self.src_base + ((y + dy) * self.width + x + dx) * self.stride + chunk,
-                     base + ((dy + 1) * 3 + dx + 1 if self.kernel == 3 else 0) * self.rows_tap
-                     + chunk * (SLICE if self.slices else CHUNK))
-                    for dy in reach for dx in reach
+                    (
+                        self.src_base + ((y + dy) * self.width + x + dx) * self.stride + chunk,
+                        base
+                        + ((dy + 1) * 3 + dx + 1 if self.kernel == 3 else 0) * self.rows_tap
+                        + chunk * (SLICE if self.slices else CHUNK),
+                    )
+                    for dy in reach
+                    for dx in reach
                     if 0 <= y + dy < self.height and 0 <= x + dx < self.width
                     for chunk in range(self.groups)
-                ]  # fmt: skip
+                ]
                 found += [(a, w, x, int(i == len(words) - 1), group) for i, (a, w) in enumerate(words)]
         return found
 
@@ -75,9 +93,16 @@ def walk(walks, *, row=0, rows=1, bank_rows=None, ready_rate=1.0, tile_rate=1.0,
     """Run `walks` one after the other; returns for each the cycle and the payload of every request."""
     layout = data.StructLayout(FIELDS)
     dut = WindowWalker(
-        layout, row=row, rows=rows, chunk_rows=CHUNK, slice_rows=SLICE, address_width=10, weight_width=10,
-        tile_width=TILE_BITS, bank_rows=bank_rows,
-    )  # fmt: skip
+        layout,
+        row=row,
+        rows=rows,
+        chunk_rows=CHUNK,
+        slice_rows=SLICE,
+        address_width=10,
+        weight_width=10,
+        tile_width=TILE_BITS,
+        bank_rows=bank_rows,
+    )
     rng = np.random.default_rng(seed)
     runs = []
 
@@ -121,13 +146,19 @@ def walk(walks, *, row=0, rows=1, bank_rows=None, ready_rate=1.0, tile_rate=1.0,
 
 
 MAPS = [
-    Walk(1, 1), Walk(1, 4), Walk(4, 1), Walk(2, 2), Walk(3, 5, groups=2, out_groups=2), Walk(5, 3, groups=3),
+    Walk(1, 1),
+    Walk(1, 4),
+    Walk(4, 1),
+    Walk(2, 2),
+    Walk(3, 5, groups=2, out_groups=2),
+    Walk(5, 3, groups=3),
     Walk(4, 6, out_groups=3),
-]  # fmt: skip
+]
 LINEAR = [
-    Walk(1, 1, kernel=1), Walk(1, 7, kernel=1, groups=3, rows_tap=23, out_groups=2),
+    Walk(1, 1, kernel=1),
+    Walk(1, 7, kernel=1, groups=3, rows_tap=23, out_groups=2),
     Walk(1, 2, kernel=1, groups=4, rows_tap=11, slices=True, out_groups=2),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("operation", MAPS + LINEAR, ids=repr)

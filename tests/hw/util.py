@@ -11,7 +11,7 @@ from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In
 from amaranth.sim import Simulator
 
-from hw.memory import SpikeMemoryClient
+from s2tdpt.hw.memory import SpikeMemoryClient
 
 PERIOD = 20e-9
 
@@ -82,8 +82,9 @@ class MemoryBench(wiring.Component):
     def __init__(self, operation, init):
         self.operation = operation
         self.client = operation.mem.signature
-        self.storage = memory.Memory(shape=self.client.lanes * self.client.timesteps, depth=len(init),
-                                     init=init)
+        self.storage = memory.Memory(
+            shape=self.client.lanes * self.client.timesteps, depth=len(init), init=init
+        )
         super().__init__({})
 
     def elaborate(self, platform):

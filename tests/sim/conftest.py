@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from sim.runner import SIMULATORS, build
+from s2tdpt.sim.runner import SIMULATORS, build
 from tests.sim import standin
 
 PRESENT = [name for name in SIMULATORS if name != "icarus" or shutil.which("iverilog")]

@@ -10,17 +10,30 @@ from pathlib import Path
 
 import numpy as np
 
-from hw.layout import Packing
-from hw.schedule import Operation, TraceMap
+from s2tdpt.hw.layout import Packing
+from s2tdpt.hw.schedule import Operation, TraceMap
 
 MODULE = "standin"
 PIXELS = 6
 CLASSES = 3
 
 FIELDS = {
-    "end": 1, "start": 1, "done": 1, "op": 3, "acc": 2, "spike_en": 2, "spike_addr": 5, "spike_data": 12,
-    "u_en": 1, "u_addr": 5, "u_data": 14, "y_en": 1, "y_token": 2, "y_t": 2, "y_data": 10,
-}  # fmt: skip
+    "end": 1,
+    "start": 1,
+    "done": 1,
+    "op": 3,
+    "acc": 2,
+    "spike_en": 2,
+    "spike_addr": 5,
+    "spike_data": 12,
+    "u_en": 1,
+    "u_addr": 5,
+    "u_data": 14,
+    "y_en": 1,
+    "y_token": 2,
+    "y_t": 2,
+    "y_data": 10,
+}
 """Script fields, most significant first. Four lanes, two post lanes, three steps, two rows, 7-bit U, 5-bit
 Y."""
 
@@ -118,24 +131,39 @@ def program() -> tuple[Operation, ...]:
     plain, heads = Packing(6, LANES), Packing(2, LANES, HEAD_DIM)
     return (
         Operation(
-            "sps.0", "accumulate", 2, 2, packing_in=plain, packing_out=plain,
+            "sps.0",
+            "accumulate",
+            2,
+            2,
+            packing_in=plain,
+            packing_out=plain,
             trace=(TraceMap("sps.0.spikes", "spike", 3, TOKENS, 2, 6, plain),),
         ),
         Operation(
-            "block.0.attention", "attention", 1, TOKENS, packing_in=heads,
+            "block.0.attention",
+            "attention",
+            1,
+            TOKENS,
+            packing_in=heads,
             trace=(
                 TraceMap("block.0.y", "y", 0, TOKENS, 1, 2, heads),
                 TraceMap("block.0.attn", "spike", 20, TOKENS, 1, 2, heads),
             ),
         ),
         Operation(
-            "block.0.proj", "accumulate", 1, TOKENS, sink="residual", packing_in=heads, packing_out=heads,
+            "block.0.proj",
+            "accumulate",
+            1,
+            TOKENS,
+            sink="residual",
+            packing_in=heads,
+            packing_out=heads,
             trace=(
                 TraceMap("block.0.u_attn", "residual", 0, TOKENS, 1, 2, Packing(2, LANES)),
                 TraceMap("block.0.mlp_in", "spike", 12, TOKENS, 1, 2, Packing(2, LANES)),
             ),
         ),
-    )  # fmt: skip
+    )
 
 
 def random_tensors(frames: int, seed: int) -> dict[str, np.ndarray]:
@@ -226,13 +254,18 @@ def _residual_lines(op: int, trace: TraceMap, values: np.ndarray) -> list[Line]:
 
 def _y_lines(op: int, trace: TraceMap, values: np.ndarray) -> list[Line]:
     return [
-        Line({
-            "op": op, "y_en": 1, "y_token": token, "y_t": step,
-            "y_data": sum(int(values[step, token, i]) << i * YW for i in range(HEAD_DIM)),
-        })
+        Line(
+            {
+                "op": op,
+                "y_en": 1,
+                "y_token": token,
+                "y_t": step,
+                "y_data": sum(int(values[step, token, i]) << i * YW for i in range(HEAD_DIM)),
+            }
+        )
         for token in range(TOKENS)
         for step in range(STEPS)
-    ]  # fmt: skip
+    ]
 
 
 def write_script(folder: Path, frames: list[list[Line]], results: list[list[int]]) -> None:

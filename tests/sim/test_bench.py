@@ -4,11 +4,11 @@ fail."""
 import numpy as np
 import pytest
 
-from golden.errors import UserError
-from sim.dump import read_dump
-from sim.replay import replay
-from sim.runner import Job, build, run
-from sim.stalls import PATTERNS
+from s2tdpt.golden.errors import UserError
+from s2tdpt.sim.dump import read_dump
+from s2tdpt.sim.replay import replay
+from s2tdpt.sim.runner import Job, build, run
+from s2tdpt.sim.stalls import PATTERNS
 from tests.sim import standin
 
 FRAME = bytes(range(standin.PIXELS))

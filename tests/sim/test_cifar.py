@@ -8,17 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import golden
-from golden.config import load_config
-from golden.network import GoldenNetwork
-from golden.params import Params, random_params
-from golden.samples import sample_images
-from hw.config import HardwareConfig
-from sim.cosim import cosimulate
-from sim.report import CosimReport
+import s2tdpt.golden
+from s2tdpt.golden.config import load_config
+from s2tdpt.golden.network import GoldenNetwork
+from s2tdpt.golden.params import Params, random_params
+from s2tdpt.golden.samples import sample_images
+from s2tdpt.hw.config import HardwareConfig
+from s2tdpt.sim.cosim import cosimulate
+from s2tdpt.sim.report import CosimReport
 from tests.hw.core_bench import build_case, liveliness
 
-FOLDER = Path(golden.__file__).parent / "models"
+FOLDER = Path(s2tdpt.golden.__file__).parent / "models"
 SCALED = load_config("s2tdpt-2-128").model_copy(
     update={"name": "scaled", "sps_channels": (4, 6, 8), "heads": 2, "depth": 1, "mlp_ratio": 2}
 )

@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from golden.errors import UserError
-from golden.params import Params
-from hw.config import HardwareConfig
-from hw.cycles import frame_cycles
-from sim.cosim import check_images, cosimulate
-from sim.design import generate
-from sim.stalls import PATTERNS
+from s2tdpt.golden.errors import UserError
+from s2tdpt.golden.params import Params
+from s2tdpt.hw.config import HardwareConfig
+from s2tdpt.hw.cycles import frame_cycles
+from s2tdpt.sim.cosim import check_images, cosimulate
+from s2tdpt.sim.design import generate
+from s2tdpt.sim.stalls import PATTERNS
 from tests.hw.core_bench import build_case, network, traces_of
 
 HARDWARE = HardwareConfig(lanes=8, rows=2, post_lanes=4)

@@ -6,11 +6,11 @@ Run with ``scripts/test -m wide tests/sim``.
 import numpy as np
 import pytest
 
-from golden.config import load_config
-from golden.params import random_params
-from hw.config import HardwareConfig
-from sim.cosim import cosimulate
-from sim.stalls import PATTERNS
+from s2tdpt.golden.config import load_config
+from s2tdpt.golden.params import random_params
+from s2tdpt.hw.config import HardwareConfig
+from s2tdpt.sim.cosim import cosimulate
+from s2tdpt.sim.stalls import PATTERNS
 from tests.hw.core_bench import build_case
 from tests.hw.test_core import random_case
 
@@ -22,10 +22,14 @@ def test_encoder_block_at_real_width(weights):
     paper = load_config("s2tdpt-4-384")
     network = paper.model_copy(
         update={
-            "name": "s2tdpt-4-384-block", "image_height": 8, "image_width": 8, "sps_channels": (384,),
-            "sps_pool": (False,), "depth": 1,
+            "name": "s2tdpt-4-384-block",
+            "image_height": 8,
+            "image_width": 8,
+            "sps_channels": (384,),
+            "sps_pool": (False,),
+            "depth": 1,
         }
-    )  # fmt: skip
+    )
     assert (network.tokens, network.embed_dim, network.heads, network.timesteps) == (64, 384, 12, 4)
     params = random_params(network, 1)
     image = np.random.default_rng(0).integers(0, 256, (1, 8, 8, 3)).astype(np.uint8)

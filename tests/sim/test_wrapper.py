@@ -4,9 +4,9 @@ import itertools
 
 import pytest
 
-from golden.errors import UserError
-from sim.stalls import PATTERNS, pauses
-from sim.wrapper import bench_top, read_ports
+from s2tdpt.golden.errors import UserError
+from s2tdpt.sim.stalls import PATTERNS, pauses
+from s2tdpt.sim.wrapper import bench_top, read_ports
 from tests.sim import standin
 
 YOSYS_STYLE = (

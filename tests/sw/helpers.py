@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from golden.config import NetworkConfig, load_config
-from sw.datasets import Dataset
-from sw.network import Network
+from s2tdpt.golden.config import NetworkConfig, load_config
+from s2tdpt.sw.datasets import Dataset
+from s2tdpt.sw.network import Network
 
 
 def small(**changes) -> NetworkConfig:

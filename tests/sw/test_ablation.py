@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from golden.errors import UserError
-from golden.network import GoldenNetwork
-from golden.stdp import build_lut
-from sw.ablation import (
+from s2tdpt.golden.errors import UserError
+from s2tdpt.golden.network import GoldenNetwork
+from s2tdpt.golden.stdp import build_lut
+from s2tdpt.sw.ablation import (
     ABLATIONS,
     Ablation,
     ConstantAttention,
@@ -16,10 +16,10 @@ from sw.ablation import (
     replaced_attention,
     table_mean,
 )
-from sw.evaluate import evaluate
-from sw.export import export
-from sw.fold import fold
-from sw.quantize import QatNetwork
+from s2tdpt.sw.evaluate import evaluate
+from s2tdpt.sw.export import export
+from s2tdpt.sw.fold import fold
+from s2tdpt.sw.quantize import QatNetwork
 from tests.sw.helpers import images_for, lively, small
 
 CONFIG = small()

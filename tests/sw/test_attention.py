@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from golden.config import load_config
-from golden.errors import UserError
-from golden.stdp import build_lut
-from sw.attention import STDP_GRADIENTS, VARIANTS, kernel_slope, make_attention
+from s2tdpt.golden.config import load_config
+from s2tdpt.golden.errors import UserError
+from s2tdpt.golden.stdp import build_lut
+from s2tdpt.sw.attention import STDP_GRADIENTS, VARIANTS, kernel_slope, make_attention
 
 CONFIG = load_config("digits")
 D_H = CONFIG.head_dim

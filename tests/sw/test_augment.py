@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from sw.augment import augment, erase, mixup
-from sw.randaugment import OPERATIONS, rand_augment
+from s2tdpt.sw.augment import augment, erase, mixup
+from s2tdpt.sw.randaugment import OPERATIONS, rand_augment
 from tests.sw.helpers import images_for, small
 
 COLOUR = small(image_height=12, image_width=10, image_channels=3)

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-import sw.controls as controls
-from golden.config import load_config
-from golden.errors import UserError
-from sw.ablation import ABLATIONS, ConstantAttention, attention_modules, table_mean
-from sw.attention import VARIANTS
-from sw.controls import (
+import s2tdpt.sw.controls as controls
+from s2tdpt.golden.config import load_config
+from s2tdpt.golden.errors import UserError
+from s2tdpt.sw.ablation import ABLATIONS, ConstantAttention, attention_modules, table_mean
+from s2tdpt.sw.attention import VARIANTS
+from s2tdpt.sw.controls import (
     NAMED_CASES,
     check_fit,
     parse_case,
@@ -20,7 +20,7 @@ from sw.controls import (
     summarise,
     weak_stem,
 )
-from sw.settings import TrainSettings
+from s2tdpt.sw.settings import TrainSettings
 from tests.sw.helpers import separable, small
 
 CONFIG = small(depth=1, v_threshold=0.25)  # low enough for untrained neurons to fire
@@ -182,11 +182,15 @@ def test_the_caller_s_random_state_is_left_alone():
 def test_summary():
     def run(case, seed, correct, lost, gained):
         return {
-            "case": case, "seed": seed, "images": 100, "correct": correct,
+            "case": case,
+            "seed": seed,
+            "images": 100,
+            "correct": correct,
             "ablations": {"zero": {"lost": lost, "gained": gained, "correct": 0}},
             "rates": {f"block.{b}.{p}": 0.1 * (b + seed) for b in (0, 1) for p in ("q", "k", "v", "attn")},
-            "spread": {"block.0.q": 1.0, "block.0.k": 3.0}, "ltp_share": [0.2, 0.4],
-        }  # fmt: skip
+            "spread": {"block.0.q": 1.0, "block.0.k": 3.0},
+            "ltp_share": [0.2, 0.4],
+        }
 
     summary = summarise([run("b", 0, 90, 30, 10), run("a", 0, 50, 0, 4), run("b", 1, 94, 30, 0)])
     assert list(summary) == ["b", "a"]

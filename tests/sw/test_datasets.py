@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits as sklearn_digits
 
-import sw.editions as editions
-from golden.errors import UserError
-from sw.datasets import HOME, digest_of, load_dataset
+import s2tdpt.sw.editions as editions
+from s2tdpt.golden.errors import UserError
+from s2tdpt.sw.datasets import HOME, digest_of, load_dataset
 
 
 def test_digits_split_is_fixed_stratified_and_complete():
@@ -52,7 +52,7 @@ COUNT = {"cifar10": 10, "cifar100": 100}
 def small_files(monkeypatch):
     """The official sets are the same files with more records, and none of these is a known copy."""
     monkeypatch.setattr(editions, "RECORDS", {name: (count, count) for name, count in COUNT.items()})
-    monkeypatch.setattr("sw.datasets.RECORDS", editions.RECORDS)
+    monkeypatch.setattr("s2tdpt.sw.datasets.RECORDS", editions.RECORDS)
 
 
 def cifar_records(name, seed):

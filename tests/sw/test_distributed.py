@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from golden.params import Params
-from sw.checkpoint import read_checkpoint
+from s2tdpt.golden.params import Params
+from s2tdpt.sw.checkpoint import read_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -18,8 +18,8 @@ STEP = """
 import sys
 import torch
 from safetensors.torch import save_file
-from sw import distributed
-from sw.step import Batch
+from s2tdpt.sw import distributed
+from s2tdpt.sw.step import Batch
 from tests.sw.test_interruption import batch_of, stepper
 
 torch.set_num_threads(1)
@@ -82,16 +82,19 @@ def test_a_run_of_two_writes_one_result_that_one_can_continue(tmp_path, options)
     command = ("train", "--config", config, "--out", tmp_path / "run", "--float-epochs", 2, "--qat-epochs", 1)
     command = (*command, "--batch-size", 256, "--threads", 1, *options)
     if options:
-        together("-m", "scripts.cli", *command, folder=tmp_path)
+        together("-m", "s2tdpt.scripts.cli", *command, folder=tmp_path)
     else:
-        together("-m", "scripts.cli", *command, "--stop-after", 1, folder=tmp_path)
+        together("-m", "s2tdpt.scripts.cli", *command, "--stop-after", 1, folder=tmp_path)
         _, meta = read_checkpoint(tmp_path / "run" / "float.safetensors")
         assert meta["epoch"] == 1 and not meta["finished"]
         subprocess.run(
-            [sys.executable, "-m", "scripts.cli", *map(str, command), "--resume"],
-            cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True, capture_output=True,
+            [sys.executable, "-m", "s2tdpt.scripts.cli", *map(str, command), "--resume"],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            check=True,
+            capture_output=True,
             timeout=300,
-        )  # fmt: skip
+        )
     params = Params.load(tmp_path / "run" / "little.safetensors")
     assert params.provenance["accuracy"]["test_images"] == 360
     assert not list((tmp_path / "run").glob(".*"))

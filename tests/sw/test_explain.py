@@ -7,13 +7,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from golden.config import CONFIG_DIRECTORY, load_config
-from golden.errors import UserError
-from golden.network import GoldenNetwork
-from golden.params import Params, random_params, tensor_layout
-from golden.stdp import build_lut
-from sw.datasets import load_digits
-from sw.explain import (
+from s2tdpt.golden.config import CONFIG_DIRECTORY, load_config
+from s2tdpt.golden.errors import UserError
+from s2tdpt.golden.network import GoldenNetwork
+from s2tdpt.golden.params import Params, random_params, tensor_layout
+from s2tdpt.golden.stdp import build_lut
+from s2tdpt.sw.datasets import load_digits
+from s2tdpt.sw.explain import (
     CLASS_NAMES,
     Disagreement,
     cam_layers,
@@ -26,7 +26,7 @@ from sw.explain import (
     map_shape,
     to_pixels,
 )
-from sw.export import from_params
+from s2tdpt.sw.export import from_params
 from tests.sw.helpers import ODD_SHAPES, images_for, small
 
 MODEL = CONFIG_DIRECTORY.parent / "models" / "digits.safetensors"
@@ -190,9 +190,18 @@ def colours() -> Params:
     Each channel carries one colour: the stem fires on bright pixels, the MLP copies what it sees.
     """
     config = small(
-        name="colours", image_height=8, image_width=8, image_channels=3, num_classes=2, timesteps=2,
-        sps_channels=(3, 3), sps_pool=(False, True), depth=1, heads=1, mlp_ratio=1,
-    )  # fmt: skip
+        name="colours",
+        image_height=8,
+        image_width=8,
+        image_channels=3,
+        num_classes=2,
+        timesteps=2,
+        sps_channels=(3, 3),
+        sps_pool=(False, True),
+        depth=1,
+        heads=1,
+        mlp_ratio=1,
+    )
     tensors = {name: np.zeros(shape, dtype) for name, (dtype, shape) in tensor_layout(config).items()}
     for name in tensors:
         if name.endswith(".threshold"):

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from golden.config import load_config
-from sw import fused
-from sw.attention import STDP_GRADIENTS, StdpAttention, _LookUp
-from sw.network import Network
-from sw.neuron import lif, use_fused
+from s2tdpt.golden.config import load_config
+from s2tdpt.sw import fused
+from s2tdpt.sw.attention import STDP_GRADIENTS, StdpAttention, _LookUp
+from s2tdpt.sw.network import Network
+from s2tdpt.sw.neuron import lif, use_fused
 from tests.sw.helpers import images_for, lively, small
 
 

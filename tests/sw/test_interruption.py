@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from golden.errors import UserError
-from sw import checkpoint, schedule
-from sw.average import Average
-from sw.checkpoint import read_checkpoint
-from sw.network import Network
-from sw.schedule import FINAL_LR, Clock, Stage
-from sw.settings import TrainSettings
-from sw.stage import train_stage
-from sw.step import Batch, Stepper, make_optimizer
-from sw.train import train_pipeline
+from s2tdpt.golden.errors import UserError
+from s2tdpt.sw import checkpoint, schedule
+from s2tdpt.sw.average import Average
+from s2tdpt.sw.checkpoint import read_checkpoint
+from s2tdpt.sw.network import Network
+from s2tdpt.sw.schedule import FINAL_LR, Clock, Stage
+from s2tdpt.sw.settings import TrainSettings
+from s2tdpt.sw.stage import train_stage
+from s2tdpt.sw.step import Batch, Stepper, make_optimizer
+from s2tdpt.sw.train import train_pipeline
 from tests.sw.helpers import images_for, lively, separable, small
 from tests.sw.test_train import assert_same_run
 
@@ -74,14 +74,14 @@ def test_a_second_signal_does_not_wait(tmp_path, monkeypatch):
 
 def test_a_checkpoint_within_a_long_epoch(tmp_path, monkeypatch):
     run(tmp_path / "whole")
-    monkeypatch.setattr("sw.stage.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("s2tdpt.sw.stage.CHECKPOINT_SECONDS", 0.0)
     seen, plain = [], checkpoint.save_checkpoint
 
     def noted(path, network, optimizer, generators, meta, average=None):
         plain(path, network, optimizer, generators, meta, average)
         seen.append((meta["epoch"], meta["step"]))
 
-    monkeypatch.setattr("sw.stage.save_checkpoint", noted)
+    monkeypatch.setattr("s2tdpt.sw.stage.save_checkpoint", noted)
     run(tmp_path / "often")
     assert seen[:7] == [(0, 1), (0, 2), (0, 3), (0, 4), (0, 5), (1, 0), (1, 1)]
     assert_same_run(tmp_path / "whole", tmp_path / "often")

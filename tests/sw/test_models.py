@@ -6,21 +6,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import golden
-from golden.config import load_config
-from golden.network import GoldenNetwork
-from golden.params import Params
-from golden.samples import sample_images
-from sw.card import model_card
-from sw.datasets import load_dataset
-from sw.evaluate import is_spikes, verify_equal
-from sw.export import from_params
-from sw.settings import TrainSettings, default_settings
+import s2tdpt.golden
+from s2tdpt.golden.config import load_config
+from s2tdpt.golden.network import GoldenNetwork
+from s2tdpt.golden.params import Params
+from s2tdpt.golden.samples import sample_images
+from s2tdpt.sw.card import model_card
+from s2tdpt.sw.datasets import load_dataset
+from s2tdpt.sw.evaluate import is_spikes, verify_equal
+from s2tdpt.sw.export import from_params
+from s2tdpt.sw.settings import TrainSettings, default_settings
 
-FOLDER = Path(golden.__file__).parent / "models"
+FOLDER = Path(s2tdpt.golden.__file__).parent / "models"
 MODELS = sorted(FOLDER.glob("digits*.safetensors"))
 CIFAR_MODELS = sorted(set(FOLDER.glob("*.safetensors")) - set(MODELS))
-GUIDE = Path(golden.__file__).parents[1] / "docs" / "training.md"
+GUIDE = Path(s2tdpt.golden.__file__).parents[1] / "docs" / "training.md"
 LARGEST_FILE = 10_000_000
 
 

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from golden import complexity
-from golden.config import load_config
-from golden.errors import UserError
-from sw.evaluate import is_spikes
-from sw.fold import fold
-from sw.network import Network, parameter_count
+from s2tdpt.golden import complexity
+from s2tdpt.golden.config import load_config
+from s2tdpt.golden.errors import UserError
+from s2tdpt.sw.evaluate import is_spikes
+from s2tdpt.sw.fold import fold
+from s2tdpt.sw.network import Network, parameter_count
 from tests.sw.helpers import ODD_SHAPES, images_for, lively
 
 

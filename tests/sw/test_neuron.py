@@ -5,7 +5,7 @@ from fractions import Fraction
 import pytest
 import torch
 
-from sw.neuron import ALPHA, lif
+from s2tdpt.sw.neuron import ALPHA, lif
 
 
 def paper_spikes(inputs, threshold, reset=Fraction(0), beta=Fraction(1, 2)):

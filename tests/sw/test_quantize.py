@@ -5,13 +5,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from golden.errors import UserError
-from golden.network import GoldenNetwork
-from golden.params import Params, random_params
-from sw.evaluate import verify_equal
-from sw.export import export, from_params
-from sw.fold import fold
-from sw.quantize import FINEST_STEP, QatNetwork, weight_limit
+from s2tdpt.golden.errors import UserError
+from s2tdpt.golden.network import GoldenNetwork
+from s2tdpt.golden.params import Params, random_params
+from s2tdpt.sw.evaluate import verify_equal
+from s2tdpt.sw.export import export, from_params
+from s2tdpt.sw.fold import fold
+from s2tdpt.sw.quantize import FINEST_STEP, QatNetwork, weight_limit
 from tests.sw.helpers import ODD_SHAPES, images_for, lively, small
 
 

@@ -11,20 +11,20 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
-from golden.complexity import input_trace
-from golden.errors import UserError
-from golden.network import GoldenNetwork
-from golden.params import Params
-from sw.augment import augment, flip_and_crop, jitter_digits
-from sw.checkpoint import read_checkpoint
-from sw.evaluate import evaluate
-from sw.regularise import count_spread_loss, synaptic_rate
-from sw.runlog import LOG_COLUMNS
-from sw.schedule import Stage, learning_rate
-from sw.settings import TrainSettings, default_settings
-from sw.stage import train_stage
-from sw.step import Stepper
-from sw.train import train_pipeline
+from s2tdpt.golden.complexity import input_trace
+from s2tdpt.golden.errors import UserError
+from s2tdpt.golden.network import GoldenNetwork
+from s2tdpt.golden.params import Params
+from s2tdpt.sw.augment import augment, flip_and_crop, jitter_digits
+from s2tdpt.sw.checkpoint import read_checkpoint
+from s2tdpt.sw.evaluate import evaluate
+from s2tdpt.sw.regularise import count_spread_loss, synaptic_rate
+from s2tdpt.sw.runlog import LOG_COLUMNS
+from s2tdpt.sw.schedule import Stage, learning_rate
+from s2tdpt.sw.settings import TrainSettings, default_settings
+from s2tdpt.sw.stage import train_stage
+from s2tdpt.sw.step import Stepper
+from s2tdpt.sw.train import train_pipeline
 from tests.sw.helpers import images_for, lively, separable, small
 
 CONFIG = small(depth=1)
@@ -93,10 +93,10 @@ def test_integer_stage_resumes_exactly(tmp_path):
 
 def whole_start(folder):
     """The integer network as the pipeline starts it from a finished float stage."""
-    from sw.checkpoint import restore
-    from sw.fold import fold
-    from sw.network import Network
-    from sw.quantize import QatNetwork
+    from s2tdpt.sw.checkpoint import restore
+    from s2tdpt.sw.fold import fold
+    from s2tdpt.sw.network import Network
+    from s2tdpt.sw.quantize import QatNetwork
 
     network = Network(CONFIG)
     path = folder / "float.safetensors"

@@ -1,13 +1,14 @@
 """Where channels and tensors lie in the spike memory.
 
-A spike word holds the spikes of one token and one group of channels for all time steps: bit
-``lane * T + t``. Two packings map channels to (group, lane):
+A spike word holds `lanes` channels of one token (or map position) for all time steps: bit ``lane * T + t``.
+Channels are numbered by *slots*, slot ``s`` being lane ``s % lanes`` of word ``s // lanes``:
 
 "plain"
-    Channel c is lane ``c % L`` of group ``c // L``.
+    Channel c is slot c.
 "heads"
-    The layout of q, k, v and of the attention's output: ``L // d_h`` whole heads share a word, so that
-    a head never straddles two words. Lanes left over never spike.
+    The layout of q, k, v and of the attention's output. A head starts at a multiple of `part`
+    (the post-processing lanes), so that a piece of `part` channels never belongs to two heads. Slots left
+    over never spike.
 """
 
 from __future__ import annotations
@@ -26,52 +27,51 @@ class Packing:
     channels, lanes : int
     head_dim : int or None
         Channels of a head for the "heads" packing, None for "plain".
-
-    Raises
-    ------
-    ValueError
-        A head is wider than a word.
+    part : int
+        Heads start at multiples of it.
     """
 
     channels: int
     lanes: int
     head_dim: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.head_dim is not None and self.head_dim > self.lanes:
-            raise ValueError(f"a head of {self.head_dim} channels does not fit into {self.lanes} lanes")
+    part: int = 1
 
     @property
-    def full_lanes(self) -> int:
-        """Lanes used in every group but the last."""
-        if self.head_dim is None:
-            return min(self.lanes, self.channels)
-        return min(self.lanes // self.head_dim * self.head_dim, self.channels)
-
-    @property
-    def groups(self) -> int:
-        return -(-self.channels // self.full_lanes)
-
-    @property
-    def last_lanes(self) -> int:
-        """Lanes used in the last group."""
-        return self.channels - (self.groups - 1) * self.full_lanes
+    def head_slots(self) -> int:
+        """Slots of a head; "heads" packing only."""
+        return -(-self.head_dim // self.part) * self.part
 
     @property
     def span(self) -> int:
-        """Slots from the first channel to the last, ``group * lanes + lane`` counted, plus one."""
-        return (self.groups - 1) * self.lanes + self.last_lanes
+        """Slots in use: one more than the last channel's."""
+        return int(self.slots()[-1]) + 1
+
+    @property
+    def groups(self) -> int:
+        """Words a position takes."""
+        return -(-self.span // self.lanes)
+
+    def lanes_of(self, group: int) -> int:
+        """Slots in use in word `group`, from lane 0 on."""
+        return min(self.lanes, self.span - group * self.lanes)
 
     def slots(self) -> np.ndarray:
-        """Slot ``group * lanes + lane`` of every channel, shape [channels]."""
+        """Slot of every channel, shape [channels]."""
         channel = np.arange(self.channels)
-        return channel // self.full_lanes * self.lanes + channel % self.full_lanes
+        if self.head_dim is None:
+            return channel
+        return channel // self.head_dim * self.head_slots + channel % self.head_dim
+
+    def spread(self, spikes: np.ndarray) -> np.ndarray:
+        """[..., channels] to [..., groups * lanes]: every channel at its slot, zeros elsewhere."""
+        wide = np.zeros((*spikes.shape[:-1], self.groups * self.lanes), spikes.dtype)
+        wide[..., self.slots()] = spikes
+        return wide
 
     def pack(self, spikes: np.ndarray) -> list[int]:
         """Words of a spike map [T, N, channels] of zeros and ones, in address order: N x groups."""
         steps, positions, _ = spikes.shape
-        lanes = np.zeros((positions, self.groups * self.lanes, steps), np.uint8)
-        lanes[:, self.slots()] = spikes.transpose(1, 2, 0)
+        lanes = self.spread(np.asarray(spikes, np.uint8)).transpose(1, 2, 0)
         bits = np.packbits(lanes.reshape(positions * self.groups, -1), axis=1, bitorder="little")
         return [int.from_bytes(word.tobytes(), "little") for word in bits]
 
@@ -87,7 +87,7 @@ class Packing:
 class Regions:
     """First-fit allocator of spike memory words by lifetime.
 
-    `place` is called in program order; a region lives from the operation that writes it to the last one
+    `place` is called in program order; a region lives from the step that writes it first to the last one
     that reads it, and its words may then be used again.
     """
 
@@ -96,7 +96,7 @@ class Regions:
         self.depth = 0
 
     def place(self, words: int, first: int, last: int) -> int:
-        """Reserve `words` words from operation `first` through `last`; returns the base address."""
+        """Reserve `words` words from step `first` through `last`; returns the base address."""
         live = sorted((base, end) for base, end, until in self._placed if until >= first)
         base = 0
         for start, end in live:

@@ -8,7 +8,7 @@ from s2tdpt.golden.arith import signed_bits, unsigned_bits
 from s2tdpt.golden.bounds import Bounds, Interval
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.params import Params
-from s2tdpt.hw.config import PIXEL_PLANES
+from s2tdpt.hw.machine import PIXEL_BITS
 
 RESULT_BITS = 64
 """Widest word of the result stream (`axi.ResultSender`)."""
@@ -104,7 +104,7 @@ def derive_widths(params: Params, bounds: Bounds) -> Widths:
         value=_signed(*values),
         membrane=_signed(*membranes),
         residual=_signed(*bounds.residual.values()),
-        head_sum=max(_signed(bounds.head_sum), PIXEL_PLANES),
+        head_sum=max(_signed(bounds.head_sum), PIXEL_BITS),
         logit=_signed(bounds.logits),
         bias=signed_bits(min(int(b.min()) for b in biases), max(int(b.max()) for b in biases)),
         threshold=unsigned_bits(max([params.residual_threshold, *(int(t.max()) for t in thresholds)])),

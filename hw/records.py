@@ -1,0 +1,247 @@
+"""What passes between the blocks: every record and port of the machine, named and described once.
+
+Times are counted in clock cycles. "Delay d" of a port means that its answer is there d cycles after the
+question. Nothing after the issue of an event can stall, so all these delays are constants.
+"""
+
+from __future__ import annotations
+
+from amaranth import signed, unsigned
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from s2tdpt.golden.arith import unsigned_bits
+from s2tdpt.hw.machine import PIXEL_BITS
+from s2tdpt.hw.program import Program
+from s2tdpt.hw.widths import Widths
+
+WEIGHT_DELAY = 2
+"""From a weight or constant address to its data: a block memory and a register behind it."""
+
+
+def bits_for(largest: int) -> int:
+    """Bits of an unsigned number up to `largest`, at least one."""
+    return max(1, unsigned_bits(largest))
+
+
+class Sizes:
+    """Field widths that several blocks share, for one program.
+
+    Attributes
+    ----------
+    address, row, step, position, piece, subgroup, plane_pass : int
+        Bits of a read address (spike words, pixels, head sum pieces), of a weight row of a bank, of a step
+        number, of a position of any map, of a piece of a token, of a piece of a word, of a pass.
+    """
+
+    def __init__(self, program: Program):
+        net, machine = program.network, program.machine
+        pixels = 2 * net.image_height * net.image_width
+        pieces = max(step.packing_out.groups for step in program.steps) * machine.subgroups
+        self.address = bits_for(max(program.spike_words, pixels, program.residual_pieces) - 1)
+        self.spike_address = bits_for(program.spike_words - 1)
+        self.row = bits_for(weight_rows(program) - 1)
+        self.constant = bits_for(constant_words(program) - 1)
+        self.step = bits_for(len(program.steps) - 1)
+        self.position = bits_for(max(step.positions for step in program.steps) - 1)
+        self.piece = bits_for(pieces - 1)
+        self.subgroup = bits_for(machine.subgroups - 1)
+        self.plane_pass = bits_for(max(program.pixel_passes, program.head_passes) - 1)
+        self.residual_address = bits_for(net.tokens * program.residual_pieces - 1)
+
+
+STREAM_CONSTANT_TILES = 4
+"""Streamed weights: tiles whose constants are on chip; they are needed longer than the weights."""
+
+
+def weight_rows(program: Program) -> int:
+    """Rows of the weight memory of a bank: the whole network, or a ring that holds the largest tile."""
+    if program.machine.weight_memory == "rom":
+        return max(2, program.rows)
+    return max(2, 1 << (program.max_tile_rows - 1).bit_length())
+
+
+def constant_words(program: Program) -> int:
+    """Words of the constant memory, `post_lanes` channels each."""
+    if program.machine.weight_memory == "rom":
+        return max(2, program.const_words)
+    return STREAM_CONSTANT_TILES * program.machine.subgroups
+
+
+def request_layout(sizes: Sizes) -> data.StructLayout:
+    """A word to be read for a position.
+
+    address: in whatever memory the step reads; row: weight row of its first channel, the same in every bank;
+    plane_pass: which planes of a number; last: no more words for this position and pass.
+    """
+    return data.StructLayout(
+        {"address": sizes.address, "row": sizes.row, "plane_pass": sizes.plane_pass, "last": 1}
+    )
+
+
+def slice_layout(sizes: Sizes, channels: int, timesteps: int) -> data.StructLayout:
+    """A bank's slice of a word: masks (a channel's T spikes side by side), which channels have one, the
+    weight row of the first channel, whether it is the position's last word."""
+    return data.StructLayout(
+        {
+            "masks": data.ArrayLayout(unsigned(timesteps), channels),
+            "active": channels,
+            "row": sizes.row,
+            "last": 1,
+        }
+    )
+
+
+def constant_layout(widths: Widths) -> data.StructLayout:
+    """Constants of one output channel."""
+    return data.StructLayout(
+        {
+            "bias": signed(widths.bias),
+            "shift": unsigned(widths.shift),
+            "threshold": unsigned(widths.threshold),
+        }
+    )
+
+
+class WeightPort(wiring.Signature):
+    """Weights of all banks, seen from who reads them; delay `WEIGHT_DELAY`.
+
+    Members
+    -------
+    en : ``Out(banks)``
+        Read in this bank.
+    row : ``Out(ArrayLayout(row, banks))``
+    data : ``In(ArrayLayout(ArrayLayout(signed(weight_bits), lanes), banks))``
+        Weights of the channel of every bank for all lanes; kept where `en` was low.
+    """
+
+    def __init__(self, program: Program, sizes: Sizes):
+        machine, bits = program.machine, program.network.weight_bits
+        word = data.ArrayLayout(signed(bits), machine.lanes)
+        super().__init__(
+            {
+                "en": Out(machine.banks),
+                "row": Out(data.ArrayLayout(unsigned(sizes.row), machine.banks)),
+                "data": In(data.ArrayLayout(word, machine.banks)),
+            }
+        )
+
+
+class ConstantPort(wiring.Signature):
+    """Constants of a piece of output channels, seen from who reads them; delay `WEIGHT_DELAY`.
+
+    Members
+    -------
+    en : ``Out(1)``
+    address : ``Out``
+    data : ``In(ArrayLayout(constant_layout, post_lanes))``
+    """
+
+    def __init__(self, program: Program, sizes: Sizes, widths: Widths):
+        super().__init__(
+            {
+                "en": Out(1),
+                "address": Out(sizes.constant),
+                "data": In(data.ArrayLayout(constant_layout(widths), program.machine.post_lanes)),
+            }
+        )
+
+
+class TilePort(wiring.Signature):
+    """Which tile may be read, seen from the sequencer; tiles come in program order, image after image.
+
+    Members
+    -------
+    ready : ``In(1)``
+        The weights and constants of the next tile that was not started yet are on chip.
+    base : ``In(row)``
+        Its first weight row (streamed weights only; on-chip weights: the program knows).
+    constant_base : ``In(constant)``
+        Its first constant word, likewise.
+    start : ``Out(1)``
+        Pulse: the next tile is started; `ready`, `base` and `constant_base` then speak of the one after it.
+    release : ``Out(1)``
+        Pulse: no weight of the oldest tile in use will be read after this cycle.
+    complete : ``Out(1)``
+        Pulse: no constant of the oldest tile in use will be read after this cycle.
+    """
+
+    def __init__(self, sizes: Sizes):
+        super().__init__(
+            {
+                "ready": In(1),
+                "base": In(sizes.row),
+                "constant_base": In(sizes.constant),
+                "start": Out(1),
+                "release": Out(1),
+                "complete": Out(1),
+            }
+        )
+
+
+class ProjectionPort(wiring.Signature):
+    """Pieces of q, k and v on their way into an attention unit, seen from the post-processing.
+
+    Members
+    -------
+    en : ``Out(1)``
+    projection : ``Out(2)``
+        0: q, 1: k, 2: v.
+    token : ``Out``
+    piece : ``Out``
+        Piece of `post_lanes` slots of the head packing: head ``piece // parts``, part ``piece % parts``.
+    spikes : ``Out(post_lanes * T)``
+        Bit ``lane * T + t``.
+    ready : ``Out(1)``
+        Pulse, in a cycle after the last piece: q, k and v of the heads below `heads` are complete.
+    heads : ``Out``
+        1 .. heads of the network, rising within a block.
+    base : ``Out(spike_address)``
+        With `ready`: where in the spike memory the attention's output goes.
+    """
+
+    def __init__(self, program: Program, sizes: Sizes):
+        net = program.network
+        super().__init__(
+            {
+                "en": Out(1),
+                "projection": Out(2),
+                "token": Out(bits_for(net.tokens - 1)),
+                "piece": Out(sizes.piece),
+                "spikes": Out(program.piece_bits),
+                "ready": Out(1),
+                "heads": Out(bits_for(net.heads)),
+                "base": Out(sizes.spike_address),
+            }
+        )
+
+
+class SpikeWrite(wiring.Signature):
+    """A piece of spikes on its way into the spike memory, seen from its source.
+
+    Members
+    -------
+    en : ``Out(1)``
+    address : ``Out(spike_address)``
+    subgroup : ``Out``
+        Which piece of the word.
+    final : ``Out(1)``
+        Last piece of the last word of its position that holds channels: the rest of the word is cleared.
+    spikes : ``Out(post_lanes * T)``
+    """
+
+    def __init__(self, program: Program, sizes: Sizes):
+        super().__init__(
+            {
+                "en": Out(1),
+                "address": Out(sizes.spike_address),
+                "subgroup": Out(sizes.subgroup),
+                "final": Out(1),
+                "spikes": Out(program.piece_bits),
+            }
+        )
+
+
+def pixel_word_bits(program: Program) -> int:
+    """Bits of a pixel memory word."""
+    return program.network.image_channels * PIXEL_BITS

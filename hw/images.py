@@ -1,146 +1,202 @@
 """Memory images: the trained integers laid out as the machine reads them.
 
-A tile is one group of output channels of one layer: its constant words (`post_lanes` channels each) and its
-weight rows, one for every tap and input slot, lane 0 in the lowest bits. The on-chip memories hold all tiles
-one after the other; the weight stream sends the same words tile by tile.
+A tile is one step of the program: its constant words (`post_lanes` channels each) and its weight rows. Every
+bank has rows of its own, each the weights of one input channel at one tap for all lanes, lane 0 lowest. The
+on-chip memories hold all tiles one after the other; the weight stream sends the same words tile by tile.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from s2tdpt.golden.params import Params
-from s2tdpt.hw.layout import Packing
-from s2tdpt.hw.schedule import Operation, Program
+from s2tdpt.hw.program import Program, Sink, Step
+from s2tdpt.hw.records import constant_layout
 from s2tdpt.hw.widths import Widths
+
+INT4 = 4
+"""Weight bits of which two share a byte."""
 
 
 @dataclass(frozen=True)
 class Images:
-    """Contents of the weight store.
+    """Contents of the weight store, all tiles in program order.
 
     Parameters
     ----------
-    rows : list of int
-        Weight rows, `lanes` x `weight_bits` bits.
-    scales : list of int
-        Constant words: biases of `post_lanes` channels, then their shifts.
-    thresholds : list of int
-        Thresholds of `post_lanes` channels.
+    banks : list of list of int
+        Weight rows of every bank, `lanes` x `weight_bits` bits each.
+    constants : list of int
+        Constant words: `post_lanes` channels of `records.constant_layout`, the first lowest.
     """
 
-    rows: list[int]
-    scales: list[int]
-    thresholds: list[int]
+    banks: list[list[int]]
+    constants: list[int]
 
 
-def pack_fields(values: np.ndarray, bits: int) -> int:
-    """Integers side by side in fields of `bits` bits, the first lowest (two's complement).
+@dataclass(frozen=True)
+class TileSize:
+    """What a tile takes in the store.
+
+    Parameters
+    ----------
+    constants : int
+        Constant words.
+    rows : int
+        Weight rows of every bank.
+    """
+
+    constants: int
+    rows: int
+
+
+def tile_sizes(program: Program) -> list[TileSize]:
+    """Of every tile in program order."""
+    machine = program.machine
+    return [TileSize(step.subgroups(machine), step.tile_rows(machine)) for step in program.steps]
+
+
+def stream_width(program: Program) -> int:
+    """Bits of a weight beat: one row of a bank, rounded up to whole bytes."""
+    return -(-program.machine.lanes * program.network.weight_bits // 8) * 8
+
+
+def constant_width(program: Program, widths: Widths) -> int:
+    """Bits of a constant word."""
+    return program.machine.post_lanes * constant_layout(widths).size
+
+
+def constant_beats(program: Program, widths: Widths) -> int:
+    """Beats of a constant word."""
+    return -(-constant_width(program, widths) // stream_width(program))
+
+
+def tile_beats(program: Program, widths: Widths) -> list[int]:
+    """Beats of every tile in program order; their sum is the weight stream of an image."""
+    per_word, banks = constant_beats(program, widths), program.machine.banks
+    return [size.constants * per_word + size.rows * banks for size in tile_sizes(program)]
+
+
+def bank_rows(params: Params, program: Program) -> list[list[int]]:
+    """Weight rows of every bank, all tiles in program order."""
+    banks: list[list[int]] = [[] for _ in range(program.machine.banks)]
+    for rows in _tiles(params, program):
+        for bank, words in enumerate(banks):
+            words += _integers(rows[:, bank], params.config.weight_bits)
+    return banks
+
+
+def constant_words_image(params: Params, program: Program, widths: Widths) -> list[int]:
+    """Constant words of all tiles in program order."""
+    slots = _slots(params, program, widths)
+    return [
+        word for step in program.steps for word in _constant_words(slots[step.layer], step, program, widths)
+    ]
+
+
+def rom_images(params: Params, program: Program, widths: Widths) -> Images:
+    """Contents of the on-chip memories."""
+    return Images(bank_rows(params, program), constant_words_image(params, program, widths))
+
+
+def stream_beats(params: Params, program: Program, widths: Widths) -> list[int]:
+    """Beats of the weight stream for one image, `stream_width` bits each.
+
+    # Ref: docs/interface.md, "Weight stream"
+    """
+    beats: list[int] = []
+    width, per_word = stream_width(program), constant_beats(program, widths)
+    slots = _slots(params, program, widths)
+    for step, rows in zip(program.steps, _tiles(params, program), strict=True):
+        for word in _constant_words(slots[step.layer], step, program, widths):
+            beats += [word >> i * width & ((1 << width) - 1) for i in range(per_word)]
+        beats += _integers(rows.reshape(-1, rows.shape[-1]), params.config.weight_bits)
+    return beats
+
+
+def pack_fields(values: list[int], bits: list[int]) -> int:
+    """Integers side by side, the first lowest, each in a field of its own width (two's complement).
 
     Raises
     ------
     ValueError
         A value fits neither a signed nor an unsigned field.
     """
-    word = 0
-    for i, value in enumerate(values.tolist()):
-        if not -(1 << bits - 1) <= value < 1 << bits:
-            raise ValueError(f"{value} does not fit {bits} bits")
-        word |= (value & ((1 << bits) - 1)) << (i * bits)
+    word = offset = 0
+    for value, width in zip(values, bits, strict=True):
+        if not -(1 << width - 1) <= value < 1 << width:
+            raise ValueError(f"{value} does not fit {width} bits")
+        word |= (value & ((1 << width) - 1)) << offset
+        offset += width
     return word
 
 
-def _pack_rows(matrix: np.ndarray, bits: int) -> list[int]:
-    """Rows [R, lanes] of small integers to one integer a row."""
-    if bits == 8:
-        return [int.from_bytes(row.tobytes(), "little") for row in matrix.astype(np.uint8)]
-    return [pack_fields(row, bits) for row in matrix]
+def _integers(matrix: np.ndarray, bits: int) -> list[int]:
+    """Rows [R, lanes] of weights to one integer a row."""
+    fields = matrix.astype(np.uint8)
+    if bits == INT4:
+        if fields.shape[1] % 2:
+            fields = np.pad(fields, ((0, 0), (0, 1)))
+        fields = (fields[:, 0::2] & 15) | (fields[:, 1::2] << 4)
+    size = fields.shape[1]
+    data = np.ascontiguousarray(fields).tobytes()
+    return [int.from_bytes(data[i : i + size], "little") for i in range(0, len(data), size)]
 
 
-def weight_matrix(params: Params, op: Operation, lanes: int) -> np.ndarray:
-    """Weight rows of an operation, all its tiles: int8 [groups, tile_rows, lanes]; unused slots are zero."""
-    weight = params.tensors[f"{op.name}.weight"]
-    out_channels, in_channels = weight.shape[:2]
-    taps = op.kernel * op.kernel
-    matrix = np.zeros((op.packing_out.groups * lanes, taps, op.rows_tap), np.int8)
-    by_tap = weight.reshape(out_channels, in_channels, taps).transpose(0, 2, 1)
-    matrix[np.ix_(op.packing_out.slots(), np.arange(taps), op.packing_in.slots())] = by_tap
-    return matrix.reshape(op.packing_out.groups, lanes, op.tile_rows).transpose(0, 2, 1)
+def _tiles(params: Params, program: Program) -> Iterator[np.ndarray]:
+    """Weight rows of every tile in program order: int8 [tile_rows, banks, lanes]."""
+    layers: dict[str, np.ndarray] = {}
+    for step in program.steps:
+        if step.layer not in layers:
+            layers[step.layer] = _weight_tiles(params, program, step)
+        yield layers[step.layer][step.group]
 
 
-def _constants(params: Params, op: Operation, packing: Packing, lanes: int) -> tuple[np.ndarray, ...]:
-    """Bias, shift and threshold of every slot, int64 [groups * lanes]; unused slots never spike."""
-    slots = packing.slots()
-    bias, shift = np.zeros(packing.groups * lanes, np.int64), np.zeros(packing.groups * lanes, np.int64)
-    threshold = np.ones(packing.groups * lanes, np.int64)
-    bias[slots] = params.tensors[f"{op.name}.bias"]
-    if op.sink == "residual":
-        shift[slots] = params.tensors[f"{op.name}.shift"]
+def _weight_tiles(params: Params, program: Program, step: Step) -> np.ndarray:
+    """Weight rows of all tiles of a layer: int8 [groups, tile_rows, banks, lanes], zero without a channel."""
+    machine, weight = program.machine, params.weight(step.layer)
+    outputs, inputs = weight.shape[:2]
+    taps, groups = step.kernel * step.kernel, step.packing_out.groups
+    word, slot = np.divmod(step.packing_in.slots(), step.packing_in.lanes)
+    row = word * step.word_rows(machine) + slot // machine.banks
+    place = row * machine.banks + slot % machine.banks
+    matrix = np.zeros((taps, step.tap_rows(machine) * machine.banks, groups * machine.lanes), np.int8)
+    by_tap = weight.reshape(outputs, inputs, taps).transpose(2, 1, 0)
+    matrix[np.ix_(np.arange(taps), place, step.packing_out.slots())] = by_tap
+    split = matrix.reshape(step.tile_rows(machine), machine.banks, groups, machine.lanes)
+    return split.transpose(2, 0, 1, 3)
+
+
+def _slots(params: Params, program: Program, widths: Widths) -> dict[str, list[int]]:
+    """Packed constants of every output slot, by layer."""
+    return {step.layer: _slot_constants(params, widths, step) for step in program.steps if step.group == 0}
+
+
+def _slot_constants(params: Params, widths: Widths, step: Step) -> list[int]:
+    """Constants of the output slots of a layer, packed; a slot without a channel never spikes."""
+    packing = step.packing_out
+    slots, count = packing.slots(), packing.groups * packing.lanes
+    bias, shift, threshold = np.zeros(count, np.int64), np.zeros(count, np.int64), np.ones(count, np.int64)
+    bias[slots] = params.bias(step.layer)
+    if step.sink is Sink.RESIDUAL:
+        shift[slots] = np.searchsorted(widths.shift_amounts, params.shift(step.layer))
         threshold[:] = params.residual_threshold
-    elif op.sink == "spikes":
-        threshold[slots] = params.tensors[f"{op.name}.threshold"]
-    return bias, shift, threshold
+    elif step.sink is not Sink.LOGITS:
+        threshold[slots] = params.threshold(step.layer)
+    bits = [field.width for _, field in constant_layout(widths)]
+    numbers = np.stack([bias, shift, threshold], axis=1).tolist()
+    return [pack_fields(number, bits) for number in numbers]
 
 
-def tile_words(params: Params, program: Program, widths: Widths, op: Operation, group: int):
-    """Scale words, threshold words and weight rows of one tile."""
-    hw = program.hardware
-    constants = _constants(params, op, op.packing_out, hw.lanes)
-    scales, thresholds = [], []
-    for p in range(op.subgroups(group, hw.post_lanes)):
-        start = group * hw.lanes + p * hw.post_lanes
-        bias, shift, threshold = (c[start : start + hw.post_lanes] for c in constants)
-        scales.append(
-            pack_fields(bias, widths.bias) | pack_fields(shift, widths.shift) << hw.post_lanes * widths.bias
-        )
-        thresholds.append(pack_fields(threshold, widths.threshold))
-    rows = _pack_rows(weight_matrix(params, op, hw.lanes)[group], params.config.weight_bits)
-    return scales, thresholds, rows
-
-
-def rom_images(params: Params, program: Program, widths: Widths) -> Images:
-    """Contents of the on-chip memories, all tiles in program order."""
-    images = Images([], [], [])
-    for op in program.ops:
-        if op.kind != "accumulate":
-            continue
-        for group in range(op.packing_out.groups):
-            scales, thresholds, rows = tile_words(params, program, widths, op, group)
-            images.scales.extend(scales)
-            images.thresholds.extend(thresholds)
-            images.rows.extend(rows)
-    return images
-
-
-def stream_tiles(program: Program) -> list[tuple[int, int]]:
-    """(constant words, weight rows) of every tile in program order."""
+def _constant_words(slots: list[int], step: Step, program: Program, widths: Widths) -> list[int]:
+    """Constant words of a tile from the packed slots of its layer."""
+    machine, bits = program.machine, constant_layout(widths).size
+    first = step.group * machine.lanes
+    starts = range(first, first + step.subgroups(machine) * machine.post_lanes, machine.post_lanes)
     return [
-        (op.subgroups(group, program.hardware.post_lanes), op.tile_rows)
-        for op in program.ops
-        if op.kind == "accumulate"
-        for group in range(op.packing_out.groups)
+        sum(slot << lane * bits for lane, slot in enumerate(slots[start : start + machine.post_lanes]))
+        for start in starts
     ]
-
-
-def const_width(program: Program, widths: Widths) -> int:
-    """Bits of a constant word in the weight stream: biases, shifts, thresholds of `post_lanes` channels."""
-    return program.hardware.post_lanes * (widths.bias + widths.shift + widths.threshold)
-
-
-def stream_beats(params: Params, program: Program, widths: Widths, beat_bits: int) -> list[int]:
-    """Beats of the weight stream for one image, `beat_bits` bits each."""
-    beats: list[int] = []
-    per_const = -(-const_width(program, widths) // beat_bits)
-    scale_bits = program.hardware.post_lanes * (widths.bias + widths.shift)
-    for op in program.ops:
-        if op.kind != "accumulate":
-            continue
-        for group in range(op.packing_out.groups):
-            scales, thresholds, rows = tile_words(params, program, widths, op, group)
-            for scale, threshold in zip(scales, thresholds, strict=True):
-                word = scale | threshold << scale_bits
-                beats += [word >> i * beat_bits & ((1 << beat_bits) - 1) for i in range(per_const)]
-            beats += rows
-    return beats

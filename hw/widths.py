@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
+import numpy as np
+
 from s2tdpt.golden.arith import signed_bits, unsigned_bits
 from s2tdpt.golden.bounds import Bounds, Interval
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.params import Params
-from s2tdpt.hw.machine import PIXEL_BITS
 
 RESULT_BITS = 64
 """Widest word of the result stream (`axi.ResultSender`)."""
@@ -23,7 +24,8 @@ class Widths:
     accumulator : int
         Signed sum of weights in one plane (time step or bit plane), every partial sum included.
     combined : int
-        Signed Horner combination of bit planes (conv 0, head), every prefix included.
+        Signed Horner combination of bit planes (conv 0, head) after any number of planes, from the highest
+        one on: right however many planes a pass takes, and with any copies of the sign in front.
     value : int
         Signed value handed to the LIF: sum plus bias, or the updated membrane stream U.
     membrane : int
@@ -31,15 +33,19 @@ class Widths:
     residual : int
         Signed membrane stream U.
     head_sum : int
-        Signed sum of U over steps and tokens, every partial sum included.
+        Signed sum of U over steps and tokens, every partial sum included; exact, it sets the head's passes.
     logit : int
         Signed logits.
-    bias, threshold, shift : int
-        Per-channel constants: signed bias, unsigned threshold, unsigned left shift.
+    bias, threshold : int
+        Per-channel constants: signed bias, unsigned threshold.
+    shift : int
+        Unsigned index into `shift_amounts`.
     attention : int
         Unsigned attention sum Y.
     attention_membrane : int
         Signed membrane of the attention LIF.
+    shift_amounts : tuple of int
+        Left shifts that occur, ascending; the first is 0.
     """
 
     accumulator: int
@@ -54,9 +60,20 @@ class Widths:
     shift: int
     attention: int
     attention_membrane: int
+    shift_amounts: tuple[int, ...]
 
-    def as_dict(self) -> dict[str, int]:
-        return asdict(self)
+    def as_dict(self) -> dict[str, int | list[int]]:
+        """Plain values for JSON."""
+        return {**asdict(self), "shift_amounts": list(self.shift_amounts)}
+
+
+def shift_amounts(params: Params) -> tuple[int, ...]:
+    """Left shifts that the writers use, ascending, and 0 for what is not shifted.
+
+    A constant word holds the index of a shift here: the shifter is a multiplexer of these alone.
+    """
+    shifts = [tensor for name, tensor in params.tensors.items() if name.endswith(".shift")]
+    return tuple(sorted({0, *(int(s) for tensor in shifts for s in np.unique(tensor))}))
 
 
 def _signed(*intervals: Interval) -> int:
@@ -87,7 +104,7 @@ def derive_widths(params: Params, bounds: Bounds) -> Widths:
     """
     biases = [params.tensors[f"{name}.bias"] for name in params.config.layer_names()]
     thresholds = [t for key, t in params.tensors.items() if key.endswith(".threshold")]
-    shifts = [t for key, t in params.tensors.items() if key.endswith(".shift")]
+    amounts = shift_amounts(params)
     head_planes, head_prefixes = _head_sums(params, bounds.head_sum)
     # The first step has h = 0, so a layer's membrane interval contains its biased sums.
     values = [*bounds.residual.values(), *bounds.written.values(), *bounds.membrane.values()]
@@ -104,11 +121,12 @@ def derive_widths(params: Params, bounds: Bounds) -> Widths:
         value=_signed(*values),
         membrane=_signed(*membranes),
         residual=_signed(*bounds.residual.values()),
-        head_sum=max(_signed(bounds.head_sum), PIXEL_BITS),
+        head_sum=_signed(bounds.head_sum),
         logit=_signed(bounds.logits),
         bias=signed_bits(min(int(b.min()) for b in biases), max(int(b.max()) for b in biases)),
         threshold=unsigned_bits(max([params.residual_threshold, *(int(t.max()) for t in thresholds)])),
-        shift=unsigned_bits(max(int(s.max()) for s in shifts)) or 1,
+        shift=max(1, unsigned_bits(len(amounts) - 1)),
         attention=unsigned_bits(bounds.attention.hi),
         attention_membrane=_signed(bounds.attention_membrane),
+        shift_amounts=amounts,
     )

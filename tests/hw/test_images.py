@@ -1,37 +1,25 @@
 """Memory images: decoded by the documented layout alone, they give back every parameter exactly once."""
 
 import dataclasses
+import itertools
+import time
 
 import numpy as np
 import pytest
 
-from s2tdpt.golden.bounds import derive_bounds
-from s2tdpt.golden.params import random_params
-from s2tdpt.hw.config import HardwareConfig
-from s2tdpt.hw.images import const_width, pack_fields, rom_images, stream_beats, stream_tiles
-from s2tdpt.hw.schedule import build_program
-from s2tdpt.hw.weights import stream_width
-from s2tdpt.hw.widths import derive_widths
-from tests.hw.core_bench import network
-
-CASES = {
-    "partial groups": (network(), HardwareConfig(lanes=4, post_lanes=2)),
-    "one group": (network(depth=2), HardwareConfig(lanes=32, post_lanes=8)),
-    "int4": (network(weight_bits=4, num_classes=5), HardwareConfig(lanes=3, post_lanes=1)),
-    "lanes left over beside heads": (
-        network(sps_channels=(4, 12), heads=4),
-        HardwareConfig(lanes=8, post_lanes=4),
-    ),
-    "streamed": (network(), HardwareConfig(lanes=5, post_lanes=5, weight_memory="stream")),
-}
-
-
-def images_of(name):
-    config, hardware = CASES[name]
-    params = random_params(config, seed=1)
-    widths = derive_widths(params, derive_bounds(params))
-    program = build_program(config, hardware, widths.head_sum)
-    return params, program, widths
+from s2tdpt.golden.config import load_config
+from s2tdpt.hw.images import (
+    constant_beats,
+    constant_width,
+    pack_fields,
+    rom_images,
+    stream_beats,
+    stream_width,
+    tile_beats,
+    tile_sizes,
+)
+from s2tdpt.hw.machine import Machine
+from tests.hw.weight_bench import CASES, derive, setting
 
 
 def fields(word, width, count, signed=True):
@@ -39,123 +27,219 @@ def fields(word, width, count, signed=True):
     return [v - ((v >> width - 1) << width) if signed else v for v in values]
 
 
-def slot(channel, channels, lanes, head_dim=None):
-    """``(group, lane)`` of a channel as the documentation of the spike memory has it."""
+def slot(channel, head_dim, post):
+    """Slot of a channel as the documentation of the weight stream has it."""
     if head_dim is None:
-        return divmod(channel, lanes)
-    per_group = lanes // head_dim
-    head, inside = divmod(channel, head_dim)
-    return head // per_group, head % per_group * head_dim + inside
+        return channel
+    return channel // head_dim * (-(-head_dim // post) * post) + channel % head_dim
 
 
-def decode(layer, config, hardware, rows, scales, thresholds, widths):
-    """Parameters of one layer out of its tiles; consumes them, and asserts that nothing else is stored."""
-    lanes, post = hardware.lanes, hardware.post_lanes
-    shape = config.weight_shape(layer)
-    taps = shape[2] * shape[3] if len(shape) == 4 else 1
-    heads_out = config.head_dim if layer.endswith((".q", ".k", ".v")) else None
-    heads_in = config.head_dim if layer.endswith(".proj") else None
-    lanes_in = post if layer == "head" else lanes
-    places_out = [slot(c, shape[0], lanes, heads_out) for c in range(shape[0])]
-    places_in = [slot(c, shape[1], lanes_in, heads_in) for c in range(shape[1])]
-    channel_of = {place: c for c, place in enumerate(places_out)}
-    input_of = {group * lanes_in + lane: c for c, (group, lane) in enumerate(places_in)}
-    weight = np.zeros((shape[0], shape[1], taps), int)
-    bias, shift, threshold = (np.zeros(shape[0], int) for _ in range(3))
-    for group in range(max(g for g, _ in places_out) + 1):
-        used = max(lane for g, lane in places_out if g == group) + 1
+def tiles_of(config, lanes, post):
+    """``(layer, group)`` in the documented order."""
+
+    def groups(layer):
+        channels = config.weight_shape(layer)[0]
+        head_dim = config.head_dim if layer.endswith((".q", ".k", ".v")) else None
+        return range(slot(channels - 1, head_dim, post) // lanes + 1)
+
+    for i in range(config.sps_depth):
+        yield from ((f"sps.{i}", g) for g in groups(f"sps.{i}"))
+    for b in range(config.depth):
+        for g in groups(f"block.{b}.q"):
+            yield from ((f"block.{b}.{part}", g) for part in "qkv")
+        for part in ("proj", "fc1", "fc2"):
+            yield from ((f"block.{b}.{part}", g) for g in groups(f"block.{b}.{part}"))
+    yield from (("head", g) for g in groups("head"))
+
+
+class Decoder:
+    """Takes tiles out of constant words and weight rows; every number goes to its parameter or must be zero.
+
+    Parameters
+    ----------
+    case : Setting
+    constants : iterator of int
+    rows : iterator of tuple of int
+        The same row of every bank.
+    """
+
+    def __init__(self, case, constants, rows):
+        self.config, self.machine, self.widths = case.params.config, case.program.machine, case.widths
+        self.constants, self.rows = constants, rows
+        self.numbers = {}
+
+    def layer(self, name):
+        """Weight, bias, shift, threshold of a layer; filled tile by tile."""
+        shape = self.config.weight_shape(name)
+        taps = shape[2] * shape[3] if len(shape) == 4 else 1
+        zeros = [np.zeros(shape[0], np.int64) for _ in range(3)]
+        return self.numbers.setdefault(name, [np.zeros((shape[0], shape[1], taps), int), *zeros])
+
+    def tile(self, name, group):
+        config, machine = self.config, self.machine
+        lanes, post, banks = machine.lanes, machine.post_lanes, machine.banks
+        weight, bias, shift, threshold = self.layer(name)
+        heads_out = config.head_dim if name.endswith((".q", ".k", ".v")) else None
+        heads_in = config.head_dim if name.endswith(".proj") else None
+        lanes_in = post if name == "head" else lanes
+        slots_out = {slot(c, heads_out, post): c for c in range(weight.shape[0])}
+        slots_in = {slot(c, heads_in, post): c for c in range(weight.shape[1])}
+        used = min(lanes, max(slots_out) + 1 - group * lanes)
         for part in range(-(-used // post)):
-            scale, firing = next(scales), next(thresholds)
-            values = zip(
-                fields(scale, widths.bias, post),
-                fields(scale >> post * widths.bias, widths.shift, post, signed=False),
-                fields(firing, widths.threshold, post, signed=False),
-                strict=True,
-            )
-            for lane, numbers in enumerate(values):
-                channel = channel_of.get((group, part * post + lane))
+            for lane, numbers in enumerate(self.constant_word()):
+                channel = slots_out.get(group * lanes + part * post + lane)
                 if channel is None:
-                    assert numbers[:2] == (0, 0) and numbers[2] > 0, "an unused lane may spike"
+                    assert numbers[:2] == (0, 0) and numbers[2] > 0, "an unused slot may spike"
                 else:
                     bias[channel], shift[channel], threshold[channel] = numbers
-        for tap in range(taps):
-            for row in range(max(input_of) + 1):
-                for lane, value in enumerate(fields(next(rows), config.weight_bits, lanes)):
-                    channel = channel_of.get((group, lane))
-                    if channel is None or row not in input_of:
-                        assert value == 0, "a weight where there is no channel"
-                    else:
-                        weight[channel, input_of[row], tap] = value
-    return weight.reshape(shape), bias, shift, threshold
+        # Input slots of every tap, word by word, as the banks hold them.
+        words = [
+            range(w, min(w + lanes_in, max(slots_in) + 1)) for w in range(0, max(slots_in) + 1, lanes_in)
+        ]
+        for tap in range(weight.shape[2]):
+            for word in words:
+                for first in range(0, len(word), banks):
+                    for bank, row in enumerate(next(self.rows)):
+                        place = word.start + first + bank
+                        inside = first + bank < lanes_in
+                        source = slots_in.get(place) if inside else None
+                        for lane, value in enumerate(fields(row, config.weight_bits, lanes)):
+                            channel = slots_out.get(group * lanes + lane)
+                            if channel is None or source is None:
+                                assert value == 0, "a weight where there is no channel"
+                            else:
+                                weight[channel, source, tap] = value
+
+    def constant_word(self):
+        """``(bias, shift, threshold)`` of `post_lanes` channels."""
+        word, widths = next(self.constants), self.widths
+        size = widths.bias + widths.shift + widths.threshold
+        for channel in fields(word, size, self.machine.post_lanes, signed=False):
+            (bias,) = fields(channel, widths.bias, 1)
+            (index,) = fields(channel >> widths.bias, widths.shift, 1, signed=False)
+            yield bias, widths.shift_amounts[index], channel >> widths.bias + widths.shift
+
+    def equals(self, params):
+        """Whether the numbers are exactly those of `params`."""
+        equal = True
+        for name in params.config.layer_names():
+            weight, bias, shift, threshold = self.numbers[name]
+            equal &= np.array_equal(weight.reshape(params.weight(name).shape), params.weight(name))
+            equal &= np.array_equal(bias, params.bias(name))
+            if params.config.is_writer(name):
+                equal &= np.array_equal(shift, params.shift(name))
+                equal &= set(threshold.tolist()) == {params.residual_threshold}
+            else:
+                assert not shift.any()
+                if name != "head":
+                    equal &= np.array_equal(threshold, params.threshold(name))
+        return equal
 
 
-def same_parameters(params, program, widths, rows, scales, thresholds):
-    """Whether the images hold exactly `params`."""
-    config = params.config
-    rows, scales, thresholds = iter(rows), iter(scales), iter(thresholds)
-    equal = True
-    for layer in config.layer_names():
-        weight, bias, shift, threshold = decode(
-            layer, config, program.hardware, rows, scales, thresholds, widths
-        )
-        equal &= np.array_equal(weight, params.weight(layer)) and np.array_equal(bias, params.bias(layer))
-        if config.is_writer(layer):
-            equal &= np.array_equal(shift, params.shift(layer))
-            equal &= set(threshold.tolist()) == {params.residual_threshold}
-        else:
-            assert not shift.any()
-            if layer != "head":
-                equal &= np.array_equal(threshold, params.threshold(layer))
-    assert [*rows, *scales, *thresholds] == [], "the images hold more than the parameters"
-    return equal
+def decoded(case, images):
+    constants, rows = iter(images.constants), iter(zip(*images.banks, strict=True))
+    decoder = Decoder(case, constants, rows)
+    for name, group in tiles_of(
+        case.params.config, case.program.machine.lanes, case.program.machine.post_lanes
+    ):
+        decoder.tile(name, group)
+    assert [*rows, *constants] == [], "the images hold more than the parameters"
+    return decoder
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_rom_images_hold_every_parameter_once(name):
-    params, program, widths = images_of(name)
-    images = rom_images(params, program, widths)
-    assert (len(images.rows), len(images.scales)) == (program.tile_words, program.const_words)
-    assert len(images.thresholds) == program.const_words
-    assert same_parameters(params, program, widths, images.rows, images.scales, images.thresholds)
+    case = setting(name)
+    images = rom_images(case.params, case.program, case.widths)
+    assert [len(rows) for rows in images.banks] == [case.program.rows] * case.program.machine.banks
+    assert len(images.constants) == case.program.const_words
+    assert max(word.bit_length() for word in images.constants) <= constant_width(case.program, case.widths)
+    assert decoded(case, images).equals(case.params)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_rows_of_a_step_are_where_the_program_says(name):
+    """The formula by which the machine addresses a channel's weights."""
+    case = setting(name)
+    program, params = case.program, case.params
+    machine, bits = program.machine, params.config.weight_bits
+    banks = rom_images(params, program, case.widths).banks
+    rng = np.random.default_rng(3)
+    for step in program.steps:
+        weight = params.weight(step.layer).reshape(*params.weight(step.layer).shape[:2], -1)
+        slots_in, slots_out = step.packing_in.slots(), step.packing_out.slots()
+        for _ in range(12):
+            source, tap = int(rng.integers(weight.shape[1])), int(rng.integers(weight.shape[2]))
+            word, inside = divmod(int(slots_in[source]), step.packing_in.lanes)
+            row = tap * step.tap_rows(machine) + word * step.word_rows(machine) + inside // machine.banks
+            lanes = fields(banks[inside % machine.banks][step.tile_base + row], bits, machine.lanes)
+            channels = np.flatnonzero(slots_out // machine.lanes == step.group)
+            values = [lanes[slots_out[c] % machine.lanes] for c in channels]
+            assert values == weight[channels, source, tap].tolist()
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_stream_carries_the_same_words_tile_by_tile(name):
-    params, program, widths = images_of(name)
-    images = rom_images(params, program, widths)
-    width = stream_width(program)
-    beats = iter(stream_beats(params, program, widths, width))
-    lanes, post = program.hardware.lanes, program.hardware.post_lanes
-    assert width % 8 == 0 and width - 8 < lanes * params.config.weight_bits <= width
-    per_const = -(-const_width(program, widths) // width)
-    rows, scales, thresholds = [], [], []
-    tiles = stream_tiles(program)
-    assert len(tiles) == program.tiles
-    for consts, tile_rows in tiles:
-        for _ in range(consts):
-            word = sum(next(beats) << i * width for i in range(per_const))
-            scale_bits = post * (widths.bias + widths.shift)
-            scales.append(word & (1 << scale_bits) - 1)
-            thresholds.append(word >> scale_bits)
-        rows += [next(beats) for _ in range(tile_rows)]
+    """Constant words first, low beats first; then row by row, in a row bank by bank."""
+    case = setting(name, "stream")
+    program, widths = case.program, case.widths
+    images = rom_images(case.params, program, widths)
+    width, per_word = stream_width(program), constant_beats(program, widths)
+    beats = iter(stream_beats(case.params, program, widths))
+    assert width % 8 == 0 and width - 8 < program.machine.lanes * case.params.config.weight_bits <= width
+    constants, rows = [], []
+    assert len(tile_sizes(program)) == len(program.steps)
+    for size, count in zip(tile_sizes(program), tile_beats(program, widths), strict=True):
+        tile = list(itertools.islice(beats, count))
+        split = size.constants * per_word
+        for first in range(0, split, per_word):
+            constants.append(sum(beat << i * width for i, beat in enumerate(tile[first : first + per_word])))
+        rows += tile[split:]
     assert list(beats) == []
-    assert (rows, scales, thresholds) == (images.rows, images.scales, images.thresholds)
-    assert max(rows for _, rows in tiles) == program.max_tile_rows
+    assert constants == images.constants
+    assert rows == [row for rows in zip(*images.banks, strict=True) for row in rows]
+    assert max(size.rows for size in tile_sizes(program)) == program.max_tile_rows
 
 
 @pytest.mark.parametrize("tensor", ["sps.0.weight", "block.0.q.weight", "block.0.proj.bias", "sps.1.shift"])
 def test_comparison_notices_one_altered_parameter(tensor):
-    params, program, widths = images_of("partial groups")
-    tensors = {name: value.copy() for name, value in params.tensors.items()}
-    tensors[tensor].flat[-1] ^= 1
-    images = rom_images(dataclasses.replace(params, tensors=tensors), program, widths)
-    assert not same_parameters(params, program, widths, images.rows, images.scales, images.thresholds)
+    case = setting("partial groups")
+    tensors = {name: value.copy() for name, value in case.params.tensors.items()}
+    if tensor.endswith("shift"):
+        amounts = case.widths.shift_amounts
+        tensors[tensor].flat[-1] = next(a for a in amounts if a != tensors[tensor].flat[-1])
+    else:
+        tensors[tensor].flat[-1] ^= 1
+    altered = dataclasses.replace(case.params, tensors=tensors)
+    images = rom_images(altered, case.program, case.widths)
+    assert decoded(case, images).equals(altered)
+    assert not decoded(case, images).equals(case.params)
+
+
+def test_comparison_notices_swapped_rows_and_banks():
+    case = setting("partial groups")
+    images = rom_images(case.params, case.program, case.widths)
+    first, second, *others = images.banks[0]
+    rows = dataclasses.replace(images, banks=[[second, first, *others], images.banks[1]])
+    assert not decoded(case, rows).equals(case.params)
+    banks = dataclasses.replace(images, banks=images.banks[::-1])
+    with pytest.raises(AssertionError, match="^a weight where there is no channel"):
+        decoded(case, banks)
+
+
+def test_nine_million_weights_in_seconds():
+    config = load_config("s2tdpt-4-384").model_copy(update={"weight_bits": 4})
+    case = derive(config, Machine(lanes=48, banks=8, post_lanes=8, weight_memory="stream"))
+    start = time.process_time()
+    beats = stream_beats(case.params, case.program, case.widths)
+    assert time.process_time() - start < 5
+    assert len(beats) == sum(tile_beats(case.program, case.widths))
 
 
 def test_fields():
-    assert pack_fields(np.array([1, -1, 5]), 4) == 0x5F1
-    assert pack_fields(np.array([15, -8]), 4) == 0x8F
+    assert pack_fields([1, -1, 5], [4, 4, 4]) == 0x5F1
+    assert pack_fields([3, -8, 1], [2, 4, 1]) == 0b1_1000_11
     with pytest.raises(ValueError, match=r"^16 does not fit 4 bits$"):
-        pack_fields(np.array([16]), 4)
+        pack_fields([0, 16], [1, 4])
     with pytest.raises(ValueError, match=r"^-9 does not fit 4 bits$"):
-        pack_fields(np.array([-9]), 4)
+        pack_fields([-9], [4])

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -11,17 +12,16 @@ from s2tdpt.golden.bounds import derive_bounds
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.network import GoldenNetwork
 from s2tdpt.golden.params import random_params
-from s2tdpt.hw.config import HardwareConfig
-from s2tdpt.hw.top import Accelerator
-from s2tdpt.hw.widths import derive_widths
-from tests.hw.core_bench import network
+from s2tdpt.hw.widths import derive_widths, shift_amounts
+from tests.hw.weight_bench import tiny
 
 NETWORKS = {
-    "tiny": network(),
-    "signed pixels": network(pixel_zero_point=128, image_channels=3),
-    "int4": network(weight_bits=4, depth=2, num_classes=7),
-    "one convolution": network(sps_channels=(6,), sps_pool=(False,), timesteps=5),
+    "tiny": tiny(),
+    "signed pixels": tiny(pixel_zero_point=128, image_channels=3),
+    "int4": tiny(weight_bits=4, depth=2, num_classes=7),
+    "one convolution": tiny(sps_channels=(6,), sps_pool=(False,), timesteps=5),
 }
+PASS_PLANES = range(1, 9)
 
 
 def setting(name, seed=0):
@@ -54,26 +54,41 @@ def test_accumulator_is_as_wide_as_the_worst_subset_of_any_layer(name):
     assert widths.accumulator == signed_bits(min(worst), max(worst))
 
 
+def horner(row, numbers, bits, planes):
+    """Totals after every pass of `planes` bit planes of two's complement numbers of `bits` bits or more."""
+    passes = -(-bits // planes)
+    extended = numbers & (1 << passes * planes) - 1
+    totals, total = [], 0
+    for first in reversed(range(0, passes * planes, planes)):
+        total <<= planes
+        for plane in range(first, first + planes):
+            sign = -1 if plane == passes * planes - 1 else 1
+            total += sign * (int(row @ (extended >> plane & 1)) << plane - first)
+        totals.append(total)
+    assert totals[-1] == row @ numbers
+    return totals
+
+
 @pytest.mark.parametrize("name", NETWORKS)
-def test_combined_holds_every_prefix_of_the_pixel_planes(name):
-    """Pixels at their ends, chosen by the sign of the weight; every prefix of the Horner scheme."""
+def test_combined_holds_every_pass_of_the_pixel_planes(name):
+    """Pixels at their ends, chosen by the sign of the weight; bytes without a sign have no negative plane."""
     params, _, widths = setting(name)
     zero = params.config.pixel_zero_point
     weight = params.weight("sps.0").reshape(params.weight("sps.0").shape[0], -1).astype(int)
-    for row, dark in itertools.product(weight, (0, 255)):
+    for row, dark, planes in itertools.product(weight, (0, 255), PASS_PLANES):
         pixels = np.where(row > 0, 255 - dark, dark) - zero
-        assert fits([row @ (pixels >> b) for b in range(8)], widths.combined)
+        # An unsigned byte is a signed number of nine bits; its sign plane is empty.
+        assert fits(horner(row, pixels, 8 if zero else 9, planes), widths.combined)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_combined_holds_every_prefix_of_the_head_planes(name):
+def test_combined_holds_every_pass_of_the_head_planes(name):
     params, bounds, widths = setting(name)
     weight = params.weight("head").astype(int)
     lo, hi = bounds.head_sum.lo, bounds.head_sum.hi
-    for row, flip in itertools.product(weight, (1, -1)):
+    for row, flip, planes in itertools.product(weight, (1, -1), PASS_PLANES):
         sums = np.where(row * flip > 0, hi, lo)
-        slices = -(-widths.head_sum // 8)
-        assert fits([row @ (sums >> b) for b in range(8 * slices)], widths.combined)
+        assert fits(horner(row, sums, widths.head_sum, planes), widths.combined)
         assert fits(row @ sums + params.bias("head"), widths.combined)
 
 
@@ -97,14 +112,16 @@ def test_everything_that_occurs_fits(name):
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_constants_fit_and_no_field_is_wider_than_its_largest_value(name):
-    params, _, widths = setting(name)
+    params, bounds, widths = setting(name)
     tensors = params.tensors
     biases = np.concatenate([v.astype(np.int64) for k, v in tensors.items() if k.endswith(".bias")])
     thresholds = [int(v.max()) for k, v in tensors.items() if k.endswith(".threshold")]
-    shifts = [int(v.max()) for k, v in tensors.items() if k.endswith(".shift")]
+    shifts = {int(x) for k, v in tensors.items() if k.endswith(".shift") for x in v}
     assert fits(biases, widths.bias) and not fits(biases, widths.bias - 1)
     assert widths.threshold == max(*thresholds, params.residual_threshold, 1).bit_length()
-    assert widths.shift == max(1, max(shifts).bit_length())
+    assert widths.shift_amounts == tuple(sorted(shifts | {0})) == shift_amounts(params)
+    assert widths.shift == max(1, (len(widths.shift_amounts) - 1).bit_length())
+    assert widths.head_sum == bounds.head_sum.signed_bits
     assert widths.logit <= widths.combined
     assert widths.residual <= widths.value
 
@@ -115,6 +132,21 @@ def test_a_narrower_register_would_be_noticed():
     assert fits(worst, widths.head_sum) and not fits(worst, widths.head_sum - 1)
 
 
+@pytest.mark.parametrize("amounts", [(0,), (3,), (0, 15), (1, 2, 3, 4), (0, 1, 2, 3, 4)])
+def test_shift_field_is_an_index(amounts):
+    """However large the shifts, the field counts them; no shift is always index 0."""
+    params, _, _ = setting("tiny")
+    tensors = {
+        name: np.resize(np.array(amounts, np.uint8), value.shape) if name.endswith(".shift") else value
+        for name, value in params.tensors.items()
+    }
+    shifted = dataclasses.replace(params, tensors=tensors)
+    widths = derive_widths(shifted, derive_bounds(shifted))
+    assert widths.shift_amounts == tuple(sorted({0, *amounts}))
+    assert widths.shift == {1: 1, 2: 1, 5: 3}[len(widths.shift_amounts)]
+    assert json.loads(json.dumps(widths.as_dict()))["shift_amounts"] == sorted({0, *amounts})
+
+
 def test_numbers_that_could_overflow_are_refused():
     """A head bias of 2^62 is a legal integer of the file, but its logits could pass 64 bits."""
     params, _, _ = setting("tiny")
@@ -122,7 +154,7 @@ def test_numbers_that_could_overflow_are_refused():
     bias[:] = 2**63 - 1
     huge = dataclasses.replace(params, tensors={**params.tensors, "head.bias": bias})
     with pytest.raises(UserError) as refusal:
-        Accelerator(huge, HardwareConfig(lanes=4, post_lanes=2))
+        derive_widths(huge, derive_bounds(huge))
     assert str(refusal.value) == (
         "logits of tiny could need 65 bits; expected at most 64, the width of the result stream; "
         "scale the head's weights and bias down"

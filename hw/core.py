@@ -1,35 +1,83 @@
-"""The accelerator without its bus: memories, units, and the sequencer that runs the layer program."""
+"""The accelerator without its bus: the blocks of the architecture picture and the wires between them."""
 
 from __future__ import annotations
 
-from amaranth import Module, Mux, Signal
+from amaranth import Module
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from s2tdpt.golden.arith import unsigned_bits
 from s2tdpt.golden.params import Params
 from s2tdpt.hw.axi import FrameReceiver, ResultSender
-from s2tdpt.hw.config import PIXEL_PLANES
-from s2tdpt.hw.engine import AccumulateEngine
-from s2tdpt.hw.head import HeadSum
+from s2tdpt.hw.drain import DrainSequencer
+from s2tdpt.hw.front import EventSource
 from s2tdpt.hw.images import rom_images
-from s2tdpt.hw.operation import Kind, OperationLayout, Sink, Source
-from s2tdpt.hw.pool import OrPool
-from s2tdpt.hw.schedule import Program
+from s2tdpt.hw.lanes import LaneArray
+from s2tdpt.hw.machine import PIXEL_BITS
+from s2tdpt.hw.post import PieceProbe, PostProcessor
+from s2tdpt.hw.program import Program
+from s2tdpt.hw.records import Sizes, SpikeWrite, bits_for, pixel_word_bits
+from s2tdpt.hw.sequencer import Sequencer
+from s2tdpt.hw.spike_memory import SpikeMemory
+from s2tdpt.hw.step_rom import StepRecords
 from s2tdpt.hw.stdp import StdpAttention
-from s2tdpt.hw.weights import WeightRom, WeightStream, stream_width
+from s2tdpt.hw.weights import WeightRom, WeightStream
 from s2tdpt.hw.widths import Widths
+
+
+class Bus(wiring.Signature):
+    """An AXI4-Stream without side bands, seen from its source."""
+
+    def __init__(self, width: int):
+        super().__init__({"tdata": Out(width), "tvalid": Out(1), "tready": In(1), "tlast": Out(1)})
+
+
+class CoreProbe(wiring.Signature):
+    """Observation: what the machine computes, as it computes it (docs/interface.md).
+
+    Members
+    -------
+    start, step
+        A step starts, and its number.
+    complete
+        The oldest step that is not complete becomes so.
+    fired
+        Accumulates of a lane in this cycle: set mask bits over all banks.
+    piece : PieceProbe
+    layers, attention : SpikeWrite
+        Writes into the spike memory.
+    y_en, y_head, y_token, y_step, y_data
+        A row of attention sums on its way to the neurons.
+    """
+
+    def __init__(self, program: Program, sizes: Sizes, widths: Widths):
+        net, machine = program.network, program.machine
+        super().__init__(
+            {
+                "start": Out(1),
+                "step": Out(sizes.step),
+                "complete": Out(1),
+                "fired": Out(bits_for(machine.banks * net.timesteps)),
+                "piece": Out(PieceProbe(program, sizes, widths)),
+                "layers": Out(SpikeWrite(program, sizes)),
+                "attention": Out(SpikeWrite(program, sizes)),
+                "y_en": Out(1),
+                "y_head": Out(bits_for(net.heads - 1)),
+                "y_token": Out(bits_for(net.tokens - 1)),
+                "y_step": Out(bits_for(net.timesteps - 1)),
+                "y_data": Out(net.head_dim * widths.attention),
+            }
+        )
 
 
 class Core(wiring.Component):
     """Runs the layer program for every frame: pixels in, logits and class out.
 
-    One operation runs at a time; between two the sequencer takes `cycles.SEQUENCER_CYCLES` cycles. The
-    next frame is received while the current one is computed.
+    Steps follow each other without waiting where they do not depend on each other; attention, neurons,
+    pooling and the head's sums work beside the accumulation. The next frame is received meanwhile.
 
     Latency and throughput: `cycles.frame_cycles`, exact for given spikes.
-    Resources: the memories of `Program` and the units' own.
+    Resources: the memories of `memory_plan` and the blocks' own.
 
     Parameters
     ----------
@@ -39,289 +87,157 @@ class Core(wiring.Component):
 
     Members
     -------
-    s_tdata, s_tvalid, s_tready, s_tlast
-        Pixel bytes (`axi.FrameReceiver`).
-    m_tdata, m_tvalid, m_tready, m_tlast
-        Logits and class (`axi.ResultSender`).
-    w_tdata, w_tvalid, w_tready, w_tlast, error_weights
-        Weight stream (only with streamed weights).
-    error_short, error_long, busy
-    probe_*
-        Observation port, see docs/interface.md.
+    pixels : In(Bus(8))
+    results : Out(Bus)
+    weights : In(Bus)
+        Streamed weights only.
+    error_short, error_long, error_weights, busy : Out(1)
+        `error_weights` with streamed weights only.
+    probe : Out(CoreProbe)
     """
 
     def __init__(self, params: Params, program: Program, widths: Widths):
         self._params, self._program, self._widths = params, program, widths
-        net, hw = program.network, program.hardware
-        self._layout = OperationLayout(program)
-        self._address = unsigned_bits(program.spike_words - 1)
-        self._engine = AccumulateEngine(program, self._layout, widths)
-        self._attention = StdpAttention(
-            head_dim=net.head_dim,
-            heads=net.heads,
-            tokens=net.tokens,
-            timesteps=net.timesteps,
-            lut=params.tensors["stdp.lut"].tolist(),
-            threshold=params.attention_threshold,
-            addr_width=self._address,
-            lanes=hw.lanes,
-            post_lanes=hw.post_lanes,
-        )
-        assert self._attention.y_shape.width == widths.attention
-        self._sender = ResultSender(net.num_classes, hw.post_lanes, widths.combined)
-        y = self._attention.signature.members
-        u = self._engine.signature.members
+        net, machine = program.network, program.machine
+        self._sizes = sizes = Sizes(program)
+        self._sender = ResultSender(net.num_classes, machine.post_lanes, widths.combined)
+        self._streams = machine.weight_memory == "stream"
+        self._store = self._weight_store()
         members = {
-            "s_tdata": In(8),
-            "s_tvalid": In(1),
-            "s_tready": Out(1),
-            "s_tlast": In(1),
-            "m_tdata": Out(self._sender.data_width),
-            "m_tvalid": Out(1),
-            "m_tready": In(1),
-            "m_tlast": Out(1),
+            "pixels": In(Bus(8)),
+            "results": Out(Bus(self._sender.data_width)),
             "error_short": Out(1),
             "error_long": Out(1),
             "busy": Out(1),
-            "probe_op": Out(range(max(2, len(program.ops)))),
-            "probe_start": Out(1),
-            "probe_done": Out(1),
-            "probe_acc": Out(hw.rows),
-            "probe_spike_en": Out(hw.subgroups),
-            "probe_spike_addr": Out(self._address),
-            "probe_spike_data": Out(hw.lanes * net.timesteps),
-            "probe_u_en": Out(1),
-            "probe_u_addr": u["probe_u_addr"],
-            "probe_u_data": u["probe_u_data"],
-            "probe_y_en": Out(1),
-            "probe_y_token": y["y_token"],
-            "probe_y_t": y["y_t"],
-            "probe_y_head": y["y_head"],
-            "probe_y_data": Out(net.head_dim * widths.attention),
+            "probe": Out(CoreProbe(program, sizes, widths)),
         }
-        if hw.weight_memory == "stream":
-            members |= {
-                "w_tdata": In(stream_width(program)),
-                "w_tvalid": In(1),
-                "w_tready": Out(1),
-                "w_tlast": In(1),
-                "error_weights": Out(1),
-            }
+        if self._streams:
+            members |= {"weights": In(Bus(len(self._store.tdata))), "error_weights": Out(1)}
         super().__init__(members)
 
     @property
     def program(self) -> Program:
         return self._program
 
-    def _store(self):
+    def _weight_store(self):
         program, widths = self._program, self._widths
-        if program.hardware.weight_memory == "stream":
-            return WeightStream(program, widths)
-        images = rom_images(self._params, program, widths)
-        return WeightRom(
-            program, widths, rows=images.rows, scales=images.scales, thresholds=images.thresholds
-        )
+        if self._streams:
+            return WeightStream(program, self._sizes, widths)
+        return WeightRom(program, self._sizes, widths, rom_images(self._params, program, widths))
 
     def elaborate(self, platform):
         m = Module()
-        program, w = self._program, self._widths
-        net, hw = program.network, program.hardware
-        m.submodules.engine = engine = self._engine
-        m.submodules.attention = attention = self._attention
-        m.submodules.sender = sender = self._sender
+        program, sizes, widths = self._program, self._sizes, self._widths
+        net = program.network
+        records = StepRecords(program)
         m.submodules.receiver = receiver = FrameReceiver(
             net.image_height, net.image_width, net.image_channels
         )
-        m.submodules.weights = store = self._store()
-        m.submodules.head_sum = head_sum = HeadSum(
-            lanes=hw.post_lanes,
-            depth=-(-net.embed_dim // hw.lanes) * hw.subgroups,
-            value_width=w.value,
-            width=w.head_sum,
-            slices=program.head_slices,
-            read_ports=hw.rows,
+        m.submodules.sequencer = sequencer = Sequencer(program, sizes, records)
+        m.submodules.events = events = EventSource(program, sizes, records)
+        m.submodules.weights = store = self._store
+        m.submodules.lanes = lanes = LaneArray(program, sizes, widths)
+        m.submodules.drain = drain = DrainSequencer(program, sizes, records)
+        m.submodules.post = post = PostProcessor(program, sizes, widths)
+        m.submodules.attention = attention = StdpAttention(
+            program,
+            sizes,
+            lut=self._params.lut.tolist(),
+            threshold=self._params.attention_threshold,
         )
-        pools = any(op.kind == "pool" for op in program.ops)
-        pool = None
-        if pools:
-            m.submodules.pool = pool = OrPool(
-                max_height=net.image_height,
-                max_width=net.image_width,
-                max_groups=max(op.packing_in.groups for op in program.ops if op.kind == "pool"),
-                addr_width=self._address,
-                lanes=hw.lanes,
-                timesteps=net.timesteps,
-                post_lanes=hw.post_lanes,
-            )
+        m.submodules.spikes = spikes = SpikeMemory(program, sizes)
+        m.submodules.sender = sender = self._sender
 
-        # ---- sequencer ----------------------------------------------------------------------------------
-        layout = self._layout
-        words = layout.words()
-        m.submodules.program = rom = Memory(shape=layout.size, depth=max(2, len(words)), init=words)
-        rom_port = rom.read_port()
-        op = Signal(layout)
-        index = Signal(range(max(2, len(words))))
-        start, done, last = Signal(), Signal(), Signal()
+        for source, sink in (
+            (events.spikes, spikes.read),
+            (events.head_sums, post.head_sums),
+            (lanes.weights, store.weights),
+            (post.constants, store.constants),
+            (post.projections, attention.projections),
+            (post.write, spikes.layers),
+            (attention.write, spikes.attention),
+        ):
+            wiring.connect(m, source, sink)
+        for bank in range(program.machine.banks):
+            m.d.comb += lanes.event[bank].eq(events.event[bank])
         m.d.comb += [
-            rom_port.addr.eq(index),
-            last.eq(index == len(words) - 1),
-            done.eq(engine.done | attention.done | (pool.done if pools else 0)),
-            sender.start.eq(done & last),
-            receiver.frame_release.eq(
-                done & (op.kind == Kind.ACCUMULATE.value) & (op.source == Source.PIXELS.value)
-            ),
+            *(events.step.eq(sequencer.step), events.start.eq(sequencer.start)),
+            *(events.src_base.eq(sequencer.src_base), events.row_base.eq(sequencer.row_base)),
+            *(sequencer.walking.eq(events.walking), sequencer.tile_complete.eq(post.tile_complete)),
+            *(sequencer.blocks.eq(attention.blocks), attention.clear.eq(sequencer.frame_start)),
+            *(sequencer.frame_valid.eq(receiver.frame_valid), sequencer.frame_bank.eq(receiver.frame_bank)),
+            receiver.frame_release.eq(sequencer.frame_release),
+            sequencer.results_busy.eq(sender.busy),
+            lanes.end.eq(events.end),
+            *(drain.arrived.eq(lanes.arrived), lanes.subgroup.eq(drain.tag.subgroup)),
+            *(post.valid.eq(drain.valid), post.tag.eq(drain.tag), post.constant.eq(drain.constant)),
+            post.sums.eq(lanes.sums),
+            *(sender.wr_en.eq(post.results.en), sender.wr_index.eq(post.results.piece)),
+            *(sender.wr_data.eq(post.results.data), sender.start.eq(sequencer.frame_complete)),
+            self.busy.eq(sequencer.busy | sender.busy),
         ]
-        with m.FSM():
-            with m.State("IDLE"):
-                m.d.sync += index.eq(0)
-                with m.If(receiver.frame_valid):
-                    m.next = "FETCH"
-            with m.State("FETCH"):
-                m.next = "LATCH"
-            with m.State("LATCH"):
-                m.d.sync += op.eq(rom_port.data)
-                m.next = "START"
-            with m.State("START"):
-                # The previous frame's logits must have left before new ones are written.
-                with m.If(~(sender.busy & (op.sink == Sink.LOGITS.value))):
-                    m.d.comb += start.eq(1)
-                    m.next = "RUN"
-            with m.State("RUN"):
-                with m.If(done):
-                    with m.If(last):
-                        m.d.sync += index.eq(0)
-                        m.next = "IDLE"
-                    with m.Else():
-                        m.d.sync += index.eq(index + 1)
-                        m.next = "FETCH"
-        busy = Signal()
-        with m.If(start):
-            m.d.sync += busy.eq(1)
-        with m.Elif(done & last):
-            m.d.sync += busy.eq(0)
+        self._connect_tiles(m, store, sequencer, events)
+        self._store_pixels(m, receiver, events)
+        self._connect_buses(m, receiver, sender, store)
+        self._observe(m, sequencer, events, post, attention)
+        return m
 
+    @staticmethod
+    def _connect_tiles(m, store, sequencer, events):
+        tiles = store.tiles
         m.d.comb += [
-            engine.op.eq(op),
-            engine.pixel_bank.eq(receiver.frame_bank),
-            engine.start.eq(start & (op.kind == Kind.ACCUMULATE.value)),
-            attention.start.eq(start & (op.kind == Kind.ATTENTION.value)),
-            attention.q_base.eq(op.src_base),
-            attention.k_base.eq(op.k_base),
-            attention.v_base.eq(op.v_base),
-            attention.dst_base.eq(op.dst_base),
+            *(tiles.start.eq(sequencer.tiles.start), tiles.complete.eq(sequencer.tiles.complete)),
+            tiles.release.eq(events.final),
+            *(sequencer.tiles.ready.eq(tiles.ready), sequencer.tiles.base.eq(tiles.base)),
+            sequencer.tiles.constant_base.eq(tiles.constant_base),
         ]
-        if pools:
-            m.d.comb += [
-                pool.start.eq(start & (op.kind == Kind.POOL.value)),
-                pool.src_base.eq(op.src_base),
-                pool.dst_base.eq(op.dst_base),
-                pool.in_h.eq(op.height),
-                pool.in_w.eq(op.width),
-                pool.groups.eq(op.groups),
-            ]
 
-        # ---- spike memory: one operation owns it at a time ------------------------------------------------
-        word = hw.lanes * net.timesteps
-        m.submodules.spikes = spikes = Memory(shape=word, depth=max(2, program.spike_words), init=[])
-        write = spikes.write_port(granularity=word // hw.subgroups)
-        clients = [(Kind.ATTENTION, attention.mem), *([(Kind.POOL, pool.mem)] if pools else [])]
-        wr_en, wr_addr, wr_data = engine.wr_en, engine.wr_addr, engine.wr_data
-        for kind, mem in clients:
-            owns = op.kind == kind.value
-            wr_en, wr_addr, wr_data = (
-                Mux(owns, theirs, ours)
-                for theirs, ours in ((mem.wr_en, wr_en), (mem.wr_addr, wr_addr), (mem.wr_data, wr_data))
-            )
-        m.d.comb += [write.en.eq(wr_en), write.addr.eq(wr_addr), write.data.eq(wr_data)]
-        from_spikes = op.source == Source.SPIKES.value
-        for r in range(hw.rows):
-            port = spikes.read_port()
-            en, addr = getattr(engine, f"rd_en_{r}"), getattr(engine, f"rd_addr_{r}")
-            rd_en, rd_addr = en & from_spikes, addr
-            if r == 0:
-                for kind, mem in clients:
-                    owns = op.kind == kind.value
-                    rd_en, rd_addr = Mux(owns, mem.rd_en, rd_en), Mux(owns, mem.rd_addr, rd_addr)
-                    m.d.comb += mem.rd_data.eq(port.data)
-            m.d.comb += [
-                port.en.eq(rd_en),
-                port.addr.eq(rd_addr),
-                getattr(engine, f"spike_data_{r}").eq(port.data),
-            ]
-
-        # ---- pixel memory and head sums -------------------------------------------------------------------
-        positions = net.image_height * net.image_width
+    def _store_pixels(self, m, receiver, events):
+        """Two images of pixels."""
+        net = self._program.network
+        depth = max(2, 2 * net.image_height * net.image_width)
         m.submodules.pixels = pixels = Memory(
-            shape=net.image_channels * PIXEL_PLANES, depth=max(2, 2 * positions), init=[]
+            shape=pixel_word_bits(self._program),
+            depth=depth,
+            init=[],
+            attrs={"ram_style": "block", "no_rw_check": 1},
         )
-        pixel_write = pixels.write_port(granularity=PIXEL_PLANES)
+        read, write = pixels.read_port(), pixels.write_port(granularity=PIXEL_BITS)
         m.d.comb += [
-            pixel_write.en.eq(receiver.wr_en),
-            pixel_write.addr.eq(receiver.wr_addr),
-            pixel_write.data.eq(receiver.wr_data),
-            head_sum.add.eq(engine.head_add),
-            head_sum.clear.eq(engine.head_clear),
-            head_sum.address.eq(engine.head_address),
-            head_sum.value.eq(engine.head_value),
+            *(write.en.eq(receiver.wr_en), write.addr.eq(receiver.wr_addr), write.data.eq(receiver.wr_data)),
+            *(read.en.eq(events.pixels.en), read.addr.eq(events.pixels.address)),
+            events.pixels.data.eq(read.data),
         ]
-        for r in range(hw.rows):
-            en, addr = getattr(engine, f"rd_en_{r}"), getattr(engine, f"rd_addr_{r}")
-            port = pixels.read_port()
-            m.d.comb += [
-                port.en.eq(en & (op.source == Source.PIXELS.value)),
-                port.addr.eq(addr),
-                getattr(engine, f"pixel_data_{r}").eq(port.data),
-                getattr(head_sum, f"read_en_{r}").eq(en & (op.source == Source.HEAD_SUM.value)),
-                getattr(head_sum, f"read_address_{r}").eq(addr),
-                getattr(head_sum, f"read_slice_{r}").eq(getattr(engine, f"rd_slice_{r}")),
-                getattr(engine, f"head_data_{r}").eq(getattr(head_sum, f"read_data_{r}")),
-                getattr(store, f"row_en_{r}").eq(getattr(engine, f"row_en_{r}")),
-                getattr(store, f"row_address_{r}").eq(getattr(engine, f"row_address_{r}")),
-                getattr(engine, f"row_data_{r}").eq(getattr(store, f"row_data_{r}")),
-            ]
 
-        # ---- weights, bus, observation --------------------------------------------------------------------
-        for name in ("const_en", "const_address", "threshold_en", "threshold_address", "tile_done"):
-            m.d.comb += getattr(store, name).eq(getattr(engine, name))
-        for name in ("bias", "shift", "threshold", "loaded"):
-            m.d.comb += getattr(engine, name).eq(getattr(store, name))
+    def _connect_buses(self, m, receiver, sender, store):
         m.d.comb += [
-            sender.wr_en.eq(engine.result_en),
-            sender.wr_index.eq(engine.result_index),
-            sender.wr_data.eq(engine.result_data),
-            receiver.tdata.eq(self.s_tdata),
-            receiver.tvalid.eq(self.s_tvalid),
-            receiver.tlast.eq(self.s_tlast),
-            self.s_tready.eq(receiver.tready),
-            self.m_tdata.eq(sender.tdata),
-            self.m_tvalid.eq(sender.tvalid),
-            self.m_tlast.eq(sender.tlast),
-            sender.tready.eq(self.m_tready),
-            self.error_short.eq(receiver.error_short),
-            self.error_long.eq(receiver.error_long),
-            self.busy.eq(busy | sender.busy),
-            self.probe_op.eq(index),
-            self.probe_start.eq(start),
-            self.probe_done.eq(done),
-            self.probe_acc.eq(engine.fired),
-            self.probe_spike_en.eq(wr_en),
-            self.probe_spike_addr.eq(wr_addr),
-            self.probe_spike_data.eq(wr_data),
-            self.probe_u_en.eq(engine.probe_u_en),
-            self.probe_u_addr.eq(engine.probe_u_addr),
-            self.probe_u_data.eq(engine.probe_u_data),
-            self.probe_y_en.eq(attention.y_en),
-            self.probe_y_token.eq(attention.y_token),
-            self.probe_y_t.eq(attention.y_t),
-            self.probe_y_head.eq(attention.y_head),
-            self.probe_y_data.eq(attention.y_data.as_value()),
+            *(receiver.tdata.eq(self.pixels.tdata), receiver.tvalid.eq(self.pixels.tvalid)),
+            *(receiver.tlast.eq(self.pixels.tlast), self.pixels.tready.eq(receiver.tready)),
+            *(self.results.tdata.eq(sender.tdata), self.results.tvalid.eq(sender.tvalid)),
+            *(self.results.tlast.eq(sender.tlast), sender.tready.eq(self.results.tready)),
+            *(self.error_short.eq(receiver.error_short), self.error_long.eq(receiver.error_long)),
         ]
-        if hw.weight_memory == "stream":
+        if self._streams:
             m.d.comb += [
-                store.tdata.eq(self.w_tdata),
-                store.tvalid.eq(self.w_tvalid),
-                store.tlast.eq(self.w_tlast),
-                self.w_tready.eq(store.tready),
+                *(store.tdata.eq(self.weights.tdata), store.tvalid.eq(self.weights.tvalid)),
+                *(store.tlast.eq(self.weights.tlast), self.weights.tready.eq(store.tready)),
                 self.error_weights.eq(store.error),
             ]
-        return m
+
+    def _observe(self, m, sequencer, events, post, attention):
+        probe = self.probe
+        fired = sum(bit for event in events.event for bit in event.mask)
+        m.d.comb += [
+            *(probe.start.eq(sequencer.start), probe.step.eq(sequencer.index)),
+            *(probe.complete.eq(post.tile_complete), probe.fired.eq(fired)),
+            *(probe.y_en.eq(attention.y_en), probe.y_head.eq(attention.y_head)),
+            *(probe.y_token.eq(attention.y_token), probe.y_step.eq(attention.y_step)),
+            probe.y_data.eq(attention.y_data.as_value()),
+        ]
+        copies = ((post.probe, probe.piece), (post.write, probe.layers), (attention.write, probe.attention))
+        for source, copy in copies:
+            for path, member, value in copy.signature.flatten(copy):
+                inner = source
+                for part in path:
+                    inner = getattr(inner, part)
+                m.d.comb += value.eq(inner)

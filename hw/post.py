@@ -1,336 +1,385 @@
-"""Post-processing: what happens to a position's sums until its spikes are in memory."""
+"""Post-processing: what happens to a piece of sums until its spikes, its U or its logits are written."""
 
 from __future__ import annotations
 
-from amaranth import Array, Cat, Module, Mux, Signal, Value, signed, unsigned
-from amaranth.lib import wiring
+from amaranth import Array, Cat, Module, Mux, Signal, signed
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from s2tdpt.golden.arith import signed_range, unsigned_bits
+from s2tdpt.golden.arith import signed_range
 from s2tdpt.hw.combine import PlaneCombiner
-from s2tdpt.hw.config import PIXEL_PLANES
-from s2tdpt.hw.lif import LifCell
-from s2tdpt.hw.operation import OperationLayout, Sink, Source
+from s2tdpt.hw.drain import tag_layout
+from s2tdpt.hw.fixed import exact, wrap
+from s2tdpt.hw.head import HeadSum
+from s2tdpt.hw.lif_pipeline import LifPipeline
+from s2tdpt.hw.pool import OrPool
+from s2tdpt.hw.program import Program
+from s2tdpt.hw.reader import ReadPort
+from s2tdpt.hw.records import (
+    WEIGHT_DELAY,
+    ConstantPort,
+    ProjectionPort,
+    Sizes,
+    SpikeWrite,
+    bits_for,
+    constant_layout,
+)
 from s2tdpt.hw.residual import ResidualStream
-from s2tdpt.hw.schedule import Program
+from s2tdpt.hw.step_rom import SinkField
 from s2tdpt.hw.widths import Widths
 
-PIPELINE = 5
-"""Cycles from the issue of a micro-step to the end of its last write."""
+SUMS_DELAY = 1
+"""From the naming of a piece to its sums (`lanes.LaneArray`)."""
 
 
-def times(value: Value, factor: int) -> Value:
-    """Product with a constant as shifts and additions."""
-    terms = [value << bit for bit in range(factor.bit_length()) if factor >> bit & 1]
-    return sum(terms[1:], terms[0])
+class Scale(wiring.Component):
+    """``value = (sums << shift) + bias`` for every step; a number made of planes is the same at every step.
 
+    The shifts of a network are few: `shift_amounts` lists them, a constant names one by its index.
 
-class PostProcessor(wiring.Component):
-    """Drains the accumulators: bias and scale, membrane stream, LIF, spike words; or the logits.
-
-    A position is drained in micro-steps, one a cycle, for each group of `post_lanes` channels:
-
-    ==========  ==============================================
-    source      micro-steps of a group
-    ==========  ==============================================
-    spikes      T (one a time step)
-    pixels      8 bit planes, then T (the sum is the same for every step)
-    head sum    8 bit planes, then 1 (the bias, or nothing before the last slice)
-    ==========  ==============================================
-
-    Latency: 5 cycles from a micro-step to the end of its write. Throughput: one micro-step a cycle, with no
-    gap between groups or positions.
-    Resources: post_lanes x (shifter, adder, U adder, LIF, Horner adder), the U memory.
+    Latency: `delay`; throughput: one piece a cycle.
+    Resources: post_lanes x T x (a multiplexer over the shift amounts and an adder).
 
     Parameters
     ----------
     program : Program
-    layout : OperationLayout
     widths : Widths
 
     Members
     -------
-    op, start, done
-        Operation record, stable from `start` to `done`.
-    full_{r}, release_{r}, sums_{r}, touched_{r}, plane
-        Accumulators of row r (`accumulate.SpikeAccumulator`).
-    const_en, const_address, bias, shift
-        Constant memory, one cycle of latency.
-    threshold_en, threshold_address, threshold
-        Threshold memory, one cycle of latency.
-    tile_done : Out(1)
-        The constants and weights of the oldest tile are no longer needed.
-    wr_en, wr_addr, wr_data
-        Spike memory write port, one enable a lane group.
-    head_add, head_clear, head_address, head_value
-        To `head.HeadSum`.
-    result_en, result_index, result_data
-        Logits, `post_lanes` at a time.
-    probe_u_en, probe_u_addr, probe_u_data
-        Every word written to U.
+    by_planes : In(1)
+    sums : In(ArrayLayout(ArrayLayout(signed(accumulator), T), post_lanes))
+    total : In(ArrayLayout(signed(combined), post_lanes))
+    constants : In(ArrayLayout(constant_layout, post_lanes))
+        One cycle after `sums` and `total`.
+    value : Out(ArrayLayout(ArrayLayout(signed(value), T), post_lanes))
     """
 
-    def __init__(self, program: Program, layout: OperationLayout, widths: Widths, *, address_width: int):
-        self._program, self._layout, self._widths = program, layout, widths
-        net, hw = program.network, program.hardware
-        self._groups_u = -(-net.embed_dim // hw.lanes)
-        self._u_depth = net.tokens * self._groups_u * hw.subgroups * net.timesteps
-        self._planes = max(net.timesteps, PIXEL_PLANES)
-        self._stream = hw.weight_memory == "stream"
-        self._const_depth = max(2, 2 * hw.subgroups if self._stream else program.const_words)
-        w, p, lanes = widths, hw.post_lanes, hw.lanes
-        const_address = range(self._const_depth)
-        head_groups = -(-net.num_classes // hw.lanes) * hw.subgroups
-        self._head_groups = head_groups
-        members = {
-            "op": In(layout),
-            "start": In(1),
-            "done": Out(1),
-            "plane": Out(unsigned_bits(self._planes - 1)),
-            "const_en": Out(1),
-            "const_address": Out(const_address),
-            "bias": In(p * w.bias),
-            "shift": In(p * w.shift),
-            "threshold_en": Out(1),
-            "threshold_address": Out(const_address),
-            "threshold": In(p * w.threshold),
-            "tile_done": Out(1),
-            "wr_en": Out(hw.subgroups),
-            "wr_addr": Out(address_width),
-            "wr_data": Out(lanes * net.timesteps),
-            "head_add": Out(1),
-            "head_clear": Out(1),
-            "head_address": Out(range(max(2, self._groups_u * hw.subgroups))),
-            "head_value": Out(p * w.value),
-            "result_en": Out(1),
-            "result_index": Out(range(max(2, head_groups))),
-            "result_data": Out(p * w.combined),
-            "probe_u_en": Out(1),
-            "probe_u_addr": Out(range(max(2, self._u_depth))),
-            "probe_u_data": Out(p * w.residual),
-        }
-        for r in range(hw.rows):
-            members |= {
-                f"full_{r}": In(1),
-                f"release_{r}": Out(1),
-                f"sums_{r}": In(lanes * w.accumulator),
-                f"touched_{r}": In(1),
+    delay = 2
+
+    def __init__(self, program: Program, widths: Widths):
+        self._lanes, self._steps = program.machine.post_lanes, program.network.timesteps
+        self._widths = widths
+        sums = data.ArrayLayout(signed(widths.accumulator), self._steps)
+        values = data.ArrayLayout(signed(widths.value), self._steps)
+        super().__init__(
+            {
+                "by_planes": In(1),
+                "sums": In(data.ArrayLayout(sums, self._lanes)),
+                "total": In(data.ArrayLayout(signed(widths.combined), self._lanes)),
+                "constants": In(data.ArrayLayout(constant_layout(widths), self._lanes)),
+                "value": Out(data.ArrayLayout(values, self._lanes)),
             }
-        super().__init__(members)
+        )
 
     def elaborate(self, platform):
         m = Module()
-        net, hw, w = self._program.network, self._program.hardware, self._widths
-        op, layout = self.op, self._layout
-        steps, post = net.timesteps, hw.post_lanes
-
-        # ---- issue: which micro-step comes next ---------------------------------------------------------
-        busy = Signal()
-        group = Signal(layout["out_groups"].width)
-        position = Signal(layout["positions"].width)
-        row = Signal(range(max(2, hw.rows)))
-        subgroup = Signal(range(max(2, hw.subgroups)))
-        step = Signal(range(max(2, steps)))
-        plane = Signal(range(PIXEL_PLANES), init=PIXEL_PLANES - 1)
-        in_planes = Signal()  # draining bit planes, not yet time steps
-        const_row = Signal(range(self._const_depth))
-        spike_address = Signal(len(self.wr_addr))
-        u_row, u_offset = Signal(range(max(2, self._u_depth))), Signal(range(max(2, self._u_depth)))
-
-        by_planes = op.source != Source.SPIKES.value
-        to_logits = op.sink == Sink.LOGITS.value
-        last_group = group == op.out_groups - 1
-        subgroups = Mux(last_group, op.last_subgroups, op.subgroups)
-        issue, tail = Signal(), Signal()
-        last_step, group_end, position_end, all_end = Signal(), Signal(), Signal(), Signal()
-        m.d.comb += [
-            issue.eq(busy & Array(getattr(self, f"full_{r}") for r in range(hw.rows))[row]),
-            tail.eq(issue & ~in_planes),  # a time step, or the head's bias
-            last_step.eq(tail & (to_logits | (step == steps - 1))),
-            group_end.eq(last_step & (subgroup == subgroups - 1)),
-            position_end.eq(group_end & (position == op.positions - 1)),
-            all_end.eq(position_end & last_group),
-            self.plane.eq(Mux(in_planes, plane, step)),
-        ]
-        for r in range(hw.rows):
-            m.d.comb += getattr(self, f"release_{r}").eq(group_end & (row == r))
-        with m.If(self.start):
-            m.d.sync += [
-                busy.eq(1),
-                group.eq(0),
-                position.eq(0),
-                row.eq(0),
-                subgroup.eq(0),
-                step.eq(0),
-                plane.eq(PIXEL_PLANES - 1),
-                in_planes.eq(by_planes),
-                spike_address.eq(op.dst_base),
-                u_row.eq(0),
-                u_offset.eq(0),
-            ]
-            if not self._stream:
-                m.d.sync += const_row.eq(op.const_base)
-        with m.Elif(issue):
-            with m.If(in_planes):
-                m.d.sync += [plane.eq(plane - 1), in_planes.eq(plane != 0)]
-            with m.Else():
-                m.d.sync += [step.eq(Mux(last_step, 0, step + 1)), u_offset.eq(u_offset + 1)]
-            with m.If(last_step):
-                m.d.sync += [
-                    plane.eq(PIXEL_PLANES - 1),
-                    in_planes.eq(by_planes),
-                    subgroup.eq(Mux(group_end, 0, subgroup + 1)),
-                ]
-            with m.If(group_end):
-                m.d.sync += [
-                    position.eq(Mux(position_end, 0, position + 1)),
-                    row.eq(Mux(position_end | (row == hw.rows - 1), 0, row + 1)),
-                    spike_address.eq(spike_address + op.out_groups),
-                    u_row.eq(u_row + self._groups_u * hw.subgroups * steps),
-                    u_offset.eq(0),
-                ]
-            with m.If(position_end):
-                m.d.sync += [
-                    busy.eq(~last_group),
-                    group.eq(group + 1),
-                    spike_address.eq(op.dst_base + group + 1),
-                ]
-                if self._stream:
-                    m.d.sync += const_row.eq(Mux(const_row == 0, hw.subgroups, 0))
-                else:
-                    m.d.sync += const_row.eq(const_row + op.subgroups)
-                m.d.sync += u_row.eq(times(group + 1, hw.subgroups * steps))
-
-        def delayed(value, stages: int, name: str):
-            for n in range(1, stages + 1):
-                following = Signal.like(value, name=f"{name}_{n}")
-                m.d.sync += following.eq(value)
-                value = following
-            return value
-
-        # ---- stage 0: the accumulators and constants are read ---------------------------------------------
-        final = delayed(subgroup == subgroups - 1, 1, "final")
-        u_address = delayed(u_row + u_offset, 1, "u_address")
-        first_plane = delayed(plane == PIXEL_PLANES - 1, 1, "first_plane")
-        first_step = delayed(step == 0, 1, "first_step")
-        first_slice = delayed(position == 0, 1, "first_slice")
-        last_slice = delayed(position == op.positions - 1, 1, "last_slice")
-        const_address = delayed(const_row + subgroup, 1, "const_address")
-        issue, tail = delayed(issue, 1, "issue"), delayed(tail, 1, "tail")
-        last_step = delayed(last_step, 1, "last_step")
-        all_end, position_end = delayed(all_end, 1, "all_end"), delayed(position_end, 1, "position_end")
-        group, subgroup = delayed(group, 1, "group"), delayed(subgroup, 1, "subgroup")
-        row = delayed(row, 1, "row")
-        step, spike_address = delayed(step, 1, "step"), delayed(spike_address, 1, "spike_address")
-        m.d.comb += [self.const_en.eq(issue), self.const_address.eq(const_address)]
-
-        # ---- stage 1: one group of lanes ------------------------------------------------------------------
-        sums = Signal(post * w.accumulator)
-        rows = Array(getattr(self, f"sums_{r}") for r in range(hw.rows))
-        row_sums = Signal(hw.lanes * w.accumulator)
-        m.d.comb += row_sums.eq(rows[row])
-        parts = Array(row_sums.word_select(s, post * w.accumulator) for s in range(hw.subgroups))
-        touched = Array(getattr(self, f"touched_{r}") for r in range(hw.rows))[row]
-        m.d.sync += sums.eq(Mux(touched, parts[subgroup], 0))
-        issue_1, tail_1 = delayed(issue, 1, "issue"), delayed(tail, 1, "tail")
-        first_plane_1 = delayed(first_plane, 1, "first_plane")
-        last_slice_1 = delayed(last_slice, 1, "last_slice")
-        signed_pixels = int(net.pixel_zero_point != 0)
-        negate = first_plane & Mux(to_logits, first_slice, signed_pixels)
-        combiner_group_1 = delayed(subgroup + times(group, hw.subgroups), 1, "combiner_group")
-        m.submodules.combiner = combiner = PlaneCombiner(
-            lanes=post, groups=self._head_groups, sum_width=w.accumulator, bias_width=w.bias, width=w.combined
-        )
-        bias_1 = self.bias
-        m.d.comb += [
-            combiner.en.eq(issue_1 & Mux(tail_1, to_logits & last_slice_1, 1)),
-            combiner.first.eq(first_plane_1),
-            combiner.resume.eq(to_logits & ~delayed(first_slice, 1, "first_slice")),
-            combiner.negate.eq(delayed(negate, 1, "negate")),
-            combiner.add_bias.eq(tail_1),
-            combiner.save.eq(tail_1 & to_logits & ~last_slice_1),
-            combiner.group.eq(combiner_group_1),
-            combiner.sums.eq(sums),
-            combiner.bias.eq(bias_1),
-        ]
-        values = []
-        for lane in range(post):
-            total = combiner.total.word_select(lane, w.combined).as_signed()
-            own = sums.word_select(lane, w.accumulator).as_signed()
-            shift = self.shift.word_select(lane, w.shift)
-            bias = bias_1.word_select(lane, w.bias).as_signed()
-            value = Signal(signed(w.value), name=f"value_{lane}")
-            # Proven: the scaled and biased sum fits `value` bits, so arithmetic modulo 2^value is exact.
-            source = Signal(signed(w.value), name=f"source_{lane}")
-            scaled = Signal(signed(w.value), name=f"scaled_{lane}")
-            m.d.comb += [source.eq(Mux(by_planes, total, own)), scaled.eq(source << shift)]
-            m.d.sync += value.eq(scaled + bias)
-            values.append(value)
-
-        # ---- stage 2: membrane stream, or the logits ------------------------------------------------------
-        to_residual = op.sink == Sink.RESIDUAL.value
-        value_step_1 = tail_1 & ~to_logits
-        value_step_2 = delayed(value_step_1, 1, "value_step")
-        m.submodules.residual = residual = ResidualStream(
-            lanes=post, depth=self._u_depth, value_width=w.value, width=w.residual
-        )
-        m.d.comb += [
-            residual.read_en.eq(value_step_1 & to_residual),
-            residual.address.eq(delayed(u_address, 1, "u_address")),
-            residual.update.eq(value_step_2 & to_residual),
-            residual.keep.eq(~op.first_writer),
-            residual.value.eq(Cat(values)),
-            self.threshold_en.eq(value_step_2),
-            self.threshold_address.eq(delayed(const_address, 2, "threshold_address")),
-            self.probe_u_en.eq(residual.update),
-            self.probe_u_addr.eq(residual.write_address),
-            self.probe_u_data.eq(
-                Cat(residual.result.word_select(i, w.value)[: w.residual] for i in range(post))
-            ),
-            self.result_en.eq(delayed(tail_1 & to_logits & last_slice_1, 1, "result")),
-            self.result_index.eq(delayed(combiner_group_1, 1, "result_index")),
-            self.result_data.eq(combiner.total),
-        ]
-
-        # ---- stage 3: LIF ---------------------------------------------------------------------------------
-        value_step_3 = delayed(value_step_2, 1, "value_step_2")
-        first_step_3 = delayed(first_step, 3, "first_step")
-        m.submodules.lif = lif = LifCell(
-            post, signed(w.value), membrane=signed_range(w.membrane), threshold=unsigned(w.threshold)
-        )
-        drive = delayed(residual.result, 1, "drive")
-        m.d.comb += [
-            lif.en.eq(value_step_3),
-            lif.first.eq(first_step_3),
-            lif.x.eq(drive),
-            lif.threshold.eq(self.threshold),
-            self.head_add.eq(value_step_3 & op.sums_head),
-            self.head_clear.eq(first_step_3 & delayed(first_slice, 3, "first_position")),
-            self.head_address.eq(delayed(subgroup + times(group, hw.subgroups), 3, "head_address")),
-            self.head_value.eq(drive),
-        ]
-
-        # ---- stage 4: a word of spikes --------------------------------------------------------------------
-        fired = Signal(post * steps)
-        step_3 = delayed(step, 3, "step")
-        for t in range(steps):
-            with m.If(value_step_3 & (step_3 == t)):
-                m.d.sync += [fired[lane * steps + t].eq(lif.spikes[lane]) for lane in range(post)]
-        last_step_4 = delayed(
-            last_step & ~to_logits & (op.writes_spikes | (op.sink == Sink.SPIKES.value)), 4, "word"
-        )
-        subgroup_4 = delayed(subgroup, 4, "subgroup")
-        final_4 = delayed(final, 4, "final")
-        m.d.comb += self.wr_addr.eq(delayed(spike_address, 4, "spike_address"))
-        for s in range(hw.subgroups):
-            own = subgroup_4 == s
-            # The last group of a word also clears the lanes above it, which hold an older tensor.
-            m.d.comb += [
-                self.wr_en[s].eq(last_step_4 & (own | (final_4 & (subgroup_4 < s)))),
-                self.wr_data.word_select(s, post * steps).eq(Mux(own, fired, 0)),
-            ]
-        m.d.comb += [
-            self.done.eq(delayed(all_end, PIPELINE - 1, "all_end")),
-            self.tile_done.eq(delayed(position_end, PIPELINE - 1, "position_end")),
-        ]
+        shape = signed(self._widths.value)
+        for lane in range(self._lanes):
+            constant = self.constants[lane]
+            for t in range(self._steps):
+                source = Signal(shape, name=f"source_{lane}_{t}")
+                # Proven: the scaled and biased number fits `shape`, so arithmetic modulo its size is exact.
+                m.d.sync += source.eq(
+                    Mux(self.by_planes, wrap(self.total[lane], shape), wrap(self.sums[lane][t], shape))
+                )
+                amounts = self._widths.shift_amounts
+                scaled = Array(wrap(source << amount, shape) for amount in amounts)[constant.shift]
+                m.d.sync += self.value[lane][t].eq(exact(wrap(scaled, shape) + constant.bias, shape))
         return m
+
+
+class ResultPort(wiring.Signature):
+    """A piece of logits, seen from the post-processing.
+
+    Members
+    -------
+    en : ``Out(1)``
+    piece : ``Out``
+    data : ``Out(ArrayLayout(signed(combined), post_lanes))``
+    """
+
+    def __init__(self, program: Program, sizes: Sizes, widths: Widths):
+        logits = data.ArrayLayout(signed(widths.combined), program.machine.post_lanes)
+        super().__init__({"en": Out(1), "piece": Out(sizes.piece), "data": Out(logits)})
+
+
+class PieceProbe(wiring.Signature):
+    """Observation: spikes of a piece as the neurons emit them, and its U.
+
+    Members
+    -------
+    en, step, position, piece, spikes
+        Spikes of a piece, of whichever sink.
+    u_en, u_step, u_address, u_data
+        A word of U as it is written, `post_lanes` x T values.
+    """
+
+    def __init__(self, program: Program, sizes: Sizes, widths: Widths):
+        super().__init__(
+            {
+                "en": Out(1),
+                "step": Out(sizes.step),
+                "position": Out(sizes.position),
+                "piece": Out(sizes.piece),
+                "spikes": Out(program.piece_bits),
+                "u_en": Out(1),
+                "u_step": Out(sizes.step),
+                "u_address": Out(sizes.residual_address),
+                "u_data": Out(program.piece_bits * widths.residual),
+            }
+        )
+
+
+class PostProcessor(wiring.Component):
+    """Planes, scale and bias, membrane stream, neurons, pooling; or the logits.
+
+    Nothing here stalls: every part has a constant delay, and a tag travels beside each piece.
+
+    Latency: `delay` from a piece's tag to its write; throughput: one piece a cycle.
+    Resources: those of the parts, and the delays of the tags.
+
+    Parameters
+    ----------
+    program : Program
+    sizes : Sizes
+    widths : Widths
+
+    Members
+    -------
+    valid, tag, constant : In
+        From `drain.DrainSequencer`.
+    sums : In
+        From `lanes.LaneArray`, one cycle after the tag.
+    constants : Out(ConstantPort)
+    write : Out(SpikeWrite)
+    pooling : Out(1)
+        With `write`: the piece passed through the pool.
+    projections : Out(ProjectionPort)
+    results : Out(ResultPort)
+    head_sums : In(ReadPort)
+    tile_complete : Out(1)
+        A tile's last write is in memory from the next cycle on.
+    probe : Out(PieceProbe)
+    """
+
+    def __init__(self, program: Program, sizes: Sizes, widths: Widths):
+        self._program, self._sizes, self._widths = program, sizes, widths
+        net, machine = program.network, program.machine
+        lanes, steps = machine.post_lanes, net.timesteps
+        self._combiner = PlaneCombiner(
+            lanes=lanes,
+            planes=steps,
+            subgroups=machine.subgroups,
+            sum_width=widths.accumulator,
+            width=widths.combined,
+        )
+        self._residual = ResidualStream(
+            lanes=lanes,
+            timesteps=steps,
+            depth=net.tokens * program.residual_pieces,
+            value_width=widths.value,
+            width=widths.residual,
+        )
+        self._lif = LifPipeline(
+            lanes=lanes,
+            timesteps=steps,
+            x_width=widths.value,
+            threshold_width=widths.threshold,
+            membrane=signed_range(widths.membrane),
+        )
+        self._head = HeadSum(
+            lanes=lanes,
+            timesteps=steps,
+            pieces=program.residual_pieces,
+            value_width=widths.value,
+            width=widths.head_sum,
+            passes=program.head_passes,
+        )
+        self._pool = OrPool(
+            piece_bits=program.piece_bits,
+            subgroups=machine.subgroups,
+            max_width=max([step.width for step in program.steps if step.pooled], default=1),
+        )
+        sums = data.ArrayLayout(signed(widths.accumulator), steps)
+        super().__init__(
+            {
+                "valid": In(1),
+                "tag": In(tag_layout(sizes)),
+                "constant": In(sizes.constant),
+                "sums": In(data.ArrayLayout(sums, lanes)),
+                "constants": Out(ConstantPort(program, sizes, widths)),
+                "write": Out(SpikeWrite(program, sizes)),
+                "pooling": Out(1),
+                "projections": Out(ProjectionPort(program, sizes)),
+                "results": Out(ResultPort(program, sizes, widths)),
+                "head_sums": In(ReadPort(sizes, program.piece_bits)),
+                "tile_complete": Out(1),
+                "probe": Out(PieceProbe(program, sizes, widths)),
+            }
+        )
+
+    @property
+    def scaled_at(self) -> int:
+        """Cycles from a tag to its number: the combiner's."""
+        return SUMS_DELAY + self._combiner.delay
+
+    @property
+    def value_at(self) -> int:
+        """Cycles from a tag to its value."""
+        return self.scaled_at + Scale.delay
+
+    @property
+    def membrane_at(self) -> int:
+        """Cycles from a tag to U or the neuron's input."""
+        return self.value_at + self._residual.delay
+
+    @property
+    def spikes_at(self) -> int:
+        """Cycles from a tag to its spikes."""
+        return self.membrane_at + self._lif.delay
+
+    @property
+    def written_at(self) -> int:
+        """Cycles from a tag to the write of its spikes."""
+        return self.spikes_at + self._pool.delay
+
+    @property
+    def delay(self) -> int:
+        """Cycles from a tag until its write can be read."""
+        return self.written_at + 1
+
+    def elaborate(self, platform):
+        m = Module()
+        tags = [data.View(self.tag.shape(), self.tag.as_value())]
+        valid = [self.valid]
+        for stage in range(1, self.written_at + 1):
+            tag, here = Signal(self.tag.shape(), name=f"tag_{stage}"), Signal(name=f"valid_{stage}")
+            m.d.sync += [tag.eq(tags[-1]), here.eq(valid[-1])]
+            tags.append(tag)
+            valid.append(here)
+        constants = self._fetch_constants(m, valid)
+        self._combine_and_scale(m, tags, valid, constants)
+        self._membranes(m, tags, valid, constants)
+        self._outputs(m, tags, valid)
+        return m
+
+    def _fetch_constants(self, m, valid):
+        """Asks for the constants in time; returns them by the cycle after the tag in which they are used."""
+        used = self.value_at - 1  # with the number about to be scaled
+        asked = used - WEIGHT_DELAY
+        address = self._later(m, self.constant, asked, "constant")
+        m.d.comb += [self.constants.en.eq(valid[asked]), self.constants.address.eq(address)]
+        threshold = Cat(c.threshold for c in self.constants.data)
+        return self._later(m, threshold, self.membrane_at - used, "threshold")
+
+    @staticmethod
+    def _later(m, value, stages, name):
+        for stage in range(1, stages + 1):
+            following = Signal(len(value), name=f"{name}_{stage}")
+            m.d.sync += following.eq(value)
+            value = following
+        return value
+
+    def _combine_and_scale(self, m, tags, valid, thresholds):
+        m.submodules.combiner = combiner = self._combiner
+        m.submodules.scale = scale = Scale(self._program, self._widths)
+        tag = tags[SUMS_DELAY]
+        sums = self._later(m, self.sums.as_value(), combiner.delay, "sums")
+        m.d.comb += [
+            combiner.en.eq(valid[SUMS_DELAY] & tag.by_planes),
+            combiner.first.eq(tag.first_pass),
+            combiner.negate.eq(tag.first_pass & tag.signed_planes),
+            combiner.subgroup.eq(tag.subgroup),
+            combiner.sums.eq(self.sums),
+            scale.by_planes.eq(tags[self.scaled_at].by_planes),
+            scale.sums.eq(sums),
+            scale.total.eq(combiner.total),
+            scale.constants.eq(self.constants.data),
+        ]
+        # Logits: the number and its bias at full width.
+        at = self.value_at - 1
+        totals = data.View(combiner.total.shape(), self._later(m, combiner.total.as_value(), 1, "total"))
+        result, tag = self.results, tags[at]
+        is_logit = valid[at] & tag.last_pass & (tag.sink == SinkField.LOGITS)
+        m.d.sync += [result.en.eq(is_logit), result.piece.eq(tag.piece)]
+        for lane in range(self._program.machine.post_lanes):
+            logit = exact(totals[lane] + self.constants.data[lane].bias, signed(self._widths.combined))
+            m.d.sync += result.data[lane].eq(logit)
+        m.d.comb += self._residual.value.eq(scale.value)
+
+    def _membranes(self, m, tags, valid, thresholds):
+        """U, its sums for the head, and the neurons."""
+        m.submodules.residual = residual = self._residual
+        m.submodules.head = head = self._head
+        m.submodules.lif = lif = self._lif
+        early, now = self.value_at - residual.read_lead, self.value_at
+
+        def writes_u(at):
+            return valid[at] & tags[at].last_pass & (tags[at].sink == SinkField.RESIDUAL)
+
+        after = tags[self.membrane_at]
+        m.d.comb += [
+            residual.read_en.eq(writes_u(early)),
+            residual.read_address.eq(tags[early].residual_address),
+            residual.update.eq(writes_u(now)),
+            residual.keep.eq(~tags[now].first_writer),
+            head.add.eq(writes_u(self.membrane_at) & after.sums_head),
+            head.clear.eq(after.first_position),
+            head.piece.eq(after.piece),
+            head.values.eq(residual.result),
+            head.read_en.eq(self.head_sums.en),
+            head.read_piece.eq(self.head_sums.address),
+            head.read_pass.eq(self.head_sums.plane_pass),
+            self.head_sums.data.eq(head.read_data),
+            lif.x.eq(residual.result),
+            lif.threshold.eq(thresholds),
+            self.probe.u_en.eq(residual.write_en),
+            self.probe.u_step.eq(after.step),
+            self.probe.u_address.eq(residual.write_address),
+            self.probe.u_data.eq(residual.write_data),
+        ]
+
+    def _outputs(self, m, tags, valid):
+        """Spikes into the memory, through the pool or past it, or to the attention."""
+        m.submodules.pool = pool = self._pool
+        lif, write, projections = self._lif, self.write, self.projections
+        tag, probe = tags[self.spikes_at], self.probe
+        fires = valid[self.spikes_at] & tag.last_pass
+        is_projection = fires & (tag.sink == SinkField.ATTENTION)
+        m.d.comb += [
+            pool.en.eq(fires & tag.pooled),
+            pool.subgroup.eq(tag.subgroup),
+            pool.column.eq(tag.column),
+            *(pool_flag.eq(flag) for pool_flag, flag in (
+                (pool.odd_x, tag.odd_x), (pool.last_x, tag.last_x), (pool.first_y, tag.first_y),
+                (pool.odd_y, tag.odd_y), (pool.last_y, tag.last_y))),
+            pool.spikes.eq(lif.spikes),
+            projections.en.eq(is_projection),
+            projections.projection.eq(tag.projection),
+            projections.token.eq(tag.position),
+            projections.piece.eq(tag.piece),
+            projections.spikes.eq(lif.spikes),
+            probe.en.eq(fires & (tag.writes_spikes | is_projection)),
+            probe.step.eq(tag.step),
+            probe.position.eq(tag.position),
+            probe.piece.eq(tag.piece),
+            probe.spikes.eq(lif.spikes),
+        ]  # fmt: skip
+        m.d.sync += [
+            projections.ready.eq(is_projection & tag.tile_end & (tag.heads_ready != 0)),
+            projections.heads.eq(tag.heads_ready),
+            projections.base.eq(tag.base),
+        ]
+        last = tags[self.written_at]
+        spikes = self._later(m, lif.spikes, pool.delay, "spikes")
+        writes = valid[self.written_at] & last.last_pass & last.writes_spikes
+        m.d.comb += [
+            write.en.eq(writes & (~last.pooled | pool.out_en)),
+            write.address.eq(last.address),
+            write.subgroup.eq(last.subgroup),
+            write.final.eq(last.final),
+            write.spikes.eq(Mux(last.pooled, pool.out, spikes)),
+            self.pooling.eq(last.pooled),
+            self.tile_complete.eq(valid[self.written_at] & last.tile_end),
+        ]

@@ -29,9 +29,11 @@ class Sizes:
 
     Attributes
     ----------
-    address, row, step, position, piece, subgroup, plane_pass : int
-        Bits of a read address (spike words, pixels, head sum pieces), of a weight row of a bank, of a step
-        number, of a position of any map, of a piece of a token, of a piece of a word, of a pass.
+    address, spike_address, residual_address : int
+        Bits of a read address (spike words, pixels, head sum pieces), of a spike word, of a piece of U.
+    row, constant, step, position, piece, subgroup, plane_pass, cooldown : int
+        Bits of a weight row of a bank, of a constant word, of a step number, of a position of any map, of a
+        piece of a token, of a piece of a word, of a pass, of a cooldown.
     """
 
     def __init__(self, program: Program):
@@ -47,7 +49,19 @@ class Sizes:
         self.piece = bits_for(pieces - 1)
         self.subgroup = bits_for(machine.subgroups - 1)
         self.plane_pass = bits_for(max(program.pixel_passes, program.head_passes) - 1)
+        self.column = bits_for(max(step.width for step in program.steps) >> 1)
+        self.heads = bits_for(net.heads)
+        self.cooldown = bits_for(final_cooldown(program))
         self.residual_address = bits_for(net.tokens * program.residual_pieces - 1)
+
+
+FETCH_CYCLES = 3
+"""The record of a step takes as long to fetch (`step_rom.StepRom`)."""
+
+
+def final_cooldown(program: Program) -> int:
+    """Largest cooldown of a position; see `mark_layout`."""
+    return program.machine.subgroups + FETCH_CYCLES - 1
 
 
 STREAM_CONSTANT_TILES = 4
@@ -72,24 +86,43 @@ def request_layout(sizes: Sizes) -> data.StructLayout:
     """A word to be read for a position.
 
     address: in whatever memory the step reads; row: weight row of its first channel, the same in every bank;
-    plane_pass: which planes of a number; last: no more words for this position and pass.
+    plane_pass: which planes of a number; mark: what ends with this word.
     """
     return data.StructLayout(
-        {"address": sizes.address, "row": sizes.row, "plane_pass": sizes.plane_pass, "last": 1}
+        {
+            "address": sizes.address,
+            "row": sizes.row,
+            "plane_pass": sizes.plane_pass,
+            "mark": mark_layout(sizes),
+        }
     )
+
+
+def mark_layout(sizes: Sizes) -> data.StructLayout:
+    """What ends with a word.
+
+    last: its position (and pass); final: its tile; cooldown: cycles after the end of this position in which
+    no other position may end, because its sums are being drained or the next step's record is being fetched.
+    """
+    return data.StructLayout({"last": 1, "final": 1, "cooldown": sizes.cooldown})
 
 
 def slice_layout(sizes: Sizes, channels: int, timesteps: int) -> data.StructLayout:
     """A bank's slice of a word: masks (a channel's T spikes side by side), which channels have one, the
-    weight row of the first channel, whether it is the position's last word."""
+    weight row of the first channel, what ends with the word."""
     return data.StructLayout(
         {
             "masks": data.ArrayLayout(unsigned(timesteps), channels),
             "active": channels,
             "row": sizes.row,
-            "last": 1,
+            "mark": mark_layout(sizes),
         }
     )
+
+
+def event_layout(sizes: Sizes, timesteps: int) -> data.StructLayout:
+    """An accumulate of one bank: the weight row of a channel and the time steps in which it spikes."""
+    return data.StructLayout({"en": 1, "row": sizes.row, "mask": timesteps})
 
 
 def constant_layout(widths: Widths) -> data.StructLayout:

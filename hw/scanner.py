@@ -1,12 +1,16 @@
-"""Turns words of spikes into single events: the part that makes the machine event-driven."""
+"""Turns slices of spikes into accumulate events, a channel a cycle and bank: what makes the machine
+event-driven."""
 
 from __future__ import annotations
 
 from amaranth import Cat, Module, Mux, Signal, Value
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import wiring
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from s2tdpt.golden.arith import unsigned_bits
+from s2tdpt.hw.fixed import exact, onehot_index, without_lowest
+from s2tdpt.hw.program import Program
+from s2tdpt.hw.records import Sizes, event_layout, mark_layout, slice_layout
 
 
 def or_tree(values: list[Value]) -> Value:
@@ -17,149 +21,179 @@ def or_tree(values: list[Value]) -> Value:
     return values[0]
 
 
-def lowest_set(mask: Value) -> Value:
-    """One-hot of the lowest set bit; zero for zero."""
-    return (mask & ~(mask - 1)[: len(mask)])[: len(mask)]
+class SliceQueue(wiring.Component):
+    """Slices that wait in front of a bank.
 
-
-def encode(one_hot: Value) -> Value:
-    """Index of the set bit of a one-hot value."""
-    width = max(1, unsigned_bits(len(one_hot) - 1))
-    bits = []
-    for b in range(width):
-        members = [one_hot[i] for i in range(len(one_hot)) if i >> b & 1]
-        bits.append(or_tree(members) if members else Value.cast(0))
-    return Cat(bits)[:width]
-
-
-class SpikeScanner(wiring.Component):
-    """Issues one event (channel, plane) a cycle for every spike in the words it reads.
-
-    A plane is a time step, or a bit of a pixel or head sum. Channels without a spike cost no cycle; the
-    planes of one channel follow each other, so that its weights are read once for all of them.
-
-    Latency: 3 cycles from `request` to its first event. Throughput: a word of S spikes takes exactly
-    max(1, S) cycles, with no gap to the next word; a word without a spike costs one cycle with ``fire`` low.
-    Resources: lanes x planes + lanes registers, a priority tree over the lanes.
+    Latency: 1 cycle from `push` to `valid`; throughput: one in and one out a cycle. Never full: the reader
+    counts the room (`reader.WordReader`).
+    Resources: `depth` words in LUT RAM.
 
     Parameters
     ----------
-    lanes, planes : int
-        Channels in a word and planes of a channel; bit ``lane * planes + plane``.
-    request_layout : data.StructLayout
-        Payload of the request stream (`window.WindowWalker`).
+    layout : data.StructLayout
+    depth : int
+        A power of two.
 
     Members
     -------
-    request : In(stream)
-    read_en, read_address : Out
-        To a memory with one cycle of latency that keeps its output while `read_en` is low.
-    read_x : Out
-        Column of the position whose word is on `read_data`.
-    read_data : In(lanes * planes)
-    event : Out(stream)
-        row (weight row), plane, fetch (first plane of its channel), fire (a spike: accumulate),
-        end (nothing more for this position).
+    push : In(1)
+    data : In(layout)
+    valid : Out(1)
+    head : Out(layout)
+    pop : In(1)
+        Take the head; only while `valid`.
     """
 
-    def __init__(self, *, lanes: int, planes: int, request_layout: data.StructLayout):
-        self._lanes, self._planes = lanes, planes
-        self._request = request_layout
-        self.event_layout = data.StructLayout(
-            {
-                "row": request_layout["row"].width,
-                "plane": max(1, unsigned_bits(planes - 1)),
-                "fetch": 1,
-                "fire": 1,
-                "end": 1,
-            }
+    def __init__(self, layout, depth: int):
+        self._layout, self._depth = layout, depth
+        super().__init__(
+            {"push": In(1), "data": In(layout), "valid": Out(1), "head": Out(layout), "pop": In(1)}
         )
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.ring = ring = Memory(shape=self._layout.size, depth=self._depth, init=[])
+        read, write = ring.read_port(domain="comb"), ring.write_port()
+        first, last = Signal(range(self._depth)), Signal(range(self._depth))
+        level = Signal(range(self._depth + 1))
+        m.d.comb += [
+            read.addr.eq(first),
+            self.head.as_value().eq(read.data),
+            write.addr.eq(last),
+            write.data.eq(self.data),
+            write.en.eq(self.push),
+        ]
+        m.d.sync += [
+            first.eq(first + self.pop),
+            last.eq(last + self.push),
+            level.eq(level + self.push - self.pop),
+            self.valid.eq((level + self.push - self.pop) != 0),
+        ]
+        return m
+
+
+class BankScanner(wiring.Component):
+    """Issues one event a cycle for every channel with a spike, all its time steps at once.
+
+    The last event of a position waits until all banks have come to theirs (`at_end`, `end`); a position
+    without a spike in this bank has one event with an empty mask.
+
+    Latency: 1 cycle from the queue's head to `at_end`, 1 more to `event`. Throughput: a slice with S active
+    channels takes max(1, S) cycles, without a gap to the next one.
+    Resources: a slice of flip-flops, a priority tree over its channels.
+
+    Parameters
+    ----------
+    program : Program
+    sizes : Sizes
+
+    Members
+    -------
+    valid, head, pop
+        The queue.
+    at_end : Out(1)
+        The last event of a position is next.
+    mark : Out(mark_layout)
+        What ends with the slice being scanned.
+    end : In(1)
+        All banks are at their position's last event: issue it.
+    event : Out(event_layout)
+        Registered.
+    """
+
+    def __init__(self, program: Program, sizes: Sizes):
+        self._channels, self._steps = program.machine.slice_channels, program.network.timesteps
+        self._layout = slice_layout(sizes, self._channels, self._steps)
         super().__init__(
             {
-                "request": In(stream.Signature(request_layout)),
-                "read_en": Out(1),
-                "read_address": Out(request_layout["address"].width),
-                "read_x": Out(request_layout["x"].width),
-                "read_data": In(lanes * planes),
-                "event": Out(stream.Signature(self.event_layout)),
+                "valid": In(1),
+                "head": In(self._layout),
+                "pop": Out(1),
+                "at_end": Out(1),
+                "mark": Out(mark_layout(sizes)),
+                "end": In(1),
+                "event": Out(event_layout(sizes, self._steps)),
             }
         )
 
     def elaborate(self, platform):
         m = Module()
-        lanes, planes = self._lanes, self._planes
-        request = self.request
-
-        # Read stage: the memory's own output register holds the word until it is loaded.
-        word_valid, word_last = Signal(), Signal()
-        word_row = Signal(self._request["row"].width)
-        load = Signal()
+        busy, held = Signal(), Signal(self._layout)
+        pending, others = Signal(self._channels), Signal(self._channels)  # to do; all of it but the lowest
+        single = Signal()  # no others
+        fire, load = Signal(), Signal()
         m.d.comb += [
-            request.ready.eq(~word_valid | load),
-            self.read_en.eq(request.valid & request.ready),
-            self.read_address.eq(request.payload.address),
+            self.mark.eq(held.mark),
+            fire.eq(busy & (~self.at_end | self.end)),
+            load.eq(~busy | (fire & single)),
+            self.pop.eq(self.valid & load),
         ]
-        with m.If(request.ready):
+        rest = Signal(self._channels)
+        m.d.comb += rest.eq(without_lowest(Mux(load, self.head.active, others)))
+        with m.If(load):
+            m.d.sync += [busy.eq(self.valid), held.eq(self.head), pending.eq(self.head.active)]
+        with m.Else():
+            with m.If(fire):
+                m.d.sync += pending.eq(others)
+        with m.If(load | fire):
             m.d.sync += [
-                word_valid.eq(request.valid),
-                word_last.eq(request.payload.last),
-                word_row.eq(request.payload.row),
-                self.read_x.eq(request.payload.x),
+                others.eq(rest),
+                single.eq(~rest.any()),
+                self.at_end.eq(
+                    ~rest.any()
+                    & Mux(load, self.valid & self.head.mark.last, held.mark.last)
+                ),
             ]
+        chosen = pending & ~others
+        masks = [held.masks[c] & chosen[c].replicate(self._steps) for c in range(self._channels)]
+        offset = onehot_index(chosen) if self._channels > 1 else 0
+        m.d.sync += [
+            self.event.en.eq(fire & chosen.any()),
+            # The rows of a tile lie in the weight memory; a ring wraps.
+            self.event.row.eq((held.row + offset)[: len(self.event.row)]),
+            self.event.mask.eq(Mux(fire, or_tree(masks), 0)),
+        ]
+        return m
 
-        # Channel stage: pick the lowest channel that still has a spike.
-        chunk_valid, chunk_last = Signal(), Signal()
-        chunk_row = Signal(self._request["row"].width)
-        masks = Signal(lanes * planes)
-        pending = Signal(lanes)
-        chosen, rest = Signal(lanes), Signal(lanes)
-        take, exhausted = Signal(), Signal()
-        m.d.comb += [
-            chosen.eq(lowest_set(pending)),
-            rest.eq(pending & ~chosen),
-            exhausted.eq(~rest.any()),
-            load.eq(word_valid & (~chunk_valid | (take & exhausted))),
-        ]
-        with m.If(~chunk_valid | (take & exhausted)):
-            m.d.sync += [
-                chunk_valid.eq(word_valid),
-                chunk_last.eq(word_last),
-                chunk_row.eq(word_row),
-                masks.eq(self.read_data),
-                pending.eq(Cat(self.read_data.word_select(i, planes).any() for i in range(lanes))),
-            ]
-        with m.Elif(take):
-            m.d.sync += pending.eq(rest)
 
-        # Plane stage: one event a cycle for the chosen channel.
-        event_valid, fetch, end = Signal(), Signal(), Signal()
-        event_row = Signal(self._request["row"].width)
-        index = Signal(max(1, unsigned_bits(lanes - 1)))
-        planes_left = Signal(planes)
-        now, later = Signal(planes), Signal(planes)
-        chosen_planes = or_tree([Mux(chosen[i], masks.word_select(i, planes), 0) for i in range(lanes)])
-        finished = Signal()
-        m.d.comb += [
-            now.eq(lowest_set(planes_left)),
-            later.eq(planes_left & ~now),
-            finished.eq(~later.any()),
-            take.eq(~event_valid | (self.event.ready & finished)),
-            self.event.valid.eq(event_valid),
-            self.event.payload.row.eq(event_row + index),
-            self.event.payload.plane.eq(encode(now)),
-            self.event.payload.fetch.eq(fetch),
-            self.event.payload.fire.eq(planes_left.any()),
-            self.event.payload.end.eq(end & finished),
-        ]
-        with m.If(take):
-            m.d.sync += [
-                event_valid.eq(chunk_valid),
-                event_row.eq(chunk_row),
-                index.eq(encode(chosen)),
-                planes_left.eq(chosen_planes),
-                fetch.eq(1),
-                end.eq(chunk_last & exhausted),
-            ]
-        with m.Elif(self.event.ready):
-            m.d.sync += [planes_left.eq(later), fetch.eq(0)]
+class PositionEnd(wiring.Component):
+    """Ends a position when every bank is at its last event and the drain has time for its sums.
+
+    Latency: none; the pulses are for the same cycle.
+    Resources: an AND over the banks and a counter.
+
+    Parameters
+    ----------
+    sizes : Sizes
+    banks : int
+
+    Members
+    -------
+    at_end : In(banks)
+    mark : In(mark_layout)
+        Of any bank.
+    end, final : Out(1)
+        A position ends; it is its tile's last.
+    """
+
+    def __init__(self, sizes: Sizes, banks: int):
+        super().__init__(
+            {
+                "at_end": In(banks),
+                "mark": In(mark_layout(sizes)),
+                "end": Out(1),
+                "final": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        cooldown = Signal(self.mark.cooldown.shape())
+        cool = Signal(init=1)
+        m.d.comb += [self.end.eq(self.at_end.all() & cool), self.final.eq(self.end & self.mark.final)]
+        following = Signal.like(cooldown)
+        m.d.comb += following.eq(
+            Mux(self.end, self.mark.cooldown, exact(cooldown - ~cool, cooldown.shape()))
+        )
+        m.d.sync += [cooldown.eq(following), cool.eq(following == 0)]
         return m

@@ -1,20 +1,21 @@
-"""The top: the core behind AXI4-Stream ports under the names that vendor tools infer."""
+"""The accelerator as it is generated: clock, reset, AXI4-Stream ports, observation on request."""
 
 from __future__ import annotations
 
 from amaranth import ClockDomain, ClockSignal, Module, ResetSignal
+from amaranth.hdl import PortDirection, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from s2tdpt.golden.bounds import derive_bounds
 from s2tdpt.golden.params import Params
-from s2tdpt.hw.config import HardwareConfig
 from s2tdpt.hw.core import Core
-from s2tdpt.hw.schedule import Program, build_program
+from s2tdpt.hw.machine import Machine
+from s2tdpt.hw.program import Program, build_program
 from s2tdpt.hw.widths import Widths, derive_widths
 
-BUS = {"s_": "s_axis_", "m_": "m_axis_", "w_": "s_axis_weights_"}
-"""Bus prefixes of the core and of the top."""
+BUSES = {"pixels": "s_axis", "results": "m_axis", "weights": "s_axis_weights"}
+"""Names of the core's streams on the bus."""
 
 
 class Accelerator(wiring.Component):
@@ -23,40 +24,44 @@ class Accelerator(wiring.Component):
     Parameters
     ----------
     params : Params
-    hardware : HardwareConfig
+    machine : Machine
+    observed : bool
+        Give it the observation ports; the hardware inside is the same.
 
     Members
     -------
     aclk, aresetn : In(1)
         Clock; synchronous reset, active low.
-    s_axis_*, m_axis_*, s_axis_weights_*
-        See docs/interface.md.
-    error_short, error_long, error_weights, busy, probe_*
-        As in `core.Core`.
+    core
+        Members of `core.Core`. `ports` has their names in the generated Verilog (docs/interface.md).
     """
 
-    def __init__(self, params: Params, hardware: HardwareConfig):
+    def __init__(self, params: Params, machine: Machine, observed: bool = False):
         bounds = derive_bounds(params)
+        self.params, self.observed = params, observed
         self.widths: Widths = derive_widths(params, bounds)
-        self.program: Program = build_program(params.config, hardware, self.widths.head_sum)
-        self.params = params
+        self.program: Program = build_program(params.config, machine, self.widths.head_sum)
         self._core = Core(params, self.program, self.widths)
-        self._names = {}
-        members = {"aclk": In(1), "aresetn": In(1)}
-        for name, member in self._core.signature.members.items():
-            prefix = name[:2]
-            outer = BUS[prefix] + name[2:] if name[2:].startswith("t") and prefix in BUS else name
-            self._names[name] = outer
-            members[outer] = member
-        super().__init__(members)
+        super().__init__({"aclk": In(1), "aresetn": In(1), "core": Out(self._core.signature)})
+
+    def ports(self) -> dict[str, tuple[Value, PortDirection]]:
+        """Ports of the generated module: name to value and direction."""
+        found = {
+            "aclk": (self.aclk, PortDirection.Input),
+            "aresetn": (self.aresetn, PortDirection.Input),
+        }
+        for path, member, value in self.core.signature.flatten(self.core):
+            if path[0] == "probe" and not self.observed:
+                continue
+            name = "_".join(str(part) for part in (BUSES.get(path[0], path[0]), *path[1:]))
+            direction = PortDirection.Output if member.flow == Out else PortDirection.Input
+            found[name] = (Value.cast(value), direction)
+        return found
 
     def elaborate(self, platform):
         m = Module()
         m.domains.sync = ClockDomain("sync")
         m.d.comb += [ClockSignal("sync").eq(self.aclk), ResetSignal("sync").eq(~self.aresetn)]
         m.submodules.core = core = self._core
-        for name, outer in self._names.items():
-            inner, port = getattr(core, name), getattr(self, outer)
-            outward = core.signature.members[name].flow == Out
-            m.d.comb += port.eq(inner) if outward else inner.eq(port)
+        wiring.connect(m, wiring.flipped(self.core), core)
         return m

@@ -1,0 +1,99 @@
+"""The event side of the machine: from a step of the program to the events of all banks."""
+
+from __future__ import annotations
+
+from amaranth import Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from s2tdpt.hw.program import Program
+from s2tdpt.hw.reader import ReadPort, WordReader
+from s2tdpt.hw.records import Sizes, event_layout, pixel_word_bits
+from s2tdpt.hw.scanner import BankScanner, PositionEnd, SliceQueue
+from s2tdpt.hw.step_rom import StepRecords
+from s2tdpt.hw.walker import PositionWalker, TapWalker
+
+
+class EventSource(wiring.Component):
+    """Walks a tile's words, reads them, and issues the events of every bank.
+
+    Latency: 9 cycles from `start` to the first event where nothing waits; throughput: every bank a channel
+    with spikes a cycle. `cycles.FrontModel` counts it exactly.
+    Resources: those of the parts.
+
+    Parameters
+    ----------
+    program : Program
+    sizes : Sizes
+    records : StepRecords
+
+    Members
+    -------
+    step, src_base, row_base, start
+        From `sequencer.Sequencer`.
+    walking : Out(1)
+        Words of the tile remain to be asked for.
+    spikes, pixels, head_sums : Out(ReadPort)
+    event : Out(event_layout).array(banks)
+    end, final : Out(1)
+        With the events: the last ones of a position, of a tile.
+    """
+
+    def __init__(self, program: Program, sizes: Sizes, records: StepRecords):
+        net, machine = program.network, program.machine
+        self._program, self._sizes, self._records = program, sizes, records
+        super().__init__(
+            {
+                "step": In(records.walk_layout),
+                "src_base": In(sizes.address),
+                "row_base": In(sizes.row),
+                "start": In(1),
+                "walking": Out(1),
+                "spikes": Out(ReadPort(sizes, machine.lanes * net.timesteps)),
+                "pixels": Out(ReadPort(sizes, pixel_word_bits(program))),
+                "head_sums": Out(ReadPort(sizes, program.piece_bits)),
+                "event": Out(event_layout(sizes, net.timesteps)).array(machine.banks),
+                "end": Out(1),
+                "final": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        program, sizes = self._program, self._sizes
+        m.submodules.positions = positions = PositionWalker(self._records, sizes)
+        m.submodules.taps = taps = TapWalker(self._records, sizes, positions.window_layout)
+        m.submodules.reader = reader = WordReader(program, sizes)
+        m.submodules.position_end = position_end = PositionEnd(sizes, program.machine.banks)
+        wiring.connect(m, positions.window, taps.window)
+        wiring.connect(m, taps.request, reader.request)
+        for name in ("spikes", "pixels", "head_sums"):
+            wiring.connect(m, reader.__dict__[name], wiring.flipped(self.__dict__[name]))
+        m.d.comb += [
+            positions.step.eq(self.step),
+            positions.src_base.eq(self.src_base),
+            positions.row_base.eq(self.row_base),
+            positions.start.eq(self.start),
+            taps.step.eq(self.step),
+            reader.source.eq(self.step.source),
+            self.walking.eq(positions.busy | positions.window.valid | taps.request.valid),
+        ]
+        for bank in range(program.machine.banks):
+            queue = SliceQueue(reader.slice_layout, program.machine.queue)
+            scanner = BankScanner(program, sizes)
+            m.submodules[f"queue_{bank}"], m.submodules[f"scanner_{bank}"] = queue, scanner
+            m.d.comb += [
+                queue.push.eq(reader.push[bank]),
+                queue.data.eq(reader.slice[bank]),
+                queue.pop.eq(scanner.pop),
+                scanner.valid.eq(queue.valid),
+                scanner.head.eq(queue.head),
+                scanner.end.eq(position_end.end),
+                reader.popped[bank].eq(scanner.pop),
+                position_end.at_end[bank].eq(scanner.at_end),
+                self.event[bank].eq(scanner.event),
+            ]
+            if bank == 0:
+                m.d.comb += position_end.mark.eq(scanner.mark)
+        m.d.sync += [self.end.eq(position_end.end), self.final.eq(position_end.final)]
+        return m

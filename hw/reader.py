@@ -1,0 +1,158 @@
+"""Reads the words that the walk asks for and hands every bank its slice."""
+
+from __future__ import annotations
+
+from amaranth import Array, Cat, Module, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from s2tdpt.hw.fixed import wrap
+from s2tdpt.hw.machine import PIXEL_BITS
+from s2tdpt.hw.program import Program
+from s2tdpt.hw.records import Sizes, bits_for, pixel_word_bits, request_layout, slice_layout
+from s2tdpt.hw.step_rom import SourceField
+
+
+class ReadPort(wiring.Signature):
+    """Read port of a source memory, seen from the reader; delay 1.
+
+    Members
+    -------
+    en : ``Out(1)``
+    address : ``Out``
+    plane_pass : ``Out``
+        Planes wanted, where the memory holds head sums.
+    data : ``In(width)``
+    """
+
+    def __init__(self, sizes: Sizes, width: int):
+        super().__init__(
+            {
+                "en": Out(1),
+                "address": Out(sizes.address),
+                "plane_pass": Out(sizes.plane_pass),
+                "data": In(width),
+            }
+        )
+
+
+class WordReader(wiring.Component):
+    """From requests to slices: spikes, pixels' bit planes or head sums' bit planes, cut up by banks.
+
+    A slice without a spike is not handed on, unless a position ends with it. A request is taken only while
+    every bank is sure to have room for its slice.
+
+    Latency: 3 cycles from a request to its slices; throughput: one word a cycle.
+    Resources: three words of flip-flops, a counter a bank.
+
+    Parameters
+    ----------
+    program : Program
+    sizes : Sizes
+
+    Members
+    -------
+    source : In(SourceField)
+        Of the requests.
+    request : In(stream)
+    spikes, pixels, head_sums : Out(ReadPort)
+    push : Out(1).array(banks)
+        The slice goes into the bank's queue.
+    slice : Out(slice_layout).array(banks)
+    popped : In(1).array(banks)
+        A slice left the bank's queue.
+    """
+
+    def __init__(self, program: Program, sizes: Sizes):
+        net, machine = program.network, program.machine
+        self._program, self._sizes = program, sizes
+        self.slice_layout = slice_layout(sizes, machine.slice_channels, net.timesteps)
+        super().__init__(
+            {
+                "source": In(SourceField),
+                "request": In(stream.Signature(request_layout(sizes))),
+                "spikes": Out(ReadPort(sizes, machine.lanes * net.timesteps)),
+                "pixels": Out(ReadPort(sizes, pixel_word_bits(program))),
+                "head_sums": Out(ReadPort(sizes, machine.post_lanes * net.timesteps)),
+                "push": Out(1).array(machine.banks),
+                "slice": Out(self.slice_layout).array(machine.banks),
+                "popped": In(1).array(machine.banks),
+            }
+        )
+
+    def _pixel_planes(self, plane_pass):
+        """The T planes of a pass of every channel, highest plane in slot 0."""
+        net, passes = self._program.network, self._program.pixel_passes
+        steps = net.timesteps
+        # A zero point of 128 turns the byte into two's complement: its top bit inverts and is extended.
+        pad = passes * steps - PIXEL_BITS
+        planes = []
+        for channel in range(net.image_channels):
+            byte = self.pixels.data.word_select(channel, PIXEL_BITS) ^ net.pixel_zero_point
+            sign = byte[-1] if net.pixel_zero_point else 0
+            falling = [*[sign] * pad, *reversed(list(byte))]
+            planes.append(Array(Cat(falling[p * steps : (p + 1) * steps]) for p in range(passes))[plane_pass])
+        return Cat(planes)
+
+    def elaborate(self, platform):
+        m = Module()
+        program, machine = self._program, self._program.machine
+        request = self.request
+        fire, room = Signal(), Signal(machine.banks)
+        dropped = Signal(machine.banks)  # a slice without a spike is not handed on
+        m.d.comb += [request.ready.eq(room.all()), fire.eq(request.valid & request.ready)]
+        for bank in range(machine.banks):
+            # Room in the bank's queue, less the slices that are on their way to it.
+            count = Signal(bits_for(machine.queue), init=machine.queue, name=f"room_{bank}")
+            m.d.sync += count.eq(wrap(count + self.popped[bank] + dropped[bank] - fire, count.shape()))
+            m.d.comb += room[bank].eq(count != 0)
+        for port, source in (
+            (self.spikes, SourceField.SPIKES),
+            (self.pixels, SourceField.PIXELS),
+            (self.head_sums, SourceField.HEAD_SUM),
+        ):
+            m.d.comb += [
+                port.en.eq(fire & (self.source == source)),
+                port.address.eq(request.payload.address),
+                port.plane_pass.eq(request.payload.plane_pass),
+            ]
+
+        # Stage 1: the memories answer. Stage 2: one word. Stage 3: its slices.
+        valid_1, request_1, source_1 = Signal(), Signal(request.payload.shape()), Signal(SourceField)
+        valid_2, request_2 = Signal(), Signal(request.payload.shape())
+        word = Signal(machine.lanes * program.network.timesteps)
+        m.d.sync += [
+            *(valid_1.eq(fire), request_1.eq(request.payload), source_1.eq(self.source)),
+            *(valid_2.eq(valid_1), request_2.eq(request_1)),
+        ]
+        with m.Switch(source_1):
+            with m.Case(SourceField.PIXELS):
+                m.d.sync += word.eq(self._pixel_planes(request_1.plane_pass))
+            with m.Case(SourceField.HEAD_SUM):
+                m.d.sync += word.eq(self.head_sums.data)
+            with m.Default():
+                m.d.sync += word.eq(self.spikes.data)
+        self._cut(m, valid_2, request_2, word, dropped)
+        return m
+
+    def _cut(self, m, valid, request, word, dropped):
+        """Slices of a word, with the channels that have a spike."""
+        machine, steps = self._program.machine, self._program.network.timesteps
+        channels = data.View(data.ArrayLayout(steps, machine.lanes), word)
+        for bank in range(machine.banks):
+            slots = range(bank, machine.lanes, machine.banks)
+            active = Signal(machine.slice_channels, name=f"active_{bank}")
+            wanted = Signal(name=f"wanted_{bank}")
+            out = self.slice[bank]
+            m.d.comb += [
+                active.eq(Cat(channels[slot].any() for slot in slots)),
+                wanted.eq(active.any() | request.mark.last),
+            ]
+            m.d.sync += [
+                self.push[bank].eq(valid & wanted),
+                dropped[bank].eq(valid & ~wanted),
+                out.masks.eq(Cat(channels[slot] for slot in slots)),
+                out.active.eq(active),
+                out.row.eq(request.row),
+                out.mark.eq(request.mark),
+            ]

@@ -1,0 +1,178 @@
+"""The layer program as bits: two records a step, one for the walk over its words, one for its drain.
+
+The walk of a step begins while the step before it still drains, so each side has its own small ROM and goes
+through it at its own pace. Every field is just wide enough for the program.
+"""
+
+from __future__ import annotations
+
+from amaranth import Module, Signal, unsigned
+from amaranth.lib import data, enum, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from s2tdpt.hw.program import Program, Sink, Source, Step
+from s2tdpt.hw.records import FETCH_CYCLES, bits_for
+
+
+class SourceField(enum.Enum, shape=unsigned(2)):
+    """`program.Source` as bits."""
+
+    SPIKES = Source.SPIKES.value
+    PIXELS = Source.PIXELS.value
+    HEAD_SUM = Source.HEAD_SUM.value
+
+
+class SinkField(enum.Enum, shape=unsigned(2)):
+    """`program.Sink` as bits."""
+
+    SPIKES = Sink.SPIKES.value
+    RESIDUAL = Sink.RESIDUAL.value
+    ATTENTION = Sink.ATTENTION.value
+    LOGITS = Sink.LOGITS.value
+
+
+def walk_fields(step: Step, program: Program) -> dict[str, int]:
+    """Field values of the walk over a step's words.
+
+    ``last_*`` are the largest values of counters; `stride` is the address step from one position to the
+    next, `line` from one row of the map to the next, `word_rows`, `tap_rows` and `line_rows` the weight rows
+    of an input word, of a tap and of a row of taps. `after` counts the steps that must be complete.
+    """
+    machine = program.machine
+    words = step.packing_in.groups
+    return {
+        "source": step.source.value,
+        "kernel3": int(step.kernel == 3),
+        "last_x": step.width - 1,
+        "last_y": step.height - 1,
+        "last_word": words - 1,
+        "last_pass": step.passes - 1,
+        "stride": words,
+        "line": words * step.width,
+        "word_rows": step.word_rows(machine),
+        "tap_rows": step.tap_rows(machine),
+        "line_rows": 3 * step.tap_rows(machine),
+        "src_base": step.src_base,
+        "tile_base": step.tile_base,
+        "cooldown": step.subgroups(machine) - 1,
+        "final_cooldown": step.subgroups(machine) + FETCH_CYCLES - 1,
+        "after": step.after + 1,
+        "after_attention": step.after_attention,
+    }
+
+
+
+def drain_fields(step: Step, program: Program) -> dict[str, int]:
+    """Field values of what happens to a step's sums.
+
+    `first_piece` is the number of the tile's first piece among the pieces of a token, `dst_stride` the
+    address step between positions (between pooled positions where `pooled`).
+    """
+    machine = program.machine
+    return {
+        "sink": step.sink.value,
+        "by_planes": int(step.source is not Source.SPIKES),
+        "signed_planes": int(
+            step.source is Source.HEAD_SUM
+            or (step.source is Source.PIXELS and program.network.pixel_zero_point != 0)
+        ),
+        "last_pass": step.passes - 1,
+        "last_x": step.width - 1,
+        "last_y": step.height - 1,
+        "last_subgroup": step.subgroups(machine) - 1,
+        "last_group": int(step.group == step.packing_out.groups - 1),
+        "first_piece": step.group * machine.subgroups,
+        "dst_base": step.dst_base + (step.group if step.sink is not Sink.ATTENTION else 0),
+        "dst_stride": step.packing_out.groups,
+        "const_base": step.const_base,
+        "pooled": int(step.pooled),
+        "first_writer": int(step.first_writer),
+        "writes_spikes": int(step.writes_spikes and step.sink in (Sink.SPIKES, Sink.RESIDUAL)),
+        "sums_head": int(step.sums_head),
+        "projection": step.projection,
+        "heads_ready": step.heads_ready,
+    }
+
+
+class StepRecords:
+    """Layouts and contents of the two ROMs of one program.
+
+    Attributes
+    ----------
+    walk_layout, drain_layout : data.StructLayout
+    walk_words, drain_words : list of int
+    """
+
+    def __init__(self, program: Program):
+        self.walk_layout, self.walk_words = self._encode([walk_fields(s, program) for s in program.steps])
+        self.drain_layout, self.drain_words = self._encode([drain_fields(s, program) for s in program.steps])
+
+    @staticmethod
+    def _encode(records: list[dict[str, int]]) -> tuple[data.StructLayout, list[int]]:
+        widths = {name: bits_for(max(record[name] for record in records)) for name in records[0]}
+        if "source" in widths:
+            widths["source"] = SourceField
+        if "sink" in widths:
+            widths["sink"] = SinkField
+        layout = data.StructLayout(widths)
+        words = []
+        for record in records:
+            words.append(sum(value << layout[name].offset for name, value in record.items()))
+        return layout, words
+
+
+class StepRom(wiring.Component):
+    """Records in program order, one ahead: `record` is the next step's.
+
+    Latency: after reset and after `advance`, `valid` is low for two cycles while the ROM is read; after the
+    last record it begins anew.
+    Resources: a ROM of the record's width, a register behind it.
+
+    Parameters
+    ----------
+    layout : data.StructLayout
+    words : list of int
+
+    Members
+    -------
+    record : Out(layout)
+    index : Out
+        Its step.
+    valid : Out(1)
+    advance : In(1)
+        Pulse while `valid`: go to the next record.
+    """
+
+    def __init__(self, layout: data.StructLayout, words: list[int]):
+        self._words = words
+        self._layout = layout
+        super().__init__(
+            {
+                "record": Out(layout),
+                "index": Out(bits_for(len(words) - 1)),
+                "valid": Out(1),
+                "advance": In(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        depth = len(self._words)
+        padded = [*self._words, *([0] * (2 - depth))]
+        m.submodules.rom = rom = Memory(shape=self._layout.size, depth=max(2, depth), init=padded)
+        port = rom.read_port()
+        following = Signal.like(self.index)
+        fetched = Signal()  # the ROM's output is the record wanted
+        m.d.comb += [port.addr.eq(following), port.en.eq(1)]
+        with m.If(self.advance):
+            m.d.sync += [self.valid.eq(0), fetched.eq(0)]
+            with m.If(following == depth - 1):
+                m.d.sync += following.eq(0)
+            with m.Else():
+                m.d.sync += following.eq(following + 1)
+        with m.Elif(~self.valid):
+            m.d.sync += [fetched.eq(1), self.valid.eq(fetched)]
+            with m.If(fetched):
+                m.d.sync += [self.record.as_value().eq(port.data), self.index.eq(following)]
+        return m

@@ -2,88 +2,144 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
+
 from amaranth import Cat, Module, Mux, Signal, signed
-from amaranth.lib import wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from s2tdpt.hw.fixed import index_shape, wrap
+
+__all__ = ["PlaneCombiner"]
+
 
 class PlaneCombiner(wiring.Component):
-    """Horner's scheme over bit planes: ``total = 2 * total +- sums``, highest plane first, per lane.
+    """Horner's scheme over passes of T bit planes: ``total = total * 2^T + sum_t +-2^(T-1-t) sums[t]``.
 
     With x = sum_b 2^b x_b the sum over channels of w x equals sum_b 2^b (sum over channels of w x_b): the
-    spike-driven accumulators compute the inner sums, this unit the outer one. A number of more than 8 bits
-    takes several slices of 8 planes; the total of a lane group waits in a small memory meanwhile.
+    spike-driven accumulators compute the inner sums, this unit the outer one. The highest planes come
+    first; the total of a subgroup waits in a small memory for the next pass.
 
-    Latency: 1 cycle; throughput: one plane of all lanes a cycle.
-    Resources: lanes adders of `width` bits and `groups` words of lanes x `width` bits.
+    Latency: `delay` = max(1, ceil(log2 T)) + 1 cycles. Throughput: a piece a cycle, in any order of subgroups;
+    the same subgroup may come again in the next cycle.
+    Resources: P x (T - 1 adders of the planes, one of ``width - T`` bits for the total); G x P x (width - T)
+    bits of distributed RAM, none for one subgroup.
 
     Parameters
     ----------
-    lanes : int
-    groups : int
-        Lane groups whose totals are kept between slices.
-    sum_width, bias_width, width : int
-        Signed widths of the plane sums, of the bias and of the total (proven).
+    lanes, planes, subgroups : int
+        P, T, and G: pieces whose totals are kept.
+    sum_width, width : int
+        Signed widths of the plane sums and of the total. Every total, after each pass, is proven to fit.
 
     Members
     -------
-    en : In(1)
-        Take `sums`; otherwise the total is kept.
-    first : In(1)
-        First plane of a slice: the total starts from zero, or with `resume` from the saved one.
-    resume, negate : In(1)
-        `negate`: the plane is the sign of two's complement numbers.
-    add_bias : In(1)
-        Instead of a plane, add `bias` without doubling.
-    save : In(1)
-        Save the total of `group`, as it is before this cycle's edge.
-    group : In
-    sums, bias : In
-    total : Out(lanes * width)
+    en : ``In(1)``
+        A pass of a piece.
+    first : ``In(1)``
+        First pass of a number: the total starts from zero.
+    negate : ``In(1)``
+        Slot 0 of this pass is the sign plane of two's complement numbers and weighs -2^(T-1).
+    subgroup : ``In``, index of G
+        Whose total.
+    sums : ``In(ArrayLayout(ArrayLayout(signed(sum_width), T), P))``
+        Plane sums, the highest plane in slot 0.
+    total : ``Out(ArrayLayout(signed(width), P))``
+        `delay` cycles after `en`: the total with this pass. At other times it means nothing.
     """
 
-    def __init__(self, *, lanes: int, groups: int, sum_width: int, bias_width: int, width: int):
-        self._lanes, self._groups = lanes, groups
-        self._sum_width, self._bias_width, self._width = sum_width, bias_width, width
+    def __init__(self, *, lanes: int, planes: int, subgroups: int, sum_width: int, width: int):
+        sizes = {"lanes": lanes, "planes": planes, "subgroups": subgroups}
+        for name, value in (sizes | {"sum_width": sum_width, "width": width}).items():
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"combiner {name} must be a positive integer, not {value!r}")
+        self._lanes, self._planes, self._subgroups = lanes, planes, subgroups
+        self._sum_width, self._width = sum_width, width
         super().__init__(
             {
                 "en": In(1),
                 "first": In(1),
-                "resume": In(1),
                 "negate": In(1),
-                "add_bias": In(1),
-                "save": In(1),
-                "group": In(range(max(2, groups))),
-                "sums": In(lanes * sum_width),
-                "bias": In(lanes * bias_width),
-                "total": Out(lanes * width),
+                "subgroup": In(index_shape(subgroups)),
+                "sums": In(data.ArrayLayout(data.ArrayLayout(signed(sum_width), planes), lanes)),
+                "total": Out(data.ArrayLayout(signed(width), lanes)),
             }
         )
 
+    @property
+    def delay(self) -> int:
+        """Cycles from `sums` to `total`: the levels of the sum over planes and Horner's step."""
+        return max(1, (self._planes - 1).bit_length()) + 1
+
     def elaborate(self, platform):
         m = Module()
-        lanes, width = self._lanes, self._width
-        m.submodules.saved = saved = Memory(shape=lanes * width, depth=max(2, self._groups), init=[])
-        read = saved.read_port(domain="comb")
-        write = saved.write_port()
-        m.d.comb += [
-            read.addr.eq(self.group),
-            write.addr.eq(self.group),
-            write.data.eq(self.total),
-            write.en.eq(self.save),
-        ]
-        totals = []
-        for lane in range(lanes):
-            total = Signal(signed(width), name=f"total_{lane}")
-            old = read.data.word_select(lane, width).as_signed()
-            start = Mux(self.first, Mux(self.resume, old, 0), total)
-            plane = self.sums.word_select(lane, self._sum_width).as_signed()
-            bias = self.bias.word_select(lane, self._bias_width).as_signed()
-            term = Mux(self.add_bias, bias, Mux(self.negate, -plane, plane))
-            with m.If(self.en):
-                # Every prefix of the scheme is within the proven bounds, so nothing is lost here.
-                m.d.sync += total.eq(Mux(self.add_bias, total, start << 1) + term)
-            totals.append(total)
-        m.d.comb += self.total.eq(Cat(totals))
+        planes, width = self._planes, self._width
+        parts = [self._pass_sum(m, self.sums[lane]) for lane in range(self._lanes)]
+        en, first, subgroup = self.en, self.first, self.subgroup
+        for _ in range(self.delay - 1):
+            en, first, subgroup = (_register(m, value) for value in (en, first, subgroup))
+
+        # Horner. The lowest T bits of total * 2^T are zero and need no adder; what leaves at its top
+        # are copies of the sign.
+        kept = signed(max(1, width - planes))
+        before, after = Signal(data.ArrayLayout(kept, self._lanes)), Signal(self.total.shape())
+        for lane, part in enumerate(parts):
+            high = Mux(first, 0, before[lane]) + (part >> planes)
+            m.d.comb += after[lane].eq(wrap(Cat(part[:planes], high).as_signed(), signed(width)))
+        if self._subgroups == 1:  # the total itself is the only one to be kept
+            with m.If(en):
+                m.d.sync += self.total.eq(after)
+            m.d.comb += [before[lane].eq(wrap(self.total[lane], kept)) for lane in range(self._lanes)]
+        else:
+            m.d.sync += self.total.eq(after)
+            m.submodules.totals = totals = Memory(shape=before.shape(), depth=self._subgroups, init=[])
+            # Read in the cycle of the addition, so a total written a cycle ago is already there.
+            read, write = totals.read_port(domain="comb"), totals.write_port()
+            m.d.comb += [read.addr.eq(subgroup), write.addr.eq(subgroup), write.en.eq(en)]
+            m.d.comb += before.eq(read.data)
+            m.d.comb += [write.data[lane].eq(wrap(after[lane], kept)) for lane in range(self._lanes)]
         return m
+
+    def _pass_sum(self, m, sums):
+        """Weighted sum of the planes of a lane: a tree of adders, a register behind each.
+
+        Without the registers Yosys would make carry-save adders of it, four times the size.
+        """
+        planes, negate = self._planes, self.negate
+
+        def register(value, span):
+            # Only the total is proven to fit, so everything on the way to it may be modulo 2^width.
+            shape = signed(min(self._sum_width + span, self._width))
+            return _register(m, wrap(value, shape)), span
+
+        # The sign plane: -2 s = 2 ~s + 1 + 1. The shift leaves room for the first 1, and a place below the
+        # units, dropped from the sum, makes a carry of the second.
+        inverted = (sums[0].as_unsigned() ^ negate.replicate(self._sum_width)).as_signed()
+        if planes == 1:
+            return register((Cat(negate, inverted).as_signed() + negate) >> 1, 1)[0]
+        top = Cat(negate, negate, inverted).as_signed() + Cat(negate, sums[1]).as_signed()
+        terms = [register(top >> 1, 2)]
+        terms += _add_neighbours([(sums[t], 1) for t in range(2, planes)], register)
+        while len(terms) > 1:
+            terms = _add_neighbours(terms, register)
+        return terms[0][0]
+
+
+def _add_neighbours(terms, register):
+    """A level of the tree. A term is ``(value, planes in it)``, the highest first."""
+    added = []
+    for (high, span), low in zip_longest(terms[::2], terms[1::2]):
+        if low is not None:
+            low, below = low
+            # The lowest bits meet zeros.
+            high, span = Cat(low[:below], high + (low >> below)).as_signed(), span + below
+        added.append(register(high, span))
+    return added
+
+
+def _register(m, value):
+    """`value` a cycle later."""
+    later = Signal(value.shape(), name="later", reset_less=True)
+    m.d.sync += later.eq(value)
+    return later

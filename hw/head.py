@@ -2,92 +2,130 @@
 
 from __future__ import annotations
 
-from amaranth import Cat, Module, Mux, Signal, signed
-from amaranth.lib import wiring
+from itertools import zip_longest
+
+from amaranth import Array, Cat, Module, Mux, Signal, signed
+from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from s2tdpt.hw.config import PIXEL_PLANES
+from s2tdpt.hw.fixed import exact, index_shape
+
+__all__ = ["HeadSum"]
 
 
 class HeadSum(wiring.Component):
     """Sums of U per channel over all steps and tokens of an image.
 
-    Latency: a value is in its sum at the end of its cycle; reads take one cycle. Throughput: one word of
-    `lanes` channels a cycle, any address order.
-    Resources: `depth` words of lanes x `width` bits in distributed RAM; lanes adders.
+    Latency: `delay` = ceil(log2 T) + 1 cycles from `add` until a read sees it; a cycle from `read_en` to
+    `read_data`. Throughput: a piece a cycle in any order, the same piece again in the next cycle included; or
+    a read a cycle. Reads and additions have one read port of the memory between them and must not meet:
+    `read_en` is low until `delay` cycles after an `add`.
+    Resources: P x T adders; pieces x P x width bits of distributed RAM, which can be read in the cycle of the
+    addition and so needs no bypass for a piece that comes again at once, and which suits the few words:
+    64 pieces of a block RAM would leave 15/16 of it empty.
 
     Parameters
     ----------
-    lanes, depth : int
+    lanes, timesteps : int
+        P, T.
+    pieces : int
+        Pieces of a token.
     value_width, width : int
-        Signed widths of U and of the sums, proven.
-    slices : int
-        8-bit slices of a sum; slice 0 is the highest.
-    read_ports : int
+        Signed widths of U and of the sums. Every sum, after each piece, is proven to fit.
+    passes : int
+        Passes of T planes in which a sum is read.
 
     Members
     -------
-    add, clear : In(1)
-        Add `value` to the sum at `address`; with `clear` to zero instead.
-    address, value : In
-    read_en_{r}, read_address_{r}, read_slice_{r}, read_data_{r}
-        Slice of the sums of a word as lanes x 8 bit planes; `read_slice` counts one cycle after `read_en`.
+    add : ``In(1)``
+        Add `values` to the sums of `piece`.
+    clear : ``In(1)``
+        With `add`: start from zero.
+    piece : ``In``, index of pieces
+    values : ``In(ArrayLayout(ArrayLayout(signed(value_width), T), P))``
+    read_en : ``In(1)``
+    read_piece : ``In``, index of pieces
+    read_pass : ``In``, index of passes
+    read_data : ``Out(P * T)``
+        The cycle after `read_en`: T planes of the sums of `read_piece`, the highest first. Bit
+        ``lane * T + t`` is bit ``(passes - read_pass) * T - 1 - t`` of the sum, sign-extended.
+
+    References
+    ----------
+    Software twin: `golden.head.head_sum`.
     """
 
-    def __init__(self, *, lanes: int, depth: int, value_width: int, width: int, slices: int, read_ports: int):
-        self._lanes, self._depth = lanes, depth
-        self._value_width, self._width, self._slices = value_width, width, slices
-        self._read_ports = read_ports
-        members = {
-            "add": In(1),
-            "clear": In(1),
-            "address": In(range(max(2, depth))),
-            "value": In(lanes * value_width),
-        }
-        for r in range(read_ports):
-            members |= {
-                f"read_en_{r}": In(1),
-                f"read_address_{r}": In(range(max(2, depth))),
-                f"read_slice_{r}": In(range(max(2, slices))),
-                f"read_data_{r}": Out(lanes * PIXEL_PLANES),
+    def __init__(self, *, lanes: int, timesteps: int, pieces: int, value_width: int, width: int, passes: int):
+        sizes = {"lanes": lanes, "timesteps": timesteps, "pieces": pieces, "value_width": value_width}
+        for name, value in (sizes | {"width": width, "passes": passes}).items():
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"head sum {name} must be a positive integer, not {value!r}")
+        if passes * timesteps < width:
+            raise ValueError(f"head sum passes must cover width {width}, not {passes} x {timesteps} planes")
+        self._lanes, self._timesteps, self._pieces, self._passes = lanes, timesteps, pieces, passes
+        self._sum = signed(width)
+        super().__init__(
+            {
+                "add": In(1),
+                "clear": In(1),
+                "piece": In(index_shape(pieces)),
+                "values": In(data.ArrayLayout(data.ArrayLayout(signed(value_width), timesteps), lanes)),
+                "read_en": In(1),
+                "read_piece": In(index_shape(pieces)),
+                "read_pass": In(index_shape(passes)),
+                "read_data": Out(lanes * timesteps),
             }
-        super().__init__(members)
+        )
+
+    @property
+    def delay(self) -> int:
+        """Cycles from `add` to the first `read_en` that may follow and sees it."""
+        return (self._timesteps - 1).bit_length() + 1
 
     def elaborate(self, platform):
         m = Module()
-        width, value_width = self._width, self._value_width
-        m.submodules.sums = sums = Memory(shape=self._lanes * width, depth=max(2, self._depth), init=[])
-        old, write = sums.read_port(domain="comb"), sums.write_port()
-        totals = []
-        for lane in range(self._lanes):
-            total = Signal(signed(width), name=f"total_{lane}")
-            held = old.data.word_select(lane, width).as_signed()
-            m.d.comb += total.eq(
-                Mux(self.clear, 0, held) + self.value.word_select(lane, value_width).as_signed()
-            )  # every partial sum is within the proven bounds
-            totals.append(total)
+        lanes = range(self._lanes)
+        added = [self._over_steps(m, self.values[lane]) for lane in lanes]
+        add, clear, piece = self.add, self.clear, self.piece
+        for _ in range(self.delay - 1):
+            add, clear, piece = _register(m, add), _register(m, clear), _register(m, piece)
+
+        shape = data.ArrayLayout(self._sum, self._lanes)
+        m.submodules.sums = sums = Memory(shape=shape, depth=max(2, self._pieces), init=[])
+        read, write = sums.read_port(domain="comb"), sums.write_port()
         m.d.comb += [
-            old.addr.eq(self.address),
-            write.addr.eq(self.address),
-            write.data.eq(Cat(totals)),
-            write.en.eq(self.add),
+            read.addr.eq(Mux(self.read_en, self.read_piece, piece)),
+            write.addr.eq(piece),
+            write.en.eq(add),
         ]
-        for r in range(self._read_ports):
-            port = sums.read_port()
-            m.d.comb += [
-                port.en.eq(getattr(self, f"read_en_{r}")),
-                port.addr.eq(getattr(self, f"read_address_{r}")),
-            ]
-            planes = []
-            for lane in range(self._lanes):
-                value = Signal(signed(self._slices * PIXEL_PLANES), name=f"value_{r}_{lane}")
-                m.d.comb += value.eq(port.data.word_select(lane, width).as_signed())
-                planes.append(
-                    [value.word_select(self._slices - 1 - s, PIXEL_PLANES) for s in range(self._slices)]
-                )
-            with m.Switch(getattr(self, f"read_slice_{r}")):
-                for s in range(self._slices):
-                    with m.Case(s):
-                        m.d.comb += getattr(self, f"read_data_{r}").eq(Cat(lane[s] for lane in planes))
+        m.d.comb += [
+            write.data[lane].eq(exact(Mux(clear, 0, read.data[lane]) + added[lane], self._sum))
+            for lane in lanes
+        ]
+        m.d.sync += self.read_data.eq(Cat(self._planes(read.data[lane]) for lane in lanes))
         return m
+
+    def _over_steps(self, m, values):
+        """Sum of a lane over time: a tree of adders, a register behind each.
+
+        Without the registers Yosys would make carry-save adders of it, several times the size.
+        """
+        terms = [values[t] for t in range(self._timesteps)]
+        while len(terms) > 1:
+            pairs = zip_longest(terms[::2], terms[1::2])
+            terms = [_register(m, a if b is None else a + b) for a, b in pairs]
+        return terms[0]
+
+    def _planes(self, total):
+        """The T planes of `total` that `read_pass` asks for."""
+        extended = exact(total, signed(self._passes * self._timesteps))[::-1]  # the highest bit first
+        parts = [extended.word_select(number, self._timesteps) for number in range(self._passes)]
+        return Array(parts)[self.read_pass]
+
+
+def _register(m, value):
+    """`value` a cycle later."""
+    later = Signal(value.shape(), name="later", reset_less=True)
+    m.d.sync += later.eq(value)
+    return later

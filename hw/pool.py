@@ -1,64 +1,60 @@
-"""OR pooling: the max-pool of a spike map."""
+"""OR pooling: the max-pool of a spike map on its way into the memory."""
 
-from amaranth import Module, Mux, Signal
+from __future__ import annotations
+
+from amaranth import Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from s2tdpt.hw.fixed import exact, interval_shape
-from s2tdpt.hw.memory import SpikeMemoryClient
+from s2tdpt.hw.fixed import index_shape
 
-__all__ = ["OrPool", "pool_cycles"]
-
-
-def _row_taps(size):
-    """Valid taps of a 3-wide, stride-2, pad-1 window, summed over its ``(size + 1) // 2`` positions."""
-    return sum(min(2 * out + 1, size - 1) - max(2 * out - 1, 0) + 1 for out in range((size + 1) // 2))
-
-
-def pool_cycles(in_h, in_w, groups):
-    """Cycles of `OrPool` from the cycle of `start` to the cycle of `done`, exact.
-
-    ``in_w`` for the row stride, one for each word read, and the pipeline. Every word of an output row's
-    input rows is read once for that row: ``1.5 * in_h * in_w`` reads a group instead of ``2.25``.
-    """
-    return in_w + groups * in_w * _row_taps(in_h) + 3
+__all__ = ["OrPool"]
 
 
 class OrPool(wiring.Component):
-    """3x3, stride 2, pad 1 OR-pool of a spike map in the spike memory.
+    """3x3, stride 2, pad 1 OR-pool of a map whose pieces arrive in raster order.
 
-    A map of ``in_h x in_w`` positions and `groups` words a position becomes one of
-    ``(in_h + 1) // 2 x (in_w + 1) // 2``. Only taps inside the map are read. A column that two
-    neighbouring windows share is read once.
+    All pieces of a position come together, subgroups 0 .. g-1, then those of the next position; pauses may be
+    anywhere. Neither the size of the map nor g is told: a map may follow another of any other size.
 
-    Latency and throughput: `pool_cycles`, one read a cycle. Resources: two words of flip-flops, four
-    address adders; no multiplier.
+    A window covers columns 2j-1 .. 2j+1. A running OR for every subgroup closes it at an odd column, which
+    also is the first of the next window, or at the last one. Closed windows are ORed in the same way over
+    rows 2i-1 .. 2i+1, in a buffer of one row of them.
 
-    Source and destination must not overlap. The fields stay stable from `start` to `done`.
+    Latency: `delay` = 2 cycles. Throughput: a piece a cycle.
+    Resources: G pieces of distributed RAM (flip-flops for G = 1), two pieces of flip-flops, a buffer of
+    ceil(max_width / 2) x G pieces with registered read; two gates a spike.
 
     Parameters
     ----------
-    max_height, max_width : int
-        Largest input map.
-    max_groups : int
-        Most words a position.
-    addr_width, lanes, timesteps, post_lanes : int
-        As in `SpikeMemoryClient`.
+    piece_bits : int
+        Spikes of a piece.
+    subgroups : int
+        G, most pieces of a position.
+    max_width : int
+        Columns of the widest map.
+    min_width : int
+        Columns of the narrowest map that is pooled. From 2 on, spares a bypass of the row buffer.
 
     Members
     -------
-    start : ``In(1)``
-        Begins the operation; ignored while one runs.
-    done : ``Out(1)``
-        One cycle, when the last word has been written.
-    src_base, dst_base : ``In(addr_width)``
-        First word of the input and of the output map.
-    in_h, in_w : ``In``, 1..max
-        Size of the input map.
-    groups : ``In``, 1..max_groups
-        Words a position.
-    mem : ``Out(SpikeMemoryClient(...))``
-        The spike memory.
+    en : ``In(1)``
+        A piece.
+    subgroup : ``In``, index of G
+        Which piece of its position.
+    column : ``In``, index of ceil(max_width / 2)
+        Pooled column: half of the column, rounded down.
+    odd_x, last_x : ``In(1)``
+        The column is odd; is the last.
+    first_y, odd_y, last_y : ``In(1)``
+        The row is 0; is odd; is the last.
+    spikes : ``In(piece_bits)``
+    out_en : ``Out(1)``
+        A pooled piece, `delay` cycles after the piece that completes it, the one with
+        ``(odd_x | last_x) & (odd_y | last_y)``: so pooled pieces leave in raster order too.
+    out : ``Out(piece_bits)``
+        With `out_en`.
 
     References
     ----------
@@ -66,164 +62,100 @@ class OrPool(wiring.Component):
     Software twin: `golden.pool`.
     """
 
-    def __init__(self, *, max_height, max_width, max_groups, addr_width, lanes, timesteps, post_lanes):
-        for name, value in (("max_height", max_height), ("max_width", max_width), ("max_groups", max_groups)):
+    delay = 2
+    """Cycles from the last piece of a window to the pooled one."""
+
+    def __init__(self, *, piece_bits: int, subgroups: int, max_width: int, min_width: int = 1):
+        sizes = {"piece_bits": piece_bits, "subgroups": subgroups, "max_width": max_width}
+        for name, value in (sizes | {"min_width": min_width}).items():
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"pool {name} must be a positive integer, not {value!r}")
-        self._addr_width = addr_width
-        self._height = interval_shape(0, max_height)
-        self._width = interval_shape(0, max_width)
-        self._groups = interval_shape(0, max_groups)
-        # A row of the map, in words; it never exceeds the address space that holds the map.
-        self._stride = interval_shape(0, min(max_width * max_groups, (1 << addr_width) - 1))
+        if min_width > max_width:
+            raise ValueError(f"pool min_width must be at most max_width {max_width}, not {min_width}")
+        self._piece_bits, self._subgroups = piece_bits, subgroups
+        self._columns, self._bypass = (max_width + 1) // 2, min_width == 1
         super().__init__(
             {
-                "start": In(1),
-                "done": Out(1),
-                "src_base": In(addr_width),
-                "dst_base": In(addr_width),
-                "in_h": In(self._height),
-                "in_w": In(self._width),
-                "groups": In(self._groups),
-                "mem": Out(SpikeMemoryClient(addr_width, lanes, timesteps, post_lanes)),
+                "en": In(1),
+                "subgroup": In(index_shape(subgroups)),
+                "column": In(index_shape(self._columns)),
+                "odd_x": In(1),
+                "last_x": In(1),
+                "first_y": In(1),
+                "odd_y": In(1),
+                "last_y": In(1),
+                "spikes": In(piece_bits),
+                "out_en": Out(1),
+                "out": Out(piece_bits),
             }
         )
 
     def elaborate(self, platform):
         m = Module()
-        mem = self.mem
-        address = mem.rd_addr.shape()
+        # Stage 1, along the row. Column 0 restarts the running OR.
+        before = Signal(self._piece_bits)
+        window = Mux((self.column == 0) & ~self.odd_x, 0, before) | self.spikes
+        self._running(m, before, Mux(self.odd_x, self.spikes, window))
+        closes = Signal()
+        m.d.comb += closes.eq(self.en & (self.odd_x | self.last_x))
 
-        stride = Signal(self._stride)  # words of an input row
-        group = Signal(self._groups)
-        bottom = Signal(interval_shape(0, 2 * ((1 << self._height.width) - 1) + 1))  # 2 * oy + 1
-        first_row = Signal()  # oy == 0: no row above the window
-        column = Signal(self._width)
-        tap = Signal(2)
-        row_addr = Signal(address)  # first valid row of the window, column 0
-        column_addr = Signal(address)  # first valid row of the window, this column
-        read_addr = Signal(address)
-        reading = Signal()
-        out_addr = Signal(address)
-        out_group = Signal(self._groups)
-        finished = Signal()  # the last write is on its way
+        closed = Signal()
+        row_window, place = Signal(self._piece_bits, reset_less=True), Signal(index_shape(self._words))
+        first_y, odd_y, last_y = Signal(), Signal(), Signal()
+        m.d.sync += [
+            closed.eq(closes),
+            row_window.eq(window),
+            place.eq(self._place),
+            first_y.eq(self.first_y),
+            odd_y.eq(self.odd_y),
+            last_y.eq(self.last_y),
+        ]
 
-        below = Signal()
-        last_tap = Signal()
-        last_column = Signal()
-        last_row = Signal()
-        last_group = Signal()
+        # Stage 2, down the column. Row 0 starts anew, so nothing of an earlier map is left.
+        m.submodules.rows = rows = Memory(shape=self._piece_bits, depth=self._words, init=[])
+        write = rows.write_port()
+        # A place comes back after a row, so not in the cycle in which it is written but for a map of one column.
+        # The comparison, never true, is the proof for the mapping: without it Yosys adds registers and a
+        # multiplexer to every bit, to return the old word.
+        read = rows.read_port(transparent_for=[write] if self._bypass else [])
+        written = Const(0, 1) if self._bypass else closed & (place == self._place)
+        total = Mux(first_y, 0, read.data) | row_window
         m.d.comb += [
-            below.eq(bottom < self.in_h),
-            last_tap.eq(tap == Mux(first_row, 0, 1) + below),
-            last_column.eq(column + 1 == self.in_w),
-            last_row.eq(bottom + 1 >= self.in_h),
-            last_group.eq(group + 1 == self.groups),
+            read.en.eq(closes & ~written),
+            read.addr.eq(self._place),
+            write.en.eq(closed),
+            write.addr.eq(place),
+            write.data.eq(Mux(odd_y, row_window, total)),
         ]
-
-        # The addresses below are those of words of the map, so they fit by the layout.
-        next_column = exact(column_addr + self.groups, address)
-        next_group = exact(self.src_base + group + 1, address)
-        next_row = Signal(address)
-        m.d.comb += next_row.eq(exact(row_addr + Mux(first_row, stride, stride << 1), address))
-
-        with m.FSM():
-            with m.State("IDLE"):
-                m.d.sync += [stride.eq(0), column.eq(0)]
-                with m.If(self.start):
-                    m.d.sync += [out_addr.eq(self.dst_base), out_group.eq(0)]
-                    m.next = "STRIDE"
-            with m.State("STRIDE"):
-                # in_w additions instead of a multiplier.
-                m.d.sync += [
-                    stride.eq(exact(stride + self.groups, self._stride)),
-                    column.eq(Mux(last_column, 0, exact(column + 1, self._width))),
-                    group.eq(0),
-                    bottom.eq(1),
-                    first_row.eq(1),
-                    tap.eq(0),
-                    row_addr.eq(self.src_base),
-                    column_addr.eq(self.src_base),
-                    read_addr.eq(self.src_base),
-                ]
-                with m.If(last_column):
-                    m.next = "READ"
-            with m.State("READ"):
-                m.d.comb += reading.eq(1)
-                with m.If(~last_tap):
-                    m.d.sync += [tap.eq(tap + 1), read_addr.eq(exact(read_addr + stride, address))]
-                with m.Elif(~last_column):
-                    m.d.sync += [
-                        tap.eq(0),
-                        column.eq(exact(column + 1, self._width)),
-                        column_addr.eq(next_column),
-                        read_addr.eq(next_column),
-                    ]
-                with m.Else():
-                    m.d.sync += [tap.eq(0), column.eq(0)]
-                    with m.If(~last_row):
-                        m.d.sync += [
-                            bottom.eq(exact(bottom + 2, bottom.shape())),
-                            first_row.eq(0),
-                            row_addr.eq(next_row),
-                            column_addr.eq(next_row),
-                            read_addr.eq(next_row),
-                        ]
-                    with m.Else():
-                        m.d.sync += [
-                            bottom.eq(1),
-                            first_row.eq(1),
-                            group.eq(exact(group + 1, self._groups)),
-                            row_addr.eq(next_group),
-                            column_addr.eq(next_group),
-                            read_addr.eq(next_group),
-                        ]
-                        with m.If(last_group):
-                            m.next = "DRAIN"
-            with m.State("DRAIN"):
-                with m.If(finished):
-                    m.next = "IDLE"
-        m.d.comb += [mem.rd_en.eq(reading), mem.rd_addr.eq(read_addr)]
-
-        # Second stage, on the word read: which column it belongs to and what it completes.
-        word_valid = Signal()
-        column_end = Signal()
-        row_end = Signal()
-        map_end = Signal()
-        group_end = Signal()
-        odd = Signal()
-        m.d.sync += [
-            word_valid.eq(reading),
-            odd.eq(column[0]),
-            column_end.eq(last_tap),
-            row_end.eq(last_tap & last_column),
-            group_end.eq(last_tap & last_column & last_row),
-            map_end.eq(last_tap & last_column & last_row & last_group),
-        ]
-
-        window = Signal(len(mem.rd_data))  # OR of the window so far
-        shared = Signal(len(mem.rd_data))  # OR of its last column, the first of the next window
-        write = Signal()
-        with m.If(word_valid):
-            m.d.comb += write.eq(column_end & (odd | row_end))
-            m.d.sync += [window.eq(window | mem.rd_data), shared.eq(shared | mem.rd_data)]
-            with m.If(column_end):
-                m.d.sync += shared.eq(0)
-            with m.If(write):
-                m.d.sync += [
-                    window.eq(Mux(row_end, 0, shared | mem.rd_data)),
-                    mem.wr_addr.eq(out_addr),
-                    mem.wr_data.eq(window | mem.rd_data),
-                    out_addr.eq(exact(out_addr + self.groups, address)),
-                ]
-                with m.If(group_end):
-                    m.d.sync += [
-                        out_addr.eq(exact(self.dst_base + out_group + 1, address)),
-                        out_group.eq(exact(out_group + 1, self._groups)),
-                    ]
-        m.d.sync += [
-            mem.wr_en.eq(write.replicate(len(mem.wr_en))),
-            finished.eq(write & map_end),
-            self.done.eq(finished),
-        ]
+        m.d.sync += [self.out_en.eq(closed & (odd_y | last_y)), self.out.eq(total)]
         return m
+
+    @property
+    def _words(self):
+        """Words of the row buffer; a power of two for each column, so that an address is no sum."""
+        return max(2, self._columns << self._subgroup_bits)
+
+    @property
+    def _subgroup_bits(self):
+        return (self._subgroups - 1).bit_length()
+
+    @property
+    def _place(self):
+        """Address in the row buffer of the piece that comes in."""
+        return Cat(self.subgroup[: self._subgroup_bits], self.column)
+
+    def _running(self, m, before, after):
+        """Keeps the running OR of every subgroup: reads `before`, stores `after`."""
+        if self._subgroups == 1:
+            with m.If(self.en):
+                m.d.sync += before.eq(after)
+            return
+        m.submodules.running = running = Memory(shape=self._piece_bits, depth=self._subgroups, init=[])
+        read, write = running.read_port(domain="comb"), running.write_port()
+        m.d.comb += [
+            read.addr.eq(self.subgroup),
+            before.eq(read.data),
+            write.en.eq(self.en),
+            write.addr.eq(self.subgroup),
+            write.data.eq(after),
+        ]

@@ -1,36 +1,72 @@
 """How long the attention unit takes and what it keeps, as plain arithmetic on spikes and sizes."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import islice
+
 import numpy as np
 
-__all__ = ["attention_cycles", "attention_macs", "row_memory_bits", "row_updates", "y_interval"]
+from s2tdpt.hw.program import Program
+
+__all__ = [
+    "READY_DELAY",
+    "attention_cycles",
+    "attention_macs",
+    "attention_timeline",
+    "head_cycles",
+    "output_delay",
+    "row_memory_bits",
+    "row_updates",
+    "y_interval",
+]
+
+READY_DELAY = 2
+"""From the pulse that completes a head to its beginning."""
+
+SCAN_DELAY = 3
+"""First pass: from the beginning of a head to the second pass, less a cycle a token."""
+
+REUSE = 3
+"""Cycles between two updates of the same row, at least."""
 
 
-def y_interval(lut, tokens):
+def y_interval(lut: Sequence[int], tokens: int) -> tuple[int, int]:
     """Ends of ``Y = sum_j LUT[..] V_j`` and of every partial sum, for any spikes of `tokens` tokens."""
     return tokens * min(0, min(lut)), tokens * max(0, max(lut))
 
 
-def row_memory_bits(*, head_dim, timesteps, y_bits):
-    """Bits of the row memory: a row of ``head_dim`` sums for every query count and time step, and a zero.
+def row_memory_bits(*, head_dim: int, timesteps: int, y_bits: int, attention_steps: int = 1) -> int:
+    """Bits of the row memories: ``head_dim`` sums for every query count and time step.
 
-    The number of tokens enters only through `y_bits`, the width of a sum: ``log2(tokens)``.
+    The steps of an engine count as the next power of two. The number of tokens enters only through `y_bits`,
+    the width of a sum: ``log2(tokens)``.
     """
-    return (timesteps * (head_dim + 1) + 1) * head_dim * y_bits
+    engines = min(attention_steps, timesteps)
+    steps = sum(1 << (len(range(engine, timesteps, engines)) - 1).bit_length() for engine in range(engines))
+    return steps * (head_dim + 1) * head_dim * y_bits
 
 
-def attention_macs(*, tokens, heads, head_dim, timesteps):
+def attention_macs(*, tokens: int, heads: int, head_dim: int, timesteps: int) -> int:
     """Multiply-accumulates that the N x N form ``(Q K^T) V`` would need, for comparison."""
     return 2 * timesteps * heads * head_dim * tokens * tokens
 
 
-def _heads(spikes, heads):
-    """``[T, N, D]`` to ``[heads, N, T, d_h]`` booleans."""
-    steps, tokens, width = spikes.shape
-    return np.asarray(spikes).astype(bool).reshape(steps, tokens, heads, width // heads).transpose(2, 1, 0, 3)
+def _occurring(q: np.ndarray) -> np.ndarray:
+    """How many different spike counts the queries of a head ``[T, N, d_h]`` have in each step."""
+    counts = np.sort(q.sum(-1, dtype=np.int64), axis=1)
+    return 1 + (counts[:, 1:] != counts[:, :-1]).sum(1)
 
 
-def row_updates(q, k, v, *, heads):
-    """Row updates of every token in every head: what pass 2 spends.
+def _active(v: np.ndarray) -> np.ndarray:
+    """Booleans ``[N, T]``: in which steps the rows take part in a token of a head ``[T, N, d_h]``."""
+    active = v.any(-1).T.copy()
+    active[0] = True  # token 0 defines the rows
+    return active
+
+
+def row_updates(q: np.ndarray, k: np.ndarray, v: np.ndarray, *, heads: int) -> np.ndarray:
+    """Row updates of every token in every head, over all engines.
 
     A token adds to the row of each query count that occurs in a step, in every step in which it has a value
     spike; token 0 defines the rows and so touches all of them.
@@ -45,64 +81,139 @@ def row_updates(q, k, v, *, heads):
     -------
     array of int64, ``[heads, N]``
     """
-    counts = _heads(q, heads).sum(-1)  # [heads, N, T]
-    active = _heads(v, heads).any(-1)
-    active[:, 0] = True
-    head_dim = q.shape[2] // heads
-    present = (counts[..., None] == np.arange(head_dim + 1)).any(1).sum(-1)  # [heads, T]
-    return (active * present[:, None]).sum(-1)
+    return np.array(
+        [
+            _active(value) @ _occurring(query)
+            for query, value in zip(np.split(q, heads, axis=2), np.split(v, heads, axis=2), strict=True)
+        ]
+    )
 
 
-def attention_cycles(q, k, v, *, heads, lanes):
-    """Cycles of `StdpAttention` from the cycle of `start` to the cycle of `done`, exact.
+def _head_cycles(q: np.ndarray, v: np.ndarray, engines: int, parts: int) -> int:
+    steps, tokens, _ = q.shape
+    occurring, active = _occurring(q), _active(v)
+    served = [range(engine, steps, engines) for engine in range(engines)]
+    if occurring.min() >= REUSE:
+        # The uses of a row lie at least as many updates apart as its step has counts.
+        work = np.stack([active[:, list(s)] @ occurring[list(s)] for s in served])
+        updates = int(np.maximum(work.max(0), 1).sum())
+    else:
+        updates = _update_cycles([[(t, int(occurring[t])) for t in s] for s in served], active.tolist())
+    return SCAN_DELAY + tokens + updates + tokens * max(steps, parts) + 1
 
-    A head costs about ``N`` cycles to see the queries, ``max(3, row updates)`` for every key and
-    ``max(2, T)`` for every output.
+
+def _update_cycles(served: list[list[tuple[int, int]]], active: list[list[bool]]) -> int:
+    """Cycles of the second pass with the waiting for rows that come back too early.
 
     Parameters
     ----------
-    q, k, v : array of {0, 1}, ``[T, N, D]``
-        Queries, keys and values of one attention layer.
-    heads : int
-        Divides D.
-    lanes : int
-        Channels in a word of the spike memory, at least the head dimension.
+    served : list
+        For every engine its steps and their numbers of counts.
+    active : list
+        For every token and step.
+    """
+    now = 0
+    issued: list[list[tuple[int, tuple[int, int]]]] = [[] for _ in served]  # the last two: cycle and row
+    for token in active:
+        end = now + 1
+        for engine, steps in enumerate(served):
+            total = sum(count for t, count in steps if token[t])
+            rows = ((t, index) for t, count in steps if token[t] for index in reversed(range(count)))
+            cycle = now
+            # Only the last two rows before the token can be too early, so only its first two can wait.
+            for row in islice(rows, 2):
+                while any(row == other and cycle - then < REUSE for then, other in issued[engine]):
+                    cycle += 1
+                issued[engine] = [*issued[engine][-1:], (cycle, row)]
+                cycle += 1
+            if total > 2:
+                cycle += total - 2
+                backwards = ((t, index) for t, count in reversed(steps) if token[t] for index in range(count))
+                last, second = islice(backwards, 2)
+                issued[engine] = [(cycle - 2, second), (cycle - 1, last)]
+            end = max(end, cycle)
+        now = end
+    return now
+
+
+def head_cycles(q: np.ndarray, k: np.ndarray, v: np.ndarray, program: Program) -> int:
+    """Cycles that a head keeps `StdpAttention` busy, exact.
+
+    From the cycle in which the head begins to the one in which the next head can, or, after a block's last
+    head, `output_delay` cycles before `blocks` counts:
+    ``4 + N + (cycles of the row updates) + N * max(T, parts)``. A token's row updates take as long as in the
+    engine that has the most of them, at least a cycle.
+
+    Parameters
+    ----------
+    q, k, v : array of {0, 1}, ``[T, N, d_h]``
+        Of one head. The keys do not matter.
+    program : Program
 
     Returns
     -------
     int
     """
-    steps, tokens, width = q.shape
-    head_dim = width // heads
-    per_word = lanes // head_dim
-    counts = _heads(q, heads).sum(-1)
-    active = _heads(v, heads).any(-1)
-    active[:, 0] = True
-    work = row_updates(q, k, v, heads=heads)
-    first_step = active.argmax(-1)  # [heads, N], where there is work
-    last_step = steps - 1 - active[..., ::-1].argmax(-1)
-    lowest, highest = counts.min(1), counts.max(1)  # [heads, T]
+    machine = program.machine
+    parts = program.head_packing.head_slots // machine.post_lanes
+    return _head_cycles(q, v, min(machine.attention_steps, q.shape[0]), parts)
 
-    issue = 1  # cycle in which the first query word is asked for
-    free = 0  # first cycle in which the row pipeline can load a token
-    for head in range(heads):
-        # The previous head's last word is merged into its destination: one read slot.
-        merge = int(head > 0 and (head - 1) % per_word != 0)
-        load = max(issue + merge + tokens + 3, free)
-        previous = None  # (step, query count) of the row written in the cycle before
-        for token in range(tokens):
-            busy = int(work[head, token])
-            if busy:
-                t = first_step[head, token]
-                busy += previous == (t, lowest[head, t])
-            # The words of the next token: a key and a value, or the first query of pass 3.
-            period = max(3 if token < tokens - 1 else 2, busy)
-            t = last_step[head, token]
-            previous = (t, highest[head, t]) if busy == period else None
-            load += period
-        busy = steps + (previous == (0, counts[head, 0, 0]))
-        for _ in range(tokens - 1):
-            load += max(2, busy)
-            busy = steps
-        issue, free = load, load + busy
-    return int(free) + 4
+
+def output_delay(timesteps: int, parts: int) -> int:
+    """From the cycle after a block's last head to the one in which `blocks` has counted it."""
+    return min(timesteps, parts) + 5
+
+
+def attention_timeline(
+    ready: Sequence[int], cycles: Sequence[int], program: Program
+) -> tuple[list[int], int]:
+    """When the heads of a block begin, and when the block is complete.
+
+    Parameters
+    ----------
+    ready : sequence of int
+        For every head, the cycle of the `ready` pulse that completes it.
+    cycles : sequence of int
+        `head_cycles` of every head.
+    program : Program
+
+    Returns
+    -------
+    list of int
+        Cycle in which each head begins.
+    int
+        Cycle in which `blocks` has counted this block.
+    """
+    starts, free = [], 0
+    for when, busy in zip(ready, cycles, strict=True):
+        starts.append(max(when + READY_DELAY, free))
+        free = starts[-1] + busy
+    parts = program.head_packing.head_slots // program.machine.post_lanes
+    return starts, free + output_delay(program.network.timesteps, parts)
+
+
+def attention_cycles(
+    q: np.ndarray,
+    k: np.ndarray,
+    v: np.ndarray,
+    *,
+    heads: int,
+    post_lanes: int,
+    attention_steps: int = 1,
+) -> int:
+    """Cycles of a block whose heads are all ready at once, from the pulse to `blocks`, exact.
+
+    Parameters
+    ----------
+    q, k, v : array of {0, 1}, ``[T, N, D]``
+    heads : int
+        Divides D.
+    post_lanes, attention_steps : int
+        As in `machine.Machine`.
+    """
+    steps, _, width = q.shape
+    parts = -(-width // heads // post_lanes)
+    engines = min(attention_steps, steps)
+    split = zip(np.split(q, heads, axis=2), np.split(v, heads, axis=2), strict=True)
+    busy = sum(_head_cycles(query, value, engines, parts) for query, value in split)
+    return READY_DELAY + busy + output_delay(steps, parts)

@@ -1,0 +1,256 @@
+"""One attention unit with what it needs around it, and q, k and v as the post-processing sends them."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from s2tdpt.golden.bounds import Interval
+from s2tdpt.golden.config import NetworkConfig
+from s2tdpt.golden.lif import lif
+from s2tdpt.golden.stdp import attention_matrix, attention_rows
+from s2tdpt.hw.machine import Machine
+from s2tdpt.hw.program import Program, build_program
+from s2tdpt.hw.records import Sizes
+from s2tdpt.hw.stdp import StdpAttention
+from s2tdpt.hw.stdp_cycles import attention_timeline, head_cycles, y_interval
+from tests.hw.util import simulate
+
+
+def program_for(*, head_dim, heads, tokens, steps, lanes, post_lanes, attention_steps=1, depth=1) -> Program:
+    """A program with an attention of these sizes; the rest of the network is as small as can be."""
+    network = NetworkConfig(
+        name="attention",
+        image_height=1,
+        image_width=tokens,
+        image_channels=1,
+        num_classes=2,
+        timesteps=steps,
+        sps_channels=(head_dim * heads,),
+        sps_pool=(False,),
+        depth=depth,
+        heads=heads,
+        mlp_ratio=1,
+    )
+    machine = Machine(lanes=lanes, banks=1, post_lanes=post_lanes, queue=2, attention_steps=attention_steps)
+    return build_program(network, machine, head_sum_bits=20)
+
+
+def table(head_dim, amplitude=127, offset=128, kappa=0.125):
+    distance = np.arange(-head_dim, head_dim + 1)
+    e = np.rint(amplitude * np.exp(-kappa * abs(distance))).astype(int)
+    return np.where(distance < 0, offset + e, offset - e).tolist()
+
+
+def spikes(seed, program, *, q=0.3, k=0.3, v=0.2):
+    """Random ``(q, k, v)``, uint8 ``[T, N, D]``."""
+    rng, net = np.random.default_rng(seed), program.network
+    shape = net.timesteps, net.tokens, net.embed_dim
+    return tuple((rng.random(shape) < rate).astype(np.uint8) for rate in (q, k, v))
+
+
+def expected(q, k, v, lut, heads, threshold):
+    """``(y, attn)`` of the golden model, ``[T, N, D]``."""
+    q, k, v = (torch.from_numpy(x).long() for x in (q, k, v))
+    lut = torch.tensor(lut)
+    y = attention_matrix(q, k, v, lut, heads)
+    assert torch.equal(y, attention_rows(q, k, v, lut, heads))
+    return y.numpy(), lif(y, threshold).numpy()
+
+
+@dataclass
+class Piece:
+    """What is on the projection port in a cycle."""
+
+    projection: int
+    token: int
+    piece: int
+    spikes: int
+
+
+@dataclass
+class Delivery:
+    """The pieces of a block in order, each with the heads that are complete once it is there."""
+
+    pieces: list[tuple[Piece, int]] = field(default_factory=list)
+
+
+def deliver(program: Program, maps, *, once=False) -> Delivery:
+    """Group by group q, k and v, token by token, piece by piece.
+
+    Parameters
+    ----------
+    once : bool
+        No head is announced before the last one.
+    """
+    machine, packing = program.machine, program.head_packing
+    steps, post = program.network.timesteps, machine.post_lanes
+    wide = [packing.spread(map_) for map_ in maps]
+    delivery = Delivery()
+    for group in range(packing.groups):
+        complete = min(program.network.heads, (group + 1) * machine.lanes // packing.head_slots)
+        subgroups = -(-packing.lanes_of(group) // post)
+        for projection in range(3):
+            for token in range(program.network.tokens):
+                for subgroup in range(subgroups):
+                    piece = group * machine.subgroups + subgroup
+                    bits = wide[projection][:, token, piece * post : (piece + 1) * post].T.reshape(-1)
+                    word = sum(int(bit) << i for i, bit in enumerate(bits))
+                    assert len(bits) == post * steps
+                    last = projection == 2 and token == program.network.tokens - 1
+                    ready = complete if last and subgroup == subgroups - 1 else 0
+                    if once and group < packing.groups - 1:
+                        ready = 0
+                    delivery.pieces.append((Piece(projection, token, piece, word), ready))
+    return delivery
+
+
+class Attention:
+    """One attention unit; `check` sends it blocks and compares all that can be observed."""
+
+    def __init__(self, *, lut=None, hardware_lut=None, threshold=None, hardware_threshold=None, **size):
+        self.program = program = program_for(**size)
+        net = program.network
+        self.lut = table(net.head_dim) if lut is None else lut
+        self.threshold = threshold or max(1, 30 * net.tokens)
+        self.dut = StdpAttention(
+            program,
+            Sizes(program),
+            lut=hardware_lut or self.lut,
+            threshold=hardware_threshold or self.threshold,
+            y=Interval(*y_interval(self.lut, net.tokens)),
+        )
+
+    def check(self, *blocks, gap=0.0, once=False, drop=None, deadline=200_000):
+        """Sends the ``(q, k, v)`` of each block as soon as the block before is complete.
+
+        Parameters
+        ----------
+        gap : float
+            Share of cycles without a piece.
+        once : bool
+            As in `deliver`.
+        drop : int, optional
+            Number of a piece that gets lost.
+        """
+        run = _Run(self, random.Random(len(blocks)), gap)
+
+        async def testbench(ctx):
+            for number, maps in enumerate(blocks):
+                if number % self.program.network.depth == 0:
+                    await run.clear(ctx)
+                await run.block(ctx, maps, deliver(self.program, maps, once=once).pieces, drop)
+
+        simulate(self.dut, testbench, deadline=deadline)
+
+
+class _Run:
+    """The cycles of one simulation."""
+
+    def __init__(self, bench: Attention, rng: random.Random, gap: float):
+        self.bench, self.dut, self.program = bench, bench.dut, bench.program
+        self.rng, self.gap = rng, gap
+        self.cycle = 0
+        self.blocks = 0
+        self.rows: dict[tuple[int, int, int], list[int]] = {}
+        self.row_cycles: dict[int, int] = {}
+        self.words: dict[int, dict[int, int]] = {}
+
+    async def clear(self, ctx):
+        ctx.set(self.dut.clear, 1)
+        await self.tick(ctx)
+        ctx.set(self.dut.clear, 0)
+        self.blocks = 0
+        assert ctx.get(self.dut.blocks) == 0
+
+    async def tick(self, ctx):
+        """Observes the cycle and goes on to the next one."""
+        dut = self.dut
+        if ctx.get(dut.y_en):
+            key = ctx.get(dut.y_step), ctx.get(dut.y_token), ctx.get(dut.y_head)
+            assert key not in self.rows, "a row was given out twice"
+            self.rows[key] = [ctx.get(dut.y_data[c]) for c in range(self.program.network.head_dim)]
+            self.row_cycles.setdefault(key[2], self.cycle)
+        if ctx.get(dut.write.en):
+            word = self.words.setdefault(ctx.get(dut.write.address), {})
+            subgroup = ctx.get(dut.write.subgroup)
+            assert subgroup not in word, "a piece was written twice"
+            word[subgroup] = ctx.get(dut.write.spikes)
+            if ctx.get(dut.write.final):
+                for rest in range(subgroup + 1, self.program.machine.subgroups):
+                    assert rest not in word
+                    word[rest] = 0
+        await ctx.tick()
+        self.cycle += 1
+
+    async def block(self, ctx, maps, pieces, drop):
+        dut, port, net = self.dut, self.dut.projections, self.program.network
+        words = net.tokens * self.program.head_packing.groups
+        base = self.rng.randrange(self.program.spike_words - words + 1)
+        self.rows.clear(), self.row_cycles.clear(), self.words.clear()
+        pending = list(pieces)
+        pulses: dict[int, int] = {}  # cycle: heads
+        ready = [0] * net.heads
+        known = 0
+        number = 0
+        completed = None
+        limit = self.cycle + 200_000
+        while completed is None:
+            assert self.cycle < limit
+            piece = None
+            if pending and self.rng.random() >= self.gap:
+                piece, heads = pending.pop(0)
+                if heads > known:
+                    when = self.cycle + 1 + (self.rng.randrange(4) if self.gap else 0)
+                    pulses[when] = heads
+                    ready[known:heads] = [when] * (heads - known)
+                    known = heads
+                lost = number == drop
+                number += 1
+                piece = None if lost else piece
+            ctx.set(port.en, piece is not None)
+            if piece is not None:
+                ctx.set(port.projection, piece.projection)
+                ctx.set(port.token, piece.token)
+                ctx.set(port.piece, piece.piece)
+                ctx.set(port.spikes, piece.spikes)
+            ctx.set(port.ready, self.cycle in pulses)
+            ctx.set(port.heads, pulses.get(self.cycle, 0))
+            ctx.set(port.base, base if self.cycle in pulses else 0)
+            await self.tick(ctx)
+            if ctx.get(dut.blocks) != self.blocks:
+                completed = self.cycle
+        self.blocks += 1
+        assert ctx.get(dut.blocks) == self.blocks
+        self.compare(maps, base)
+        self.compare_cycles(maps, ready, completed)
+
+    def compare(self, maps, base):
+        net, packing = self.program.network, self.program.head_packing
+        y, attn = expected(*maps, self.bench.lut, net.heads, self.bench.threshold)
+        got = np.zeros_like(y)
+        assert len(self.rows) == net.heads * y.shape[0] * y.shape[1]
+        for (t, token, head), sums in self.rows.items():
+            got[t, token, head * net.head_dim : (head + 1) * net.head_dim] = sums
+        assert np.array_equal(got, y)
+        words = packing.pack(attn)
+        assert sorted(self.words) == list(range(base, base + len(words)))
+        for offset, word in enumerate(words):
+            pieces = self.words[base + offset]
+            bits = self.program.piece_bits
+            assert len(pieces) == self.program.machine.subgroups
+            assert sum(piece << subgroup * bits for subgroup, piece in pieces.items()) == word
+
+    def compare_cycles(self, maps, ready, completed):
+        net = self.program.network
+        split = zip(*(np.split(map_, net.heads, axis=2) for map_ in maps), strict=True)
+        cycles = [head_cycles(*head, self.program) for head in split]
+        starts, end = attention_timeline(ready, cycles, self.program)
+        parts = self.program.head_packing.head_slots // self.program.machine.post_lanes
+        output = net.tokens * max(net.timesteps, parts)
+        first_rows = [start + busy - output + 5 for start, busy in zip(starts, cycles, strict=True)]
+        assert [self.row_cycles[head] for head in range(net.heads)] == first_rows
+        assert completed == end

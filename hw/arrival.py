@@ -3,49 +3,133 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
-from itertools import cycle
+from dataclasses import dataclass
 
-from s2tdpt.hw.images import const_width, stream_tiles
-from s2tdpt.hw.schedule import Program
-from s2tdpt.hw.weights import stream_width
+from s2tdpt.hw.images import TileSize, constant_beats, tile_sizes
+from s2tdpt.hw.program import Program
+from s2tdpt.hw.records import STREAM_CONSTANT_TILES, weight_rows
+from s2tdpt.hw.weights import ROOM_DELAY
 from s2tdpt.hw.widths import Widths
 
-LOADED = -(1 << 62)
-"""First beat of a stream that began long ago: both banks were full before anything else happened."""
+LONG_AGO = -(1 << 62)
+"""First beat of a stream that had filled both rings before anything else happened."""
 
 
-def tile_beats(program: Program, widths: Widths) -> list[int]:
-    """Beats of every tile of an image, in program order; their sum is the image's weight stream."""
-    per_const = -(-const_width(program, widths) // stream_width(program))
-    return [consts * per_const + rows for consts, rows in stream_tiles(program)]
-
-
-class TileArrival:
-    """Cycles in which tiles become usable while the sender never pauses, over any number of images.
-
-    A tile is received as soon as the one before it is complete and one of the two banks is free:
-
-        last beat of tile k = max(last beat of tile k-1, cycle that released tile k-2) + beats of tile k
+@dataclass(frozen=True)
+class StreamShape:
+    """What the arrival of tiles depends on.
 
     Parameters
     ----------
-    beats : sequence of int
-        Of every tile of an image (`tile_beats`).
-    first : int
-        Cycle of the very first beat; all cycles are absolute.
+    tiles : tuple of TileSize
+        Of an image, in program order.
+    word_beats : int
+        Beats of a constant word.
+    banks : int
+        Beats of a row.
+    ring_rows : int
+        Rows of the ring; not fewer than any tile has.
     """
 
-    def __init__(self, beats: Sequence[int], first: int = LOADED):
-        self._beats = cycle(beats)
-        self._last = first - 1
-        self._freed = deque([first - 1, first - 1])
+    tiles: tuple[TileSize, ...]
+    word_beats: int
+    banks: int
+    ring_rows: int
 
-    def next_tile(self) -> int:
-        """First cycle in which the next tile can be walked; the tile two before it must be released."""
-        self._last = max(self._last, self._freed.popleft()) + next(self._beats)
-        return self._last + 1
 
-    def release(self, at: int) -> None:
-        """The oldest tile is done with: `tile_done` in cycle `at`."""
-        self._freed.append(at)
+def stream_shape(program: Program, widths: Widths) -> StreamShape:
+    """Of the weight stream of a program."""
+    return StreamShape(
+        tiles=tuple(tile_sizes(program)),
+        word_beats=constant_beats(program, widths),
+        banks=program.machine.banks,
+        ring_rows=weight_rows(program),
+    )
+
+
+class TileArrival:
+    """Cycles in which tiles become ready while the sender never pauses, over any number of images.
+
+    A beat is received in the cycle after the one before it, but not before there is room:
+
+        constants of tile n   from cycle complete(n - 4) + 2 on
+        row r (of all rows)   from cycle release(tile of row r - ring_rows) + 2 on
+
+    Call `next_ready`, `start`, `release` and `complete` in program order, each for one tile after the other;
+    `next_ready` of tile n needs `start` of tile n - 1, and the events that make room for tile n.
+    Cost: constant per tile.
+
+    Parameters
+    ----------
+    shape : StreamShape
+    first : int
+        Cycle of the very first beat if nothing delays it; all cycles are absolute.
+    """
+
+    def __init__(self, shape: StreamShape, first: int = LONG_AGO):
+        self._shape = shape
+        self._beat = first  # first cycle that may take the next beat
+        self._row = 0  # rows received, of all tiles
+        self._ready: int | None = None  # of the next tile to be started, once it is received
+        self._started = first
+        self._rows = _Recent("first row")
+        self._released, self._complete = _Recent("release"), _Recent("complete")
+
+    def next_ready(self) -> int:
+        """First cycle in which `ready` is high for the next tile.
+
+        Raises
+        ------
+        ValueError
+            An event that makes room for the tile is not known yet.
+        """
+        if self._ready is None:
+            self._ready = self._receive()
+        return max(self._ready, self._started + 1)
+
+    def start(self, cycle: int) -> None:
+        """The next tile is started."""
+        self.next_ready()
+        self._ready, self._started = None, cycle
+
+    def release(self, cycle: int) -> None:
+        """No weight of the oldest tile in use will be read after `cycle`."""
+        self._released.append(cycle)
+
+    def complete(self, cycle: int) -> None:
+        """No constant of the oldest tile in use will be read after `cycle`."""
+        self._complete.append(cycle)
+
+    def _receive(self) -> int:
+        """Receive a tile; returns the cycle after its last beat."""
+        shape, tile = self._shape, self._rows.count
+        size = shape.tiles[tile % len(shape.tiles)]
+        if tile >= STREAM_CONSTANT_TILES:
+            self._beat = max(self._beat, self._complete[tile - STREAM_CONSTANT_TILES] + ROOM_DELAY)
+        end = self._row + size.rows
+        self._rows.append(self._row)
+        beat = self._beat + size.constants * shape.word_beats + size.rows * shape.banks
+        # Tiles before these were released before the constants had room.
+        for older in range(max(0, tile - STREAM_CONSTANT_TILES + 1), tile):
+            first = max(self._row, self._rows[older] + shape.ring_rows)  # first row that replaces one of it
+            if first < min(end, self._rows[older + 1] + shape.ring_rows):
+                beat = max(beat, self._released[older] + ROOM_DELAY + (end - first) * shape.banks)
+        self._row, self._beat = end, beat
+        return beat
+
+
+class _Recent:
+    """A number of each of the last few tiles."""
+
+    def __init__(self, name: str):
+        self._name, self.count = name, 0
+        self._values: deque[int] = deque(maxlen=STREAM_CONSTANT_TILES + 1)
+
+    def append(self, value: int) -> None:
+        self._values.append(value)
+        self.count += 1
+
+    def __getitem__(self, tile: int) -> int:
+        if not self.count - len(self._values) <= tile < self.count:
+            raise ValueError(f"{self._name} of tile {tile} is needed, but {self.count} are known")
+        return self._values[tile - self.count]

@@ -19,6 +19,8 @@ from amaranth.lib.wiring import In, Out
 
 __all__ = ["FrameReceiver", "ResultSender"]
 
+_REGISTER_SUBGROUPS = 2  # more of them are cheaper in a memory
+
 
 def _positive(name, value):
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
@@ -196,8 +198,9 @@ class ResultSender(wiring.Component):
     with the stream and costs no cycle. ``tvalid`` never waits for ``tready``, and ``tdata`` and ``tlast``
     are stable until the transfer.
 
-    Resources: a memory of ``ceil(classes / post_lanes)`` words of ``post_lanes * logit_width`` bits, a
-    ``post_lanes`` : 1 multiplexer and one signed comparison of ``logit_width`` bits.
+    Resources: one signed comparison of ``logit_width`` bits; if two writes hold all logits, a register of
+    ``classes * logit_width`` bits and a ``classes`` : 1 multiplexer, else a memory of
+    ``ceil(classes / post_lanes)`` words of ``post_lanes * logit_width`` bits and a ``post_lanes`` : 1 one.
 
     Parameters
     ----------
@@ -278,50 +281,68 @@ class ResultSender(wiring.Component):
     def elaborate(self, platform):
         m = Module()
 
-        m.submodules.logits = logits = memory.Memory(
-            shape=self._post_lanes * self._logit_width, depth=max(2, self.subgroups), init=[]
-        )
-        write = logits.write_port()
-        read = logits.read_port()
-        m.d.comb += [
-            write.en.eq(self.wr_en),
-            write.addr.eq(self.wr_index),
-            write.data.eq(self.wr_data),
-        ]
-
-        # read.data is the current word. The read port is enabled only to step to the next one, so it
-        # holds the word while the stream stalls and needs no register of its own.
         index = Signal(range(self._classes + 1))  # class of the current beat; classes: the last beat
-        lane = Signal(self._post_lanes, init=1)  # one-hot lane of that class
-        subgroup = Signal.like(self.wr_index)  # subgroup to read next
+        in_memory = self.subgroups > _REGISTER_SUBGROUPS
+        lane = Signal(self._post_lanes if in_memory else self._classes)  # one-hot; none in the last beat
         logit = Signal(signed(self._logit_width))
         best = Signal(signed(self._logit_width))
         best_index = Signal(range(max(2, self._classes)))
         transfer = Signal()
-
-        w = self._logit_width
-        selected = [read.data[p * w : (p + 1) * w] & lane[p].replicate(w) for p in range(self._post_lanes)]
+        kept = self._keep_in_memory(m, lane) if in_memory else self._keep_in_register(m)
+        chosen = [value & bit.replicate(len(value)) for value, bit in zip(kept, lane, strict=True)]
         m.d.comb += [
-            logit.eq(reduce(or_, selected)),
+            logit.eq(reduce(or_, chosen)),
             transfer.eq(self.tvalid & self.tready),
             self.tvalid.eq(self.busy),
             self.tlast.eq(index == self._classes),
-            self.tdata.eq(Mux(self.tlast, best_index, logit)),
-            read.addr.eq(subgroup),
-            read.en.eq(Mux(self.busy, self.tready & lane[-1], self.start)),
+            # In the last beat no lane is chosen and the logit is 0.
+            self.tdata.eq(logit | Mux(self.tlast, best_index, 0)),
         ]
-
-        with m.If(read.en):
-            m.d.sync += subgroup.eq(subgroup + 1)
         with m.If(~self.busy):
             with m.If(self.start):
                 m.d.sync += [self.busy.eq(1), index.eq(0), lane.eq(1)]
         with m.Elif(transfer):
-            m.d.sync += [index.eq(index + 1), lane.eq(lane.rotate_left(1))]
+            m.d.sync += [
+                index.eq(index + 1),
+                lane.eq(Mux(index == self._classes - 1, 0, lane.rotate_left(1))),
+            ]
             with m.If(self.tlast):
-                m.d.sync += [self.busy.eq(0), subgroup.eq(0)]
+                m.d.sync += self.busy.eq(0)
             # Strictly larger, so that the lowest index wins a tie.
             with m.Elif((index == 0) | (logit > best)):
                 m.d.sync += [best.eq(logit), best_index.eq(index)]
 
         return m
+
+    def _keep_in_register(self, m):
+        """A register for all logits; returns them."""
+        width, size = self._logit_width, len(self.wr_data)
+        held = Signal(self._classes * width, reset_less=True)
+        for s in range(self.subgroups):
+            part = held[s * size : (s + 1) * size]
+            with m.If(self.wr_en & (self.wr_index == s)):
+                m.d.sync += part.eq(self.wr_data[: len(part)])
+        return [held[c * width : (c + 1) * width] for c in range(self._classes)]
+
+    def _keep_in_memory(self, m, lane):
+        """A memory of subgroups; returns the logits of the current one."""
+        width = self._logit_width
+        m.submodules.logits = logits = memory.Memory(
+            shape=len(self.wr_data), depth=self.subgroups, init=[], attrs={"no_rw_check": 1}
+        )
+        # read.data is the current word. The read port is enabled only to step to the next one, so it
+        # holds the word while the stream stalls and needs no register of its own.
+        write, read = logits.write_port(), logits.read_port()
+        subgroup = Signal.like(self.wr_index)  # subgroup to read next
+        m.d.comb += [
+            write.en.eq(self.wr_en),
+            write.addr.eq(self.wr_index),
+            write.data.eq(self.wr_data),
+            read.addr.eq(subgroup),
+            read.en.eq(Mux(self.busy, self.tready & lane[-1], self.start)),
+        ]
+        with m.If(self.tvalid & self.tready & self.tlast):
+            m.d.sync += subgroup.eq(0)
+        with m.Elif(read.en):
+            m.d.sync += subgroup.eq(subgroup + 1)
+        return [read.data[p * width : (p + 1) * width] for p in range(self._post_lanes)]

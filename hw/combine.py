@@ -14,6 +14,11 @@ from s2tdpt.hw.fixed import index_shape, wrap
 __all__ = ["PlaneCombiner"]
 
 
+def combiner_delay(planes: int) -> int:
+    """Cycles from the input of `PlaneCombiner` to its output."""
+    return max(1, (planes - 1).bit_length()) + 1
+
+
 class PlaneCombiner(wiring.Component):
     """Horner's scheme over passes of T bit planes: ``total = total * 2^T + sum_t +-2^(T-1-t) sums[t]``.
 
@@ -21,8 +26,8 @@ class PlaneCombiner(wiring.Component):
     spike-driven accumulators compute the inner sums, this unit the outer one. The highest planes come
     first; the total of a subgroup waits in a small memory for the next pass.
 
-    Latency: `delay` = max(1, ceil(log2 T)) + 1 cycles. Throughput: a piece a cycle, in any order of subgroups;
-    the same subgroup may come again in the next cycle.
+    Latency: `delay` = max(1, ceil(log2 T)) + 1 cycles. Throughput: a piece a cycle, subgroups in any order;
+    the same one may come again in the next cycle.
     Resources: P x (T - 1 adders of the planes, one of ``width - T`` bits for the total); G x P x (width - T)
     bits of distributed RAM, none for one subgroup.
 
@@ -70,7 +75,7 @@ class PlaneCombiner(wiring.Component):
     @property
     def delay(self) -> int:
         """Cycles from `sums` to `total`: the levels of the sum over planes and Horner's step."""
-        return max(1, (self._planes - 1).bit_length()) + 1
+        return combiner_delay(self._planes)
 
     def elaborate(self, platform):
         m = Module()

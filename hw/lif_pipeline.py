@@ -12,6 +12,11 @@ from s2tdpt.hw.lif import carried_interval
 __all__ = ["LifPipeline"]
 
 
+def lif_delay(timesteps: int) -> int:
+    """Cycles from the input of `LifPipeline` to its output."""
+    return 2 * timesteps - 1
+
+
 class LifPipeline(wiring.Component):
     """``u = h + x[t]``, ``s[t] = u >= threshold``, ``h = 0 if s[t] else u >> 1`` for t = 0 .. T-1 from h = 0.
 
@@ -68,7 +73,7 @@ class LifPipeline(wiring.Component):
     @property
     def delay(self) -> int:
         """Cycles from `x` to `spikes`."""
-        return 2 * self._timesteps - 1
+        return lif_delay(self._timesteps)
 
     def elaborate(self, platform):
         m = Module()

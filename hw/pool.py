@@ -114,9 +114,9 @@ class OrPool(wiring.Component):
         # Stage 2, down the column. Row 0 starts anew, so nothing of an earlier map is left.
         m.submodules.rows = rows = Memory(shape=self._piece_bits, depth=self._words, init=[])
         write = rows.write_port()
-        # A place comes back after a row, so not in the cycle in which it is written but for a map of one column.
-        # The comparison, never true, is the proof for the mapping: without it Yosys adds registers and a
-        # multiplexer to every bit, to return the old word.
+        # A place comes back after a row: in the very cycle in which it is written only if a row is one
+        # column. The comparison, never true, is the proof for the mapping: without it Yosys adds registers
+        # and a multiplexer to every bit, to return the old word.
         read = rows.read_port(transparent_for=[write] if self._bypass else [])
         written = Const(0, 1) if self._bypass else closed & (place == self._place)
         total = Mux(first_y, 0, read.data) | row_window

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import operator
 
-from amaranth import Const, Module, Mux, Shape, Signal, signed, unsigned
+from amaranth import Const, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -15,13 +15,13 @@ from s2tdpt.hw.fixed import exact, index_shape
 __all__ = ["ResidualStream"]
 
 ROW_DEPTH = 1024
-"""Words of a block RAM at its full width of 18 bits."""
+"""Words of a block RAM at its full width of 18 bits, a power of two."""
 
 
 class ResidualStream(wiring.Component):
     """Adds a piece of values, all time steps at once, to U and returns the new U.
 
-    Latency: `delay` = 1 cycle from `value` to `result`; the address comes `read_lead` = 2 cycles before the
+    Latency: `delay` = 1 cycle from `value` to `result`; the address comes `read_lead` = 3 cycles before the
     value. Throughput: a piece a cycle. U is stored one cycle after `result` appears, so an address may be
     read again 4 cycles after it was read.
     Resources: depth x P x T x width bits of block RAM; an adder of `value_width` bits a value and
@@ -39,15 +39,15 @@ class ResidualStream(wiring.Component):
     Members
     -------
     read_en : ``In(1)``
-        Add the old U to the value two cycles later; low for the writer that initialises U, and for values
-        that have nothing to do with it.
+        Add the old U to the value `read_lead` cycles later. Low for the writer that initialises U, and for
+        values that have nothing to do with it.
     read_address : ``In``, index of depth
-        Piece of U of the value two cycles later, whether `read_en` or not.
+        Piece of U of the value `read_lead` cycles later, whether `read_en` or not.
     update : ``In(1)``
         With `value`: store the new U.
     value : ``In(ArrayLayout(ArrayLayout(signed(value_width), T), P))``
     result : ``Out(ArrayLayout(ArrayLayout(signed(value_width), T), P))``
-        The cycle after `value`: ``value + U`` where `read_en` was high three cycles earlier, else `value`.
+        `delay` after `value`: ``value + U`` if `read_en` was high `read_lead` before it, else `value`.
     write_en, write_address, write_data : ``Out``
         With `result`: what is stored at the end of this cycle, for observation too;
         ``ArrayLayout(ArrayLayout(signed(width), T), P)``.
@@ -60,7 +60,7 @@ class ResidualStream(wiring.Component):
     delay = 1
     """Cycles from `value` to `result`."""
 
-    read_lead = 2
+    read_lead = 3
     """Cycles from `read_address` to `value`."""
 
     def __init__(self, *, lanes: int, timesteps: int, depth: int, value_width: int, width: int):
@@ -90,15 +90,17 @@ class ResidualStream(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        old = Signal(self.write_data.shape(), reset_less=True)
-        m.d.sync += old.eq(self._read(m))
-
         address = self.read_address
         for stage in range(self.read_lead):
-            following = Signal.like(address, name=f"address_{stage + 1}", reset_less=True)
-            m.d.sync += following.eq(address)
-            address = following
+            later = Signal.like(address, name=f"address_{stage + 1}", reset_less=True)
+            m.d.sync += later.eq(address)
+            address = later
         m.d.sync += [self.write_en.eq(self.update), self.write_address.eq(address)]
+
+        words = [self._row(m, row, address) for row in range(-(-self._depth // ROW_DEPTH))]
+        # Only the word that was read is not zero.
+        old = Signal(self.write_data.shape(), reset_less=True)
+        m.d.sync += old.eq(functools.reduce(operator.or_, words))
         for lane in range(self._lanes):
             for t in range(self._timesteps):
                 value, result = self.value[lane][t], self.result[lane][t]
@@ -107,32 +109,33 @@ class ResidualStream(wiring.Component):
                 m.d.comb += self.write_data[lane][t].eq(exact(result, self._stored))
         return m
 
-    def _read(self, m):
-        """The old U a cycle after its address, zero where it is not wanted."""
-        shape, depth = unsigned(Shape.cast(self.write_data.shape()).width), self._depth
-        # Proof for the block RAM mapping that no word is ever read in the cycle in which it is written:
-        # without it, Yosys adds a bypass register and a multiplexer to every bit, since it has to return
-        # the old word. By the contract this never happens.
-        meets = Signal()
-        m.d.comb += meets.eq(self.write_en & (self.write_address == self.read_address))
-        words = []
-        for row, base in enumerate(range(0, depth, ROW_DEPTH)):
-            rows = min(ROW_DEPTH, depth - base)
-            memory = m.submodules[f"row_{row}"] = Memory(shape=shape, depth=max(2, rows), init=[])
-            read, write = memory.read_port(domain="comb"), memory.write_port()
-            local = index_shape(memory.depth)
-            reads, writes = Const(1, 1), Const(1, 1)
-            if depth > ROW_DEPTH:
-                reads = self.read_address[local.width :] == row
-                writes = self.write_address[local.width :] == row
-            # Reset instead of a gate in front of every adder: rows and unwanted words need no multiplexer.
-            word = Signal(shape, name=f"word_{row}", reset_less=True)
-            m.d.sync += word.eq(Mux(self.read_en & reads & ~meets, read.data, 0))
-            m.d.comb += [
-                read.addr.eq(self.read_address),
-                write.en.eq(self.write_en & writes),
-                write.addr.eq(self.write_address),
-                write.data.eq(self.write_data),
-            ]
-            words.append(word)
-        return functools.reduce(operator.or_, words)
+    def _row(self, m, row, update_address):
+        """`ROW_DEPTH` words of U, two cycles after their address; zero where they are not wanted.
+
+        Each row has address registers of its own, which only move when it is meant: one register for all
+        block RAMs would have to reach across the chip in a cycle.
+        """
+        words = max(2, min(ROW_DEPTH, self._depth - row * ROW_DEPTH))
+        shape = unsigned(self.write_data.as_value().shape().width)
+        memory = m.submodules[f"row_{row}"] = Memory(shape=shape, depth=words, init=[])
+        read, write = memory.read_port(domain="comb"), memory.write_port()
+        reads, writes = Signal(name=f"reads_{row}"), Signal(name=f"writes_{row}")
+        for strobe, enable, port, address in (
+            (reads, self.read_en, read, self.read_address),
+            (writes, self.update, write, update_address),
+        ):
+            held = Signal(index_shape(words), name=f"{strobe.name}_at", reset_less=True)
+            here = address[ROW_DEPTH.bit_length() - 1 :] == row if self._depth > ROW_DEPTH else Const(1, 1)
+            m.d.sync += strobe.eq(enable & here)
+            with m.If(here):
+                m.d.sync += held.eq(address[: len(held)])
+            m.d.comb += port.addr.eq(held)
+        m.d.comb += [write.en.eq(writes), write.data.eq(self.write_data)]
+        # Proof for the block RAM mapping that no word is read in the cycle in which it is written, which the
+        # contract rules out: without it, Yosys adds a bypass register and a multiplexer to every bit, since
+        # the old word would have to come out.
+        meets = writes & (read.addr == write.addr)
+        # A reset of the block instead of a gate in front of every adder, or of a multiplexer of the rows.
+        word = Signal(shape, name=f"word_{row}", reset_less=True)
+        m.d.sync += word.eq(Mux(reads & ~meets, read.data, 0))
+        return word

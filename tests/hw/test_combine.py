@@ -1,116 +1,118 @@
-"""PlaneCombiner: Horner's scheme over bit planes against products of whole numbers."""
+"""PlaneCombiner: passes of T bit planes against products of whole numbers."""
 
 import numpy as np
 import pytest
 
 from s2tdpt.golden.arith import signed_bits
 from s2tdpt.hw.combine import PlaneCombiner
-from s2tdpt.hw.images import pack_fields
-from tests.hw.util import simulate
-
-PLANES = 8
+from tests.hw.pieces import GAPS, run_pieces
 
 
-def combine(weights, numbers, biases, *, slices=1, signed=True, idle_rate=0.0, negate=True, seed=0):
-    """``weights @ numbers + bias`` from bit planes.
+def fitting(weights, numbers, planes, passes):
+    """Exactly the widths that the plane sums and the totals after every pass need."""
+    low, high = weights.clip(max=0).sum(axis=2).min(), weights.clip(min=0).sum(axis=2).max()
+    totals = [weights @ (numbers >> planes * p) for p in range(passes)]
+    ends = min(0, *(int(t.min()) for t in totals)), max(0, *(int(t.max()) for t in totals))
+    return signed_bits(int(low), int(high)), signed_bits(*ends)
+
+
+def combine(weights, numbers, *, planes, passes, signed, gap="back to back", order=None, negate=True):
+    """``weights @ numbers`` from bit planes, every total checked on the way.
 
     Parameters
     ----------
-    weights : int [groups, lanes, channels]
+    weights : int [subgroups, lanes, channels]
     numbers : int [channels]
-        Within `slices` x 8 bits, two's complement if `signed`.
-    biases : int [groups, lanes]
-
-    Returns
-    -------
-    int [groups, lanes]
+        Within passes x planes bits, two's complement if `signed`.
+    order : list of int, optional
+        Subgroups in order of their passes; by default all of them pass by pass.
     """
-    groups, lanes, _ = weights.shape
-    lo, hi = weights.clip(max=0).sum(axis=2).min(), weights.clip(min=0).sum(axis=2).max()
-    sum_width = signed_bits(int(lo), int(hi))
-    bias_width = signed_bits(int(biases.min()), int(biases.max()))
-    # Exactly the width of every prefix: sums of weights times numbers shifted right.
-    prefixes = [weights @ (numbers >> b) for b in range(slices * PLANES)]
-    prefixes += [prefixes[0] + biases]
-    width = signed_bits(min(0, *(int(p.min()) for p in prefixes)), max(0, *(int(p.max()) for p in prefixes)))
-    dut = PlaneCombiner(lanes=lanes, groups=groups, sum_width=sum_width, bias_width=bias_width, width=width)
+    subgroups, lanes, _ = weights.shape
+    sum_width, width = fitting(weights, numbers, planes, passes)
+    dut = PlaneCombiner(lanes=lanes, planes=planes, subgroups=subgroups, sum_width=sum_width, width=width)
+    assert dut.delay == max(1, int(np.ceil(np.log2(planes)))) + 1
+    done = [0] * subgroups
+    pieces = []
+    for g in order or list(range(subgroups)) * passes:
+        top = (passes - done[g]) * planes - 1
+        sums = np.stack([weights[g] @ (numbers >> (top - t) & 1) for t in range(planes)], axis=1)
+        total = weights[g] @ (numbers >> (top - planes + 1))
+        pieces.append((g, done[g] == 0, sums.tolist(), total.tolist()))
+        done[g] = (done[g] + 1) % passes
+
+    def drive(ctx, piece):
+        g, first, sums, _ = piece
+        ctx.set(dut.en, 1)
+        ctx.set(dut.first, first)
+        ctx.set(dut.negate, first and signed and negate)
+        ctx.set(dut.subgroup, g)
+        ctx.set(dut.sums, sums)
+
+    def idle(ctx, rng):
+        ctx.set(dut.en, 0)
+        ctx.set(dut.first, int(rng.integers(2)))
+        ctx.set(dut.negate, int(rng.integers(2)))
+        ctx.set(dut.subgroup, int(rng.integers(subgroups)))
+        ctx.set(dut.sums, rng.integers(-1, 1, (lanes, planes)).tolist())
+
+    def check(ctx, piece):
+        total = ctx.get(dut.total)
+        assert [total[lane] for lane in range(lanes)] == piece[3], piece
+
+    run_pieces(dut, pieces, drive=drive, idle=idle, check=check, gap=gap, seed=len(pieces))
+
+
+def case(seed, *, subgroups, lanes, bits, signed, channels=5):
     rng = np.random.default_rng(seed)
-    result = np.zeros((groups, lanes), np.int64)
-
-    async def cycle(ctx, **members):
-        """One cycle with `members` set; others are junk that must not matter."""
-        while rng.random() < idle_rate:
-            ctx.set(dut.en, 0)
-            ctx.set(dut.save, 0)
-            ctx.set(dut.sums, int(rng.integers(1 << 16)))
-            ctx.set(dut.first, int(rng.integers(2)))
-            await ctx.tick()
-        for name in ("en", "first", "resume", "negate", "add_bias", "save", "group", "sums", "bias"):
-            ctx.set(getattr(dut, name), int(members.get(name, 0)))
-        await ctx.tick()
-
-    async def testbench(ctx):
-        for s in range(slices):
-            for group in range(groups):
-                for plane in reversed(range(PLANES)):
-                    bit = numbers >> (slices - 1 - s) * PLANES + plane & 1
-                    top = plane == PLANES - 1
-                    await cycle(
-                        ctx,
-                        en=1,
-                        first=top,
-                        resume=s > 0,
-                        group=group,
-                        negate=negate and signed and top and s == 0,
-                        sums=pack_fields(weights[group] @ bit, sum_width),
-                    )
-                if s < slices - 1:
-                    await cycle(ctx, save=1, group=group)
-                    continue
-                await cycle(ctx, en=1, add_bias=1, bias=pack_fields(biases[group], bias_width))
-                total = ctx.get(dut.total)
-                for lane in range(lanes):
-                    value = total >> lane * width & (1 << width) - 1
-                    result[group, lane] = value - ((value >> width - 1) << width)
-
-    simulate(dut, testbench, deadline=20_000)
-    return result
+    low, high = (-(1 << bits - 1), 1 << bits - 1) if signed else (0, 1 << bits)
+    return rng.integers(-127, 128, (subgroups, lanes, channels)), rng.integers(low, high, channels)
 
 
-def case(seed, *, groups, lanes, channels, slices, signed):
-    rng = np.random.default_rng(seed)
-    bits = slices * PLANES
-    lo, hi = (-(1 << bits - 1), 1 << bits - 1) if signed else (0, 1 << bits)
-    weights = rng.integers(-127, 128, (groups, lanes, channels))
-    numbers = rng.integers(lo, hi, channels)
-    return weights, numbers, rng.integers(-1000, 1000, (groups, lanes))
-
-
+@pytest.mark.parametrize("gap", GAPS)
 @pytest.mark.parametrize("signed", [False, True])
-@pytest.mark.parametrize("slices", [1, 2, 3, 4])
-@pytest.mark.parametrize("groups", [1, 3])
-def test_equals_the_product(groups, slices, signed):
-    weights, numbers, biases = case(slices, groups=groups, lanes=2, channels=5, slices=slices, signed=signed)
-    got = combine(weights, numbers, biases, slices=slices, signed=signed, idle_rate=0.2)
-    assert np.array_equal(got, weights @ numbers + biases)
+@pytest.mark.parametrize("planes, passes", [(1, 8), (2, 4), (3, 3), (4, 2), (4, 7), (5, 2), (8, 1), (8, 3)])
+@pytest.mark.parametrize("subgroups", [1, 3])
+def test_equals_the_product(subgroups, planes, passes, signed, gap):
+    weights, numbers = case(planes, subgroups=subgroups, lanes=2, bits=planes * passes, signed=signed)
+    combine(weights, numbers, planes=planes, passes=passes, signed=signed, gap=gap)
+
+
+@pytest.mark.parametrize("subgroups", [1, 2, 4])
+def test_any_order_of_subgroups(subgroups):
+    """Passes of a subgroup may follow each other at once, and numbers each other."""
+    weights, numbers = case(9, subgroups=subgroups, lanes=2, bits=8, signed=True)
+    order = np.random.default_rng(subgroups).integers(0, subgroups, 60).tolist()
+    combine(weights, numbers, planes=4, passes=2, signed=True, order=order)
 
 
 @pytest.mark.parametrize("number", [-128, -1, 0, 1, 127])
 @pytest.mark.parametrize("weight", [-127, -1, 0, 127])
-def test_corners_of_signed_bytes(weight, number):
+@pytest.mark.parametrize("planes", [1, 2, 4, 8])
+def test_corners_of_signed_bytes(planes, weight, number):
     weights, numbers = np.full((1, 1, 3), weight), np.full(3, number)
-    got = combine(weights, numbers, np.array([[5]]))
-    assert got.tolist() == [[3 * weight * number + 5]]
+    combine(weights, numbers, planes=planes, passes=8 // planes, signed=True)
 
 
 @pytest.mark.parametrize("number", [0, 1, 127, 128, 255])
 def test_corners_of_unsigned_bytes(number):
     weights = np.array([[[127, 127], [-127, -127]]])
-    got = combine(weights, np.full(2, number), np.array([[-3, 3]]), signed=False)
-    assert got.tolist() == [[254 * number - 3, 3 - 254 * number]]
+    combine(weights, np.full(2, number), planes=4, passes=2, signed=False)
+
+
+def test_lowest_sum_on_the_sign_plane():
+    """-(-2^(w-1)) needs a bit more than the sum itself."""
+    weights = np.array([[[-8]]])
+    combine(weights, np.array([-8]), planes=4, passes=1, signed=True)
+
+
+def test_messages():
+    sizes = dict(lanes=2, planes=4, subgroups=1, sum_width=8, width=16)
+    for name in sizes:
+        with pytest.raises(ValueError, match=rf"^combiner {name} must be a positive integer, not 0$"):
+            PlaneCombiner(**{**sizes, name: 0})
 
 
 def test_comparison_notices_a_missing_sign():
-    weights, numbers, biases = case(3, groups=1, lanes=2, channels=4, slices=1, signed=True)
-    got = combine(weights, numbers, biases, negate=False)
-    assert not np.array_equal(got, weights @ numbers + biases)
+    weights, numbers = case(3, subgroups=1, lanes=2, bits=8, signed=True)
+    with pytest.raises(AssertionError):
+        combine(weights, numbers, planes=4, passes=2, signed=True, negate=False)

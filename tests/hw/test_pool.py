@@ -1,108 +1,112 @@
-"""OrPool against `golden.pool` for even, odd and tiny maps, with the exact number of cycles and reads."""
+"""OrPool against `golden.pool`: even, odd and tiny maps, one after the other, with and without pauses."""
 
 import numpy as np
 import pytest
 import torch
 
 from s2tdpt.golden.pool import or_pool
-from s2tdpt.hw.memory import pack_channels, unpack_channels
-from s2tdpt.hw.pool import OrPool, pool_cycles
-from tests.hw.util import MemoryBench, run_operation, simulate
+from s2tdpt.hw.pool import OrPool
+from tests.hw.pieces import GAPS, run_pieces
+
+BITS = 5
 
 
-def pool(maps, *, lanes, post_lanes=None, rate=0.15, fault=None):
-    """Pools maps ``[(height, width, channels), ...]`` one after the other on one instance."""
-    rng = np.random.default_rng(len(maps) + lanes)
-    steps = 3
-    limits = [max(size) for size in zip(*maps, strict=True)]
-    dut = OrPool(
-        max_height=limits[0],
-        max_width=limits[1],
-        max_groups=-(-limits[2] // lanes),
-        addr_width=11,
-        lanes=lanes,
-        timesteps=steps,
-        post_lanes=post_lanes or lanes,
-    )
-    source, target, depth = 5, 900, 1100
-    junk = rng.integers(0, 1 << min(lanes * steps, 62), depth).tolist()
-    bench = MemoryBench(dut, junk)
-    reads = []
+def pool(maps, *, subgroups, min_width=1, gap="back to back", rate=0.15, fault=None):
+    """Pools maps ``[(height, width, subgroups in use), ...]`` one after the other on one instance.
 
-    async def count_reads(ctx):
-        async for _, _, enabled in ctx.tick().sample(dut.mem.rd_en):
-            reads.append(enabled)
+    Every cycle is checked: a pooled piece where one is due, none elsewhere. `fault`: a spike of that piece is
+    inverted on the way in.
+    """
+    rng = np.random.default_rng(len(maps) + subgroups)
+    widest = max(width for _, width, _ in maps)
+    dut = OrPool(piece_bits=BITS, subgroups=subgroups, max_width=widest, min_width=min_width)
+    assert dut.delay == 2
+    pieces = []
+    for height, width, used in maps:
+        spikes = (rng.random((1, height, width, used * BITS)) < rate).astype(np.uint8)
+        pooled = or_pool(torch.from_numpy(spikes).float()).numpy().astype(int)[0]
+        weight = 1 << np.arange(BITS)
+        words = spikes[0].reshape(height, width, used, BITS) @ weight
+        expected = pooled.reshape(*pooled.shape[:2], used, BITS) @ weight
+        for y in range(height):
+            for x in range(width):
+                for g in range(used):
+                    last_x, last_y = x == width - 1, y == height - 1
+                    due = (x % 2 or last_x) and (y % 2 or last_y)
+                    fields = dict(
+                        en=1,
+                        subgroup=g,
+                        column=x // 2,
+                        odd_x=x % 2,
+                        last_x=last_x,
+                        first_y=y == 0,
+                        odd_y=y % 2,
+                        last_y=last_y,
+                        spikes=int(words[y, x, g]) ^ (len(pieces) == fault),
+                    )
+                    pieces.append((fields, int(expected[y // 2, x // 2, g]) if due else None))
 
-    async def testbench(ctx):
-        for height, width, channels in maps:
-            spikes = (rng.random((steps, height * width, channels)) < rate).astype(np.uint8)
-            words = pack_channels(spikes, lanes)
-            for i, word in enumerate(words):
-                ctx.set(bench.storage.data[source + i], word ^ (1 if i == fault else 0))
-            groups = -(-channels // lanes)
-            before = sum(reads)
-            cycles = await run_operation(
-                ctx,
-                dut,
-                fields={
-                    "src_base": source,
-                    "dst_base": target,
-                    "in_h": height,
-                    "in_w": width,
-                    "groups": groups,
-                },
-            )
-            assert cycles == pool_cycles(height, width, groups)
-            assert sum(reads) - before == cycles - width - 3
-            expected = or_pool(torch.from_numpy(spikes.reshape(steps, height, width, channels))).numpy()
-            out_h, out_w = expected.shape[1:3]
-            got = unpack_channels(
-                bench.words(ctx, target, out_h * out_w * groups),
-                tokens=out_h * out_w,
-                channels=channels,
-                lanes=lanes,
-                timesteps=steps,
-            )
-            assert np.array_equal(got, expected.reshape(steps, out_h * out_w, channels)), (height, width)
-            # The words around the destination are untouched.
-            assert bench.words(ctx, target - 1, 1) == junk[target - 1 : target]
-            end = target + out_h * out_w * groups
-            assert bench.words(ctx, end, 1) == [junk[end]] or len(maps) > 1
+    def drive(ctx, piece):
+        for name, value in piece[0].items():
+            ctx.set(getattr(dut, name), value)
 
-    simulate(bench, testbench, deadline=20_000, background=[count_reads])
+    def idle(ctx, rng):
+        for name in ("odd_x", "last_x", "first_y", "odd_y", "last_y"):
+            ctx.set(getattr(dut, name), int(rng.integers(2)))
+        ctx.set(dut.en, 0)
+        ctx.set(dut.subgroup, int(rng.integers(subgroups)))
+        ctx.set(dut.column, int(rng.integers((widest + 1) // 2)))
+        ctx.set(dut.spikes, int(rng.integers(1 << BITS)))
+
+    def check(ctx, piece):
+        assert ctx.get(dut.out_en) == (piece[1] is not None), piece
+        if piece[1] is not None:
+            assert ctx.get(dut.out) == piece[1], piece
+
+    run_pieces(dut, pieces, drive=drive, idle=idle, check=check, gap=gap, seed=subgroups)
 
 
 @pytest.mark.parametrize("height", [1, 2, 3, 4, 7])
 @pytest.mark.parametrize("width", [1, 2, 3, 6, 7])
-def test_sizes(height, width):
-    pool([(height, width, 5)], lanes=4, post_lanes=2)
+@pytest.mark.parametrize("subgroups, used", [(1, 1), (3, 3)])
+def test_sizes(height, width, subgroups, used):
+    pool([(height, width, used)], subgroups=subgroups, min_width=min(width, 2))
 
 
-@pytest.mark.parametrize(
-    "channels, lanes, post_lanes", [(1, 1, 1), (8, 8, 8), (8, 8, 1), (9, 4, 4), (17, 6, 3)]
-)
-def test_groups(channels, lanes, post_lanes):
-    pool([(8, 8, channels)], lanes=lanes, post_lanes=post_lanes)
+@pytest.mark.parametrize("gap", GAPS)
+@pytest.mark.parametrize("subgroups", [1, 2, 3, 4])
+def test_one_after_the_other(subgroups, gap):
+    """State of one map must not leak into the next one, nor that of a subgroup that is not in every map."""
+    maps = [(8, 8, subgroups), (3, 5, 1), (8, 7, subgroups), (1, 1, 1), (5, 1, 1), (4, 4, subgroups)]
+    pool(maps, subgroups=subgroups, gap=gap)
 
 
-def test_one_after_the_other():
-    """State of one map must not leak into the next one."""
-    pool([(8, 8, 6), (3, 5, 6), (8, 8, 6), (1, 1, 2), (4, 4, 6)], lanes=3)
+@pytest.mark.parametrize("gap", GAPS)
+def test_without_the_bypass(gap):
+    """Two columns and one piece are the fastest that a place of the row buffer can come back."""
+    pool([(7, 2, 1), (6, 3, 1), (4, 2, 2)], subgroups=2, min_width=2, gap=gap)
+    pool([(7, 2, 1), (6, 3, 1), (2, 2, 1)], subgroups=1, min_width=2, gap=gap)
+
+
+def test_one_column_needs_the_bypass():
+    with pytest.raises(AssertionError):
+        pool([(9, 1, 1), (1, 2, 1)], subgroups=1, min_width=2, rate=0.3)
 
 
 @pytest.mark.parametrize("rate", [0, 1])
 def test_empty_and_full(rate):
-    pool([(5, 6, 4)], lanes=4, rate=rate)
+    pool([(5, 6, 2)], subgroups=2, rate=rate)
 
 
 def test_messages():
-    size = dict(max_height=4, max_width=4, max_groups=1, addr_width=5, lanes=4, timesteps=1, post_lanes=4)
-    with pytest.raises(ValueError, match=r"^pool max_groups must be a positive integer, not 0$"):
-        OrPool(**{**size, "max_groups": 0})
-    with pytest.raises(ValueError, match=r"^spike memory post_lanes must divide lanes, but 4 % 3 is 1$"):
-        OrPool(**{**size, "post_lanes": 3})
+    sizes = dict(piece_bits=4, subgroups=2, max_width=4, min_width=2)
+    for name in sizes:
+        with pytest.raises(ValueError, match=rf"^pool {name} must be a positive integer, not 0$"):
+            OrPool(**{**sizes, name: 0})
+    with pytest.raises(ValueError, match=r"^pool min_width must be at most max_width 4, not 5$"):
+        OrPool(**{**sizes, "min_width": 5})
 
 
 def test_comparison_notices_a_flipped_spike():
     with pytest.raises(AssertionError):
-        pool([(4, 4, 4)], lanes=4, rate=0, fault=7)
+        pool([(4, 4, 1)], subgroups=1, rate=0, fault=7)

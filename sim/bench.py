@@ -8,7 +8,10 @@ through Python at all: ``probe.sv`` records them.
 Job (JSON): ``frames`` (list of frames in hexadecimal), ``results`` (number of result frames to wait for),
 ``record`` (number of frames whose tensors are recorded), ``stall``, ``seed``, ``limit`` (cycles without a
 result before the watchdog stops the run), ``drain`` (cycles to watch after the last result), ``weights``
-(file of the words that the weight stream carries for one frame, or null).
+(file of the words that the weight stream carries for one frame, or null), ``steps`` (first and last step that a
+waveform shows, or null for all).
+
+Progress (text, now and then): results, number of the step that started last, cycle.
 """
 
 import json
@@ -27,6 +30,13 @@ from s2tdpt.sim.stalls import pauses
 
 PERIOD = 2
 """Clock period in simulator steps; cycles are times divided by it."""
+
+
+ALWAYS = 0xFFFFFFFF
+"""Number of no step: a waveform of the whole run."""
+
+REPORT_CYCLES = 4096
+"""Cycles between two reports of progress."""
 
 
 class Deadlock(Exception):
@@ -57,6 +67,8 @@ class Bench:
         """Reset for eight cycles, then start the pause generators."""
         dut = self.dut
         dut.record.value = int(self.job["record"] > 0)
+        first, last = self.job["steps"] or (ALWAYS, ALWAYS)
+        dut.wave_first.value, dut.wave_last.value = first, last
         dut.aresetn.value = 0
         if self.job["weights"] and self.weights is None:
             dut.s_axis_weights_tvalid.value = 0
@@ -128,11 +140,22 @@ class Bench:
                 self.dut.record.value = 0
             self.progress.set()
 
+    async def report(self, path):
+        """Tell how far the run is, for as long as it goes on; a few times a second at most."""
+        last = 0.0
+        while True:
+            await Timer(REPORT_CYCLES * PERIOD, "step")
+            now = time.perf_counter()
+            if now - last > 0.25:
+                last = now
+                step, cycle = int(self.dut.bench_step.value), cycle_of(get_sim_time("step"))
+                path.write_text(f"{len(self.results)} {step} {cycle}", encoding="ascii")
+
     def status(self):
         """Levels that tell where the accelerator stands."""
         names = (
             "busy",
-            "probe_op",
+            "bench_step",
             "s_axis_tvalid",
             "s_axis_tready",
             "m_axis_tvalid",
@@ -179,6 +202,7 @@ async def run_job(dut):
     try:
         await bench.start()
         tasks = [cocotb.start_soon(bench.send_all())]
+        cocotb.start_soon(bench.report(Path(os.environ["S2TDPT_PROGRESS"])))
         if job["weights"]:
             tasks.append(cocotb.start_soon(bench.send_weights()))
         await bench.receive_all()

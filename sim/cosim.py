@@ -5,12 +5,14 @@ network and compared for equality; so are the logits, the class, and the cycle c
 Nothing is compared with a tolerance.
 """
 
+from __future__ import annotations
+
 import os
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,52 +21,34 @@ from s2tdpt.golden.compare import compare_traces
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.network import GoldenNetwork
 from s2tdpt.golden.params import Params
-from s2tdpt.hw.arrival import TileArrival, tile_beats
-from s2tdpt.hw.config import HardwareConfig
-from s2tdpt.hw.cycles import operation_cycles
-from s2tdpt.hw.schedule import Program
+from s2tdpt.hw.arrival import TileArrival, stream_shape
+from s2tdpt.hw.cycles import FrameCycles, FrameModel
+from s2tdpt.hw.machine import Machine
+from s2tdpt.hw.program import Program
 from s2tdpt.sim.design import MODULE, Design, generate
-from s2tdpt.sim.dump import Dump, read_dump
+from s2tdpt.sim.dump import NEVER, Dump, read_dump
+from s2tdpt.sim.processes import interruptible
 from s2tdpt.sim.replay import LIMIT, Replay, replay
-from s2tdpt.sim.report import CosimReport, LayerCycles
-from s2tdpt.sim.runner import Build, Job, build, run
+from s2tdpt.sim.report import CosimReport, StepReport
+from s2tdpt.sim.runner import Build, Job, Run, build
 from s2tdpt.sim.stalls import PATTERNS
 
 MINIMUM_SHARE = 4
 """Images below which a second simulator process does not pay."""
 
+LOOK = 0.1
+"""Seconds between two looks at the running simulators."""
 
-def cosimulate(
-    params: Params,
-    hardware: HardwareConfig,
-    images: np.ndarray,
-    *,
-    design: Design | None = None,
-    layers: int | None = None,
-    stall: str = "none",
-    seed: int = 0,
-    simulator: str = "verilator",
-    jobs: int | None = None,
-    waveform: Path | None = None,
-    folder: Path | None = None,
-    limit: int | None = None,
-    step: Callable[[str], None] | None = None,
-) -> CosimReport:
-    """Simulate the generated accelerator on images and compare everything with the golden model.
 
-    Parameters
+@dataclass(frozen=True)
+class Options:
+    """How to co-simulate.
+
+    Attributes
     ----------
-    params : Params
-        The numbers that the golden model uses. They are the reference, also when `design` was made from
-        others.
-    hardware : HardwareConfig
-    images : numpy.ndarray
-        uint8 [B, H, W, C], B >= 1.
-    design : Design or None
-        An accelerator that was generated before; None: generate it.
     layers : int or None
-        Number of images, from the first on, of which all tensors and cycle counts are compared, not only
-        logits and class. None: all.
+        Number of images, from the first on, of which all tensors and cycle counts are compared, not only logits
+        and class. None: all.
     stall : str
         Pattern of `sim.stalls` on all streams.
     seed : int
@@ -74,12 +58,59 @@ def cosimulate(
     jobs : int or None
         Simulator processes that share the images; None: one a processor, when there are images enough.
     waveform : Path or None
-        Write the waveform of the first image here; only that image is simulated.
+        Write the waveform of the first image here (FST); only that image is simulated.
+    steps : tuple of int or None
+        First and last step of the layer program in the waveform; None: everything.
     folder : Path or None
         Keep the logs and records of the runs here; None: a temporary folder.
     limit : int or None
-        Watchdog: cycles without a result. None: four times the cycles of an image in which every neuron
-        fires.
+        Watchdog: cycles without a result. None: four times the cycles of an image in which every neuron fires.
+    """
+
+    layers: int | None = None
+    stall: str = "none"
+    seed: int = 0
+    simulator: str = "verilator"
+    jobs: int | None = None
+    waveform: Path | None = None
+    steps: tuple[int, int] | None = None
+    folder: Path | None = None
+    limit: int | None = None
+
+
+@dataclass
+class _Share:
+    """The images of one simulator process, and what came out of it."""
+
+    images: range
+    job: Job
+    work: Path
+    outcome: dict = field(default_factory=dict)
+    dump: Dump | None = None
+
+
+def cosimulate(
+    params: Params,
+    machine: Machine,
+    images: np.ndarray,
+    options: Options | None = None,
+    *,
+    design: Design | None = None,
+    step: Callable[[str], None] | None = None,
+) -> CosimReport:
+    """Simulate the generated accelerator on images and compare everything with the golden model.
+
+    Parameters
+    ----------
+    params : Params
+        The numbers that the golden model uses. They are the reference, also when `design` was made from
+        others.
+    machine : Machine
+    images : numpy.ndarray
+        uint8 [B, H, W, C], B >= 1.
+    options : Options or None
+    design : Design or None
+        An accelerator that was generated before; None: generate it.
     step : callable or None
         Told in words what happens, for a progress display.
 
@@ -88,50 +119,47 @@ def cosimulate(
     UserError
         Images do not fit, the network does not fit the machine, or a tool is missing or fails.
     """
-    tell = step or (lambda text: None)
-    images = check_images(images, params)
-    if stall not in PATTERNS:
-        raise UserError(f"unknown stall pattern {stall!r}; expected one of {', '.join(PATTERNS)}; choose one")
-    if waveform is not None:
-        images, jobs = images[:1], 1
-    if design is None:
-        tell("generating Verilog")
-        design = generate(params, hardware)
-    layer_images = len(images) if layers is None else max(0, min(layers, len(images)))
-    tell(f"building the simulation ({simulator})")
-    built = build(design.verilog, MODULE, simulator, waves=waveform is not None)
-    shares = _shares(len(images), jobs)
-    report = CosimReport(
-        images=len(images), layer_images=layer_images, simulator=simulator, stall=stall, seed=seed
-    )
-    report.build_seconds = built.seconds
-    if limit is None:
-        limit = watchdog_limit(design.program, stall)
-    tell(f"simulating {len(images)} image(s)")
-    started = time.perf_counter()
-    keep = nullcontext(folder) if folder is not None else tempfile.TemporaryDirectory(prefix="s2tdpt-")
-    with keep as root, ThreadPoolExecutor(len(shares)) as pool:
-        # Share k takes images k, k + jobs, ...: every process records the same number of them, give or take
-        # one.
-        tasks = []
-        for number, share in enumerate(shares):
-            job = Job(
-                frames=[images[i].tobytes() for i in share],
-                record=sum(1 for i in share if i < layer_images),
-                stall=stall,
-                seed=seed + number,
-                limit=limit,
-                weights=design.weight_words(),
-            )
-            work = Path(root) / f"run{number}"
-            tasks.append((share, job, work, pool.submit(run, built, job, work, waveform)))
-        outcomes = [(share, job, work, task.result()) for share, job, work, task in tasks]
-        report.seconds = time.perf_counter() - started
-        tell("comparing with the golden model")
-        started = time.perf_counter()
-        _check(report, design, params, images, built, outcomes)
+    tell, options = step or (lambda text: None), options or Options()
+    images = _check_options(options, check_images(images, params))
+    with interruptible():
+        if design is None:
+            tell("generating Verilog")
+            design = generate(params, machine)
+        tell(f"building the simulation ({options.simulator})")
+        built = build(design.verilog, MODULE, options.simulator, waves=options.waveform is not None)
+        layers = len(images) if options.layers is None else max(0, min(options.layers, len(images)))
+        report = CosimReport(
+            images=len(images),
+            layer_images=layers,
+            simulator=options.simulator,
+            stall=options.stall,
+            seed=options.seed,
+            build_seconds=built.seconds,
+        )
+        tell(f"simulating {len(images)} image(s)")
+        folder = options.folder
+        keep = nullcontext(folder) if folder is not None else tempfile.TemporaryDirectory(prefix="s2tdpt-")
+        with keep as root:
+            started = time.perf_counter()
+            shares = _shares(design, images, layers, options, Path(root))
+            _simulate(shares, built, design.program, options, tell)
+            report.seconds = time.perf_counter() - started
+            tell("comparing with the golden model")
+            started = time.perf_counter()
+            for share in shares:
+                share.dump = read_dump(share.work, built.ports)
+        _check(report, design, params, images, built, shares)
         report.check_seconds = time.perf_counter() - started
     return report
+
+
+def _check_options(options: Options, images: np.ndarray) -> np.ndarray:
+    """Refuse a pattern that does not exist; returns the images to simulate."""
+    if options.stall not in PATTERNS:
+        raise UserError(
+            f"unknown stall pattern {options.stall!r}; expected one of {', '.join(PATTERNS)}; choose one"
+        )
+    return images if options.waveform is None else images[:1]
 
 
 def check_images(images: np.ndarray, params: Params) -> np.ndarray:
@@ -147,10 +175,73 @@ def check_images(images: np.ndarray, params: Params) -> np.ndarray:
     return images
 
 
-def _shares(count: int, jobs: int | None) -> list[range]:
+def _shares(design: Design, images: np.ndarray, layers: int, options: Options, root: Path) -> list[_Share]:
+    """Share k takes images k, k + jobs, ...: every process records the same number of them, give or take one."""
+    jobs = 1 if options.waveform is not None else options.jobs
     if jobs is None:
-        jobs = max(1, min(os.cpu_count() or 1, count // MINIMUM_SHARE))
-    return [range(first, count, jobs) for first in range(min(jobs, count))]
+        jobs = max(1, min(os.cpu_count() or 1, len(images) // MINIMUM_SHARE))
+    limit, weights = options.limit, design.weight_words()
+    if limit is None:
+        limit = watchdog_limit(design.program, options.stall)
+    shares = []
+    for number in range(min(jobs, len(images))):
+        mine = range(number, len(images), jobs)
+        job = Job(
+            frames=[images[i].tobytes() for i in mine],
+            record=sum(1 for i in mine if i < layers),
+            stall=options.stall,
+            seed=options.seed + number,
+            limit=limit,
+            weights=weights,
+            steps=options.steps,
+        )
+        shares.append(_Share(mine, job, root / f"run{number}"))
+    return shares
+
+
+def _simulate(shares: list[_Share], built: Build, program: Program, options: Options, tell) -> None:
+    """Run all shares side by side; if one fails, all end."""
+    with ExitStack() as stack:
+        runs = [stack.enter_context(Run(built, s.job, s.work, options.waveform)) for s in shares]
+        meter = _Meter(shares, program)
+        ended = [False] * len(runs)
+        while not all(ended):
+            time.sleep(LOOK)
+            for number, (share, run) in enumerate(zip(shares, runs, strict=True)):
+                if not ended[number] and not run.running():
+                    share.outcome, ended[number] = run.outcome(), True
+            meter.show(runs, ended, tell)
+
+
+class _Meter:
+    """How far the simulation is, in words: images done and time left."""
+
+    def __init__(self, shares: list[_Share], program: Program):
+        self._counts = [len(share.images) for share in shares]
+        work = np.array([dense_cycles(program, step) for step in program.steps], dtype=float)
+        self._before = np.concatenate([[0.0], np.cumsum(work)[:-1]]) / work.sum()
+        self._started = self._told = time.perf_counter()
+
+    def show(self, runs: list[Run], ended: list[bool], tell) -> None:
+        """Once a second."""
+        now = time.perf_counter()
+        if now - self._told < 1:
+            return
+        self._told = now
+        images, part = 0, 0.0
+        for run, count, over in zip(runs, self._counts, ended, strict=True):
+            results, step, _ = (count, 0, 0) if over else run.progress()
+            images += results
+            part += results + (self._before[step] if results < count and step < len(self._before) else 0.0)
+        total = sum(self._counts)
+        left = f", about {(now - self._started) * (total - part) / part:,.0f} s left" if part > 0.02 else ""
+        tell(f"simulating: {images} of {total} image(s){left}")
+
+
+def dense_cycles(program: Program, step) -> int:
+    """Cycles of a step at most: every neuron fires in every time step."""
+    rows = step.tile_rows(program.machine) + step.subgroups(program.machine) + 16
+    return step.positions * step.passes * (rows + step.kernel * step.kernel * step.packing_in.groups)
 
 
 def watchdog_limit(program: Program, stall: str) -> int:
@@ -158,55 +249,52 @@ def watchdog_limit(program: Program, stall: str) -> int:
 
     Stalled streams get sixteen times the beats of the image and its weights on top.
     """
-    network, hardware = program.network, program.hardware
-    dense = 0
-    for op in program.ops:
-        planes = max(network.timesteps, 8)
-        if op.kind == "accumulate":
-            per_position = op.tile_rows * planes + hardware.subgroups * 2 * planes
-            dense += op.packing_out.groups * op.positions * per_position
-        else:
-            row_updates = network.tokens * network.timesteps * (network.head_dim + 1) * network.heads
-            dense += op.positions * op.packing_in.groups * planes + row_updates
-    pixels = network.image_height * network.image_width * network.image_channels
-    beats = pixels + program.tile_words + 16 * program.const_words
+    net, machine = program.network, program.machine
+    dense = sum(dense_cycles(program, step) for step in program.steps)
+    counts = min(net.head_dim + 1, net.tokens)
+    dense += net.depth * net.heads * net.tokens * (net.timesteps * (counts + 2) + 32)
+    pixels = net.image_height * net.image_width * net.image_channels
+    beats = pixels + program.rows * machine.banks + 16 * program.const_words
     return 4 * dense + (16 if stall != "none" else 2) * beats + 10_000
 
 
-def _check(report: CosimReport, design: Design, params: Params, images, built: Build, outcomes) -> None:
+def _check(
+    report: CosimReport, design: Design, params: Params, images, built: Build, shares: list[_Share]
+) -> None:
     """Fill `report` from the outcomes of all shares."""
     program = design.program
     results = {}
     rebuilt: list[tuple[range, Replay]] = []
-    times: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-    for share, job, work, outcome in outcomes:
-        dump = read_dump(work, built.ports)
-        for number, frame in zip(share, outcome["results"], strict=False):
+    times: dict[int, _Times] = {}
+    for share in shares:
+        outcome, frames = share.outcome, len(share.outcome["results"])
+        for number, frame in zip(share.images, outcome["results"], strict=False):
             results[number] = frame["words"]
-        report.findings += _transport_findings(outcome, job, dump, program, share)
-        complete = min(job.record, len(outcome["results"]))
+        report.findings += _transport_findings(share, program)
+        complete = min(share.job.record, frames, len(share.dump.steps))
         if complete:
-            network, post_lanes = program.network, design.hardware.post_lanes
-            part = replay(dump, program.ops, complete, network.timesteps, post_lanes, network.heads)
-            rebuilt.append((share[:complete], part))
-        _collect_times(times, dump, share, len(outcome["results"]), len(program.ops))
+            rebuilt.append((share.images[:complete], replay(share.dump, program, complete)))
+        times |= _collect_times(share, len(program.steps))
         cycles = [frame["cycle"] for frame in outcome["results"]]
         if len(cycles) > 1:
-            report.interval += (cycles[-1] - cycles[0]) / (len(cycles) - 1) * len(share) / report.images
+            report.interval += (
+                (cycles[-1] - cycles[0]) / (len(cycles) - 1) * len(share.images) / report.images
+            )
         if outcome["sent"] and cycles and not report.latency:
             report.latency = cycles[0] - outcome["sent"][0]
-    trace = _check_tensors(report, params, images, rebuilt)
+    numbers, trace = _check_tensors(report, params, images, rebuilt)
     _check_results(report, params, images, results, built)
-    errors = _check_cycle_model(report, design, images, outcomes, times, *trace)
-    _measure(report, design, times, errors)
+    models = _model_cycles(report, design, images, shares, times, numbers, trace)
+    _check_cycles(report, program, times, models)
+    _measure(report, design, times, models)
     report.mismatches += len(report.findings)
 
 
-def _transport_findings(outcome, job: Job, dump: Dump, program: Program, share: range) -> list[str]:
+def _transport_findings(share: _Share, program: Program) -> list[str]:
     """What went wrong on the buses, in words."""
-    found = []
+    found, outcome = [], share.outcome
     if outcome["deadlock"] is not None:
-        found.append(_diagnose(outcome, dump, program, share))
+        found.append(_diagnose(share, program))
     status = outcome["status"]
     for flag in ("error_short", "error_long", "error_weights"):
         if status.get(flag):
@@ -218,20 +306,23 @@ def _transport_findings(outcome, job: Job, dump: Dump, program: Program, share: 
     return found
 
 
-def _diagnose(outcome, dump: Dump, program: Program, share: range) -> str:
+def _diagnose(share: _Share, program: Program) -> str:
     """A deadlock in one line: which image, which step, and the state of the streams."""
+    outcome, steps = share.outcome, share.dump.steps
     number = outcome["deadlock"]["frame"]
-    image = share[number] if number < len(share) else number
-    steps, status = dump.steps, outcome["status"]
-    if not len(steps):
-        where = "no step ever started"
-    elif steps.done[-1] < 0:
-        op = int(steps.op[-1])
-        name = program.ops[op].name if op < len(program.ops) else "unknown"
-        where = f"step {op} ({name}) started in cycle {steps.start[-1]} and did not end"
-    else:
-        op = int(steps.op[-1])
-        where = f"step {op} ({program.ops[op].name}) ended in cycle {steps.done[-1]} and none followed"
+    image = share.images[number] if number < len(share.images) else number
+    where = "no step ever started"
+    if len(steps):
+        start, complete = steps.times(len(steps) - 1, len(program.steps))
+        last = int(np.flatnonzero(start != NEVER)[-1])
+        where = f"step {last} ({program.steps[last].name}) started in cycle {start[last]} and none followed"
+        open_steps = np.flatnonzero((start != NEVER) & (complete == NEVER))
+        if len(open_steps):
+            first = int(open_steps[0])
+            where = (
+                f"step {first} ({program.steps[first].name}) started in cycle {start[first]} and did not end"
+            )
+    status = outcome["status"]
     streams = ", ".join(
         f"{name} tvalid={status[name + '_tvalid']} tready={status[name + '_tready']}"
         for name in ("s_axis", "s_axis_weights", "m_axis")
@@ -241,16 +332,23 @@ def _diagnose(outcome, dump: Dump, program: Program, share: range) -> str:
     return f"deadlock: image {image} gave no result in {limit} cycles; {where}; {streams}"
 
 
-def _collect_times(times, dump: Dump, share: range, frames: int, ops: int) -> None:
-    """Cycles and firings of every complete image: image -> (start and done [ops], firings [ops])."""
-    steps = dump.steps
-    for number in range(frames):
-        mine = np.flatnonzero(steps.frame == number)
-        if len(mine) == ops and np.all(steps.done[mine] >= 0):
-            times[share[number]] = (
-                np.stack([steps.start[mine], steps.done[mine]]),
-                steps.fired[mine].sum(axis=1),
-            )
+@dataclass(frozen=True)
+class _Times:
+    """Measured cycles of one image: absolute, int64 [steps] each, and its accumulates of a lane."""
+
+    start: np.ndarray
+    complete: np.ndarray
+    fired: int
+
+
+def _collect_times(share: _Share, count: int) -> dict[int, _Times]:
+    """Cycles of every image all of whose steps ran to their end."""
+    found, steps = {}, share.dump.steps
+    for number in range(min(len(share.outcome["results"]), len(steps))):
+        start, complete = steps.times(number, count)
+        if np.all(start != NEVER) and np.all(complete != NEVER):
+            found[share.images[number]] = _Times(start, complete, steps.fired[number])
+    return found
 
 
 def _check_results(report: CosimReport, params: Params, images, results: dict, built: Build) -> None:
@@ -319,62 +417,96 @@ def _compare(report: CosimReport, wanted: dict, got: dict, numbers: np.ndarray) 
         report.differences.append(text)
 
 
-def _measure(report: CosimReport, design: Design, times: dict, errors: np.ndarray | None) -> None:
-    """Cycles and utilisation of every layer; `errors` are those of the cycle model."""
-    if not times:
-        return
-    program, hardware = design.program, design.hardware
-    numbers = sorted(times)
-    cycles = np.array([times[n][0][1] - times[n][0][0] for n in numbers])
-    fired = np.array([times[n][1] for n in numbers])
-    report.frame_cycles = [int(times[n][0][1, -1] - times[n][0][0, 0]) for n in numbers]
-    width = hardware.lanes * hardware.rows
-    total = 0.0
-    for index, op in enumerate(program.ops):
-        # Every group of output channels sees the same spikes, so firings split evenly over the groups.
-        share = op.packing_out.channels / op.packing_out.groups if op.kind == "accumulate" else 0
-        firings, mean = float(fired[:, index].mean()), float(cycles[:, index].mean())
-        total += firings * share
-        error = None if errors is None else int(errors[index])
-        busy = firings * share / (width * mean)
-        report.layers.append(LayerCycles(op.name, op.kind, mean, error, firings, firings * share, busy))
-    report.utilisation = total / (width * report.cycles)
-
-
-def _check_cycle_model(
-    report: CosimReport, design: Design, images, outcomes, times: dict, numbers: list[int], trace: dict
-) -> np.ndarray | None:
-    """Compare the cycle model with the simulation; largest error of every step, None if it does not apply.
+def _model_cycles(
+    report: CosimReport,
+    design: Design,
+    images,
+    shares: list[_Share],
+    times: dict,
+    numbers: list[int],
+    trace: dict,
+) -> dict[int, FrameCycles]:
+    """What the cycle model says of the recorded images; empty where it does not apply.
 
     It does not where the weight stream pauses: nobody knows when a tile is there.
     """
-    program, streamed = design.program, design.hardware.weight_memory == "stream"
+    program, streamed = design.program, design.machine.weight_memory == "stream"
     if streamed and report.stall != "none":
-        return None
+        return {}
     place = {number: position for position, number in enumerate(numbers)}
-    errors = []
-    for share, _, _, outcome in outcomes:
+    models = {}
+    for share in shares:
         arrival = None
-        if streamed and outcome["weights_from"] is not None:
-            arrival = TileArrival(tile_beats(program, design.widths), outcome["weights_from"])
-        for number in share:  # in the order of the stream: the recorded images come first
+        if streamed and share.outcome["weights_from"] is not None:
+            arrival = TileArrival(stream_shape(program, design.widths), share.outcome["weights_from"])
+        model = FrameModel(program, arrival)
+        for number in share.images:  # in the order of the stream: the recorded images come first
             if number not in place or number not in times:
                 break
-            position = place[number]
-            single = {name: value[position] for name, value in trace.items()} | {"pixels": images[number]}
-            starts, ends = times[number][0]
-            modelled = np.array(
-                [
-                    operation_cycles(op, program, single, arrival, int(start)).cycles
-                    for op, start in zip(program.ops, starts, strict=True)
-                ]
-            )
-            measured = ends - starts
-            errors.append(np.abs(measured - modelled))
-            report.comparisons += len(modelled)
-            for index in np.flatnonzero(errors[-1]):
+            single = {name: value[place[number]] for name, value in trace.items()} | {
+                "pixels": images[number]
+            }
+            models[number] = model.frame(single, int(times[number].start[0]) - 1)
+    return models
+
+
+def _check_cycles(report: CosimReport, program: Program, times: dict, models: dict[int, FrameCycles]) -> None:
+    """Starts and ends of every step, and accumulates, exactly as the cycle model says."""
+    for number, model in models.items():
+        measured = times[number]
+        report.comparisons += 2 * len(program.steps) + 1
+        for what, cycles in (("start", measured.start), ("complete", measured.complete)):
+            got = cycles - measured.start[0]
+            expected = np.array([getattr(step, what) for step in model.steps])
+            wrong = np.flatnonzero(got != expected)
+            if len(wrong):
+                i = int(wrong[0])
                 report.findings.append(
-                    f"image {number}: {program.ops[index].name} took {measured[index]} cycles; "
-                    f"the cycle model says {modelled[index]}"
+                    f"image {number}: {what} of {program.steps[i].name} (step {i}) in cycle {got[i]}; the cycle model "
+                    f"says {expected[i]} ({len(wrong)} of {len(got)} steps differ)"
                 )
-    return np.max(errors, axis=0) if errors else None
+        fired = sum(step.spikes for step in model.steps)
+        if fired != measured.fired:
+            report.findings.append(
+                f"image {number}: {measured.fired} accumulates of a lane; the cycle model says {fired}"
+            )
+
+
+def _measure(report: CosimReport, design: Design, times: dict, models: dict[int, FrameCycles]) -> None:
+    """Cycles and utilisation of every step and of whole images."""
+    if not times:
+        return
+    program, machine = design.program, design.machine
+    numbers = sorted(times)
+    first = np.array([times[n].start[0] for n in numbers])[:, None]
+    start = np.array([times[n].start for n in numbers]) - first
+    complete = np.array([times[n].complete for n in numbers]) - first
+    report.frame_cycles = complete[:, -1].tolist()
+    report.fired = [times[n].fired for n in numbers]
+    known = [(models[n], place) for place, n in enumerate(numbers) if n in models]
+    spans = np.diff(start, axis=1, append=complete[:, -1:])
+    for index, step in enumerate(program.steps):
+        entry = StepReport(
+            name=step.name,
+            sink=step.sink.name.lower(),
+            start=float(start[:, index].mean()),
+            complete=float(complete[:, index].mean()),
+            cycles=float(spans[:, index].mean()),
+        )
+        if known:
+            counted = [model.steps[index] for model, _ in known]
+            errors = [
+                max(abs(c.start - int(start[p, index])), abs(c.complete - int(complete[p, index])))
+                for c, (_, p) in zip(counted, known, strict=True)
+            ]
+            entry.model_error = max(errors)
+            entry.events = float(np.mean([c.events for c in counted]))
+            entry.accumulates = float(np.mean([c.accumulates for c in counted]))
+            slots = machine.lanes * machine.banks * max(entry.cycles, 1.0)
+            entry.utilisation = entry.events * step.channels / slots
+        report.steps.append(entry)
+    if known:
+        cycles = float(np.mean([report.frame_cycles[p] for _, p in known]))
+        useful = sum(e.events * s.channels for e, s in zip(report.steps, program.steps, strict=True))
+        report.utilisation = useful / (machine.lanes * machine.banks * cycles)
+        report.accumulates_per_cycle = sum(e.accumulates for e in report.steps) / cycles

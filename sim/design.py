@@ -1,15 +1,16 @@
 """A generated accelerator together with everything that is needed to check it."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 from s2tdpt.golden.bounds import derive_bounds
 from s2tdpt.golden.params import Params
-from s2tdpt.hw.config import HardwareConfig
-from s2tdpt.hw.images import stream_beats
-from s2tdpt.hw.schedule import Program, build_program
+from s2tdpt.hw.images import stream_beats, stream_width
+from s2tdpt.hw.machine import Machine
+from s2tdpt.hw.program import Program, build_program
 from s2tdpt.hw.top import Accelerator
 from s2tdpt.hw.verilog import emit
-from s2tdpt.hw.weights import stream_width
 from s2tdpt.hw.widths import Widths, derive_widths
 
 MODULE = "s2tdpt_accelerator"
@@ -24,9 +25,9 @@ class Design:
     ----------
     params : Params
         Numbers that it was generated from.
-    hardware : HardwareConfig
+    machine : Machine
     verilog : str
-        Text of the whole hierarchy; the top module is `MODULE`.
+        Text of the whole hierarchy, with the observation ports; the top module is `MODULE`.
     program : Program
         Layer program that the hardware runs.
     widths : Widths
@@ -34,7 +35,7 @@ class Design:
     """
 
     params: Params
-    hardware: HardwareConfig
+    machine: Machine
     verilog: str
     program: Program
     widths: Widths
@@ -47,14 +48,14 @@ class Design:
         params : Params or None
             Other weights of the same configuration; they must lie within the widths of the design.
         """
-        if self.hardware.weight_memory != "stream":
+        if self.machine.weight_memory != "stream":
             return None
-        width = stream_width(self.program)
-        beats = stream_beats(params or self.params, self.program, self.widths, width)
-        return b"".join(beat.to_bytes(width // 8, "little") for beat in beats)
+        size = stream_width(self.program) // 8
+        beats = stream_beats(params or self.params, self.program, self.widths)
+        return b"".join(beat.to_bytes(size, "little") for beat in beats)
 
 
-def layer_program(params: Params, hardware: HardwareConfig) -> tuple[Program, Widths]:
+def layer_program(params: Params, machine: Machine) -> tuple[Program, Widths]:
     """Layer program and register widths of a network on a machine, without generating it.
 
     Raises
@@ -63,17 +64,17 @@ def layer_program(params: Params, hardware: HardwareConfig) -> tuple[Program, Wi
         The network does not fit the machine.
     """
     widths = derive_widths(params, derive_bounds(params))
-    return build_program(params.config, hardware, widths.head_sum), widths
+    return build_program(params.config, machine, widths.head_sum), widths
 
 
-def generate(params: Params, hardware: HardwareConfig) -> Design:
-    """Generate the accelerator; takes a few seconds.
+def generate(params: Params, machine: Machine) -> Design:
+    """Generate the accelerator with its observation ports; takes seconds to a minute.
 
     Raises
     ------
     UserError
         The network does not fit the machine.
     """
-    program, widths = layer_program(params, hardware)
-    verilog = emit(Accelerator(params, hardware), MODULE)
-    return Design(params, hardware, verilog, program, widths)
+    accelerator = Accelerator(params, machine, observed=True)
+    verilog = emit(accelerator, MODULE, accelerator.ports())
+    return Design(params, machine, verilog, accelerator.program, accelerator.widths)

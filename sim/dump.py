@@ -3,22 +3,27 @@
 No line is parsed on its own: the file is a matrix of bytes, a field is a range of its columns.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from s2tdpt.sim.wrapper import Ports
+from s2tdpt.sim.wrapper import RECORDS, Ports
 
 _NIBBLE = np.full(256, 255, dtype=np.uint8)
 _NIBBLE[[ord(c) for c in "0123456789abcdef"]] = range(16)
 _NIBBLE[[ord(c) for c in "ABCDEF"]] = range(10, 16)
 
-STEP_FIELD, HEAD_FIELD = 24, 32
-"""Bit positions of step and head in the address of an attention record; the token is below."""
-
 UNKNOWN_DIGIT = 255
 """Digit value of anything that is no hexadecimal digit: x and z of a four-state simulator."""
+
+NEVER = -1
+"""Cycle of an event that did not happen."""
+
+FIRED_BITS = 40
+"""Width of the recorder's count of accumulates."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +32,10 @@ class Records:
 
     Parameters
     ----------
-    cycle, op : numpy.ndarray
-        int64 [M], clock cycle and program step of every record.
-    enable, address : numpy.ndarray
-        int64 [M]; `enable` is all ones where the record has none; the address of an attention record is
-        ``token | step << STEP_FIELD | head << HEAD_FIELD``.
+    cycle : numpy.ndarray
+        int64 [M], clock cycle of every record.
+    fields : dict[str, numpy.ndarray]
+        int64 [M] by name, as in `sim.wrapper.RECORDS`; all but the data.
     bits : numpy.ndarray
         uint8 [M, W], the data, bit 0 first.
     unknown : numpy.ndarray
@@ -39,44 +43,67 @@ class Records:
     """
 
     cycle: np.ndarray
-    op: np.ndarray
-    enable: np.ndarray
-    address: np.ndarray
+    fields: dict[str, np.ndarray]
     bits: np.ndarray
     unknown: np.ndarray
 
     def __len__(self) -> int:
         return len(self.cycle)
 
-    def take(self, index: np.ndarray) -> "Records":
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self.fields[name]
+
+    def take(self, index: np.ndarray) -> Records:
         """Records at `index` (positions or a mask), in order."""
-        return Records(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
+        fields = {name: values[index] for name, values in self.fields.items()}
+        return Records(self.cycle[index], fields, self.bits[index], self.unknown[index])
 
 
 @dataclass(frozen=True)
 class Steps:
-    """Executions of program steps, in time order.
+    """When the steps of the layer program started and were complete.
+
+    A frame begins where step 0 starts. Steps overlap, frames do not.
 
     Parameters
     ----------
-    op : numpy.ndarray
-        int64 [S], program step.
-    start, done : numpy.ndarray
-        int64 [S], clock cycle of the pulses; `done` is -1 for a step that never ended.
-    fired : numpy.ndarray
-        int64 [S, R], accumulates of every row.
-    frame : numpy.ndarray
-        int64 [S], number of the frame: it grows where the step number falls back.
+    starts : list[numpy.ndarray]
+        Of every frame: int64 [started, 2], step number and cycle, in time order.
+    completes : list[numpy.ndarray]
+        Of every frame: int64 [complete], cycles; entry k is that of step k.
+    fired : list[int]
+        Of every frame: accumulates of a lane from its first start to its last complete.
     """
 
-    op: np.ndarray
-    start: np.ndarray
-    done: np.ndarray
-    fired: np.ndarray
-    frame: np.ndarray
+    starts: list[np.ndarray]
+    completes: list[np.ndarray]
+    fired: list[int]
 
     def __len__(self) -> int:
-        return len(self.op)
+        return len(self.starts)
+
+    def first(self) -> np.ndarray:
+        """int64 [frames], cycle in which each frame begins."""
+        return np.array([start[0, 1] for start in self.starts], dtype=np.int64)
+
+    def last(self) -> np.ndarray:
+        """int64 [frames], last cycle in which something of a frame was seen to start or end."""
+        ends = [
+            max(int(s[-1, 1]), int(c.max(initial=0)))
+            for s, c in zip(self.starts, self.completes, strict=True)
+        ]
+        return np.array(ends, dtype=np.int64)
+
+    def times(self, frame: int, steps: int) -> tuple[np.ndarray, np.ndarray]:
+        """Start and complete of every step of a frame: int64 [steps] each, `NEVER` where it did not happen."""
+        start, complete = np.full(steps, NEVER), np.full(steps, NEVER)
+        if frame < len(self):
+            number, cycle = self.starts[frame].T
+            known = number < steps
+            start[number[known]] = cycle[known]
+            done = self.completes[frame][:steps]
+            complete[: len(done)] = done
+        return start, complete
 
 
 @dataclass(frozen=True)
@@ -86,16 +113,12 @@ class Dump:
     Parameters
     ----------
     steps : Steps
-    spike, residual, y : Records
-    protocol : list[str]
-        Breaches of the start/done order, in words.
+    records : dict[str, Records]
+        By the names of `sim.wrapper.RECORDS`.
     """
 
     steps: Steps
-    spike: Records
-    residual: Records
-    y: Records
-    protocol: list[str]
+    records: dict[str, Records]
 
 
 def _digits(path: Path, widths: list[int]) -> list[np.ndarray]:
@@ -116,9 +139,8 @@ def _integer(digits: np.ndarray) -> np.ndarray:
     """Value of digit columns of at most 60 bits, unknown digits as zero."""
     value = np.zeros(len(digits), dtype=np.int64)
     for column in range(digits.shape[1]):
-        value = (value << 4) | np.where(digits[:, column] == UNKNOWN_DIGIT, 0, digits[:, column]).astype(
-            np.int64
-        )
+        known = np.where(digits[:, column] == UNKNOWN_DIGIT, 0, digits[:, column])
+        value = (value << 4) | known.astype(np.int64)
     return value
 
 
@@ -126,15 +148,11 @@ def _bits(digits: np.ndarray, width: int) -> np.ndarray:
     """Bits of digit columns, bit 0 first: uint8 [M, width]."""
     low_first = digits[:, ::-1] & 15
     bits = (low_first[:, :, None] >> np.arange(4, dtype=np.uint8)) & 1
-    return bits.reshape(len(digits), 4 * digits.shape[1])[:, :width].astype(np.uint8)
-
-
-def _unknown(*fields: np.ndarray) -> np.ndarray:
-    return np.any([np.any(field == UNKNOWN_DIGIT, axis=1) for field in fields], axis=0)
+    return bits.reshape(len(digits), 4 * digits.shape[1])[:, :width]
 
 
 def read_dump(folder: Path, ports: Ports) -> Dump:
-    """Read the four files of a run.
+    """Read the files of a run.
 
     Parameters
     ----------
@@ -143,61 +161,31 @@ def read_dump(folder: Path, ports: Ports) -> Dump:
     ports : Ports
         Of the simulated module; they give the width of every field.
     """
-
-    def width(name: str) -> int:
-        return max(1, ports.width("probe_" + name))
-
-    op = width("op")
-    steps, protocol = _read_steps(folder / "probe_ops.txt", op, width("acc"))
-    tables = {}
-    for name, keys in (
-        ("spike", ("spike_en", "spike_addr")),
-        ("u", ("u_addr",)),
-        ("y", ("y_token", "y_t", "y_head")),
-    ):
-        data = width(f"{name}_data")
-        fields = _digits(folder / f"probe_{name}.txt", [32, op, *map(width, keys), data])
-        values = {key: _integer(digits) for key, digits in zip(keys, fields[2:-1], strict=True)}
-        if name == "y":
-            address = values["y_token"] | values["y_t"] << STEP_FIELD | values["y_head"] << HEAD_FIELD
-        else:
-            address = values[f"{name}_addr"]
-        tables[name] = Records(
-            cycle=_integer(fields[0]),
-            op=_integer(fields[1]),
-            enable=values.get("spike_en", np.full(len(address), -1, dtype=np.int64)),
-            address=address,
-            bits=_bits(fields[-1], data),
-            unknown=_unknown(*fields),
+    records = {}
+    for name, names in RECORDS.items():
+        widths = [max(1, ports.width(f"probe_{name}_{field}")) for field in names]
+        digits = _digits(folder / f"probe_{name}.txt", [32, *widths])
+        records[name] = Records(
+            cycle=_integer(digits[0]),
+            fields={field: _integer(d) for field, d in zip(names[:-1], digits[1:-1], strict=True)},
+            bits=_bits(digits[-1], widths[-1]),
+            unknown=np.any([np.any(field == UNKNOWN_DIGIT, axis=1) for field in digits], axis=0),
         )
-    return Dump(steps, tables["spike"], tables["u"], tables["y"], protocol)
+    return Dump(_read_steps(folder / "probe_steps.txt", max(1, ports.width("probe_step"))), records)
 
 
-def _read_steps(path: Path, op_width: int, rows: int) -> tuple[Steps, list[str]]:
-    kind, cycle, op, fired = _digits(path, [4, 32, op_width, 32 * rows])
-    is_done = kind[:, 0] == 1
-    cycles, ops = _integer(cycle), _integer(op)
-    firings = fired.reshape(len(fired), rows, 8)[:, ::-1]  # row 0 holds the low digits
-    counts = np.stack([_integer(firings[:, row]) for row in range(rows)], axis=1)
-    protocol = []
-    starts = np.flatnonzero(~is_done)
-    done = np.full(len(starts), -1, dtype=np.int64)
-    total = np.zeros((len(starts), rows), dtype=np.int64)
-    for number, line in enumerate(starts):
-        following = line + 1
-        if following < len(is_done) and is_done[following]:
-            if ops[following] != ops[line]:
-                protocol.append(
-                    f"step {ops[line]} started in cycle {cycles[line]} but step {ops[following]} ended"
-                )
-            done[number], total[number] = cycles[following], counts[following]
-        elif following < len(is_done):
-            protocol.append(
-                f"step {ops[following]} started in cycle {cycles[following]} inside step {ops[line]}"
-            )
-    if np.count_nonzero(is_done) > np.count_nonzero(done >= 0):
-        protocol.append("a step ended that was not running")
-    order = ops[starts]
-    falls = np.zeros(len(starts), dtype=np.int64)
-    falls[1:] = order[1:] <= order[:-1]
-    return Steps(order, cycles[starts], done, total, np.cumsum(falls)), protocol
+def _read_steps(path: Path, step_width: int) -> Steps:
+    kind, cycle, step, fired = map(_integer, _digits(path, [4, 32, step_width, FIRED_BITS]))
+    steps = Steps([], [], [])
+    frames = np.flatnonzero((kind == 0) & (step == 0))
+    # Whatever comes before the first step 0 is kept as a frame of its own, so that it can be found fault with.
+    bounds = sorted({0, *frames.tolist(), len(kind)})
+    for begin, end in zip(bounds[:-1], bounds[1:], strict=True):
+        part = slice(begin, end)
+        starts, completes = kind[part] == 0, kind[part] == 1
+        if not starts.any():
+            continue
+        steps.starts.append(np.stack([step[part][starts], cycle[part][starts]], axis=1))
+        steps.completes.append(cycle[part][completes])
+        steps.fired.append(int(fired[part][-1] - fired[begin]))
+    return steps

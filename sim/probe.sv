@@ -1,73 +1,127 @@
 // Recorder of the accelerator's observation port.
 //
-// Writes every record of the port to four text files in the working folder, with the clock cycle in front,
-// so that the Python side of the bench sleeps while the network runs. Every line of a file has the same
-// length (%h prints all the digits of a vector), so the files are read back as a table of bytes, without
-// parsing line by line.
+// Writes every record of the port to a text file of its kind in the working folder, with the clock cycle in
+// front, so that the Python side of the bench sleeps while the network runs. Every line of a file has the
+// same length (%h prints all the digits of a vector), so the files are read back as a table of bytes,
+// without parsing line by line.
 //
-//   probe_ops.txt    "s cycle op fired"    s = 0 start, 1 done; fired = accumulates of every row since start
-//   probe_spike.txt  "cycle op enable address data"
-//   probe_u.txt      "cycle op address data"
-//   probe_y.txt      "cycle op token step head data"
+//   probe_steps.txt      "kind cycle step fired"   kind 0: a step starts; 1: the oldest one is complete;
+//                                                  fired: accumulates of a lane since reset, this cycle's too
+//   probe_piece.txt      "cycle step position piece spikes"
+//   probe_piece_u.txt    "cycle step address data"
+//   probe_layers.txt     "cycle address subgroup final spikes"
+//   probe_attention.txt  "cycle address subgroup final spikes"
+//   probe_y.txt          "cycle head token step data"
 //
-// ops are always recorded, the other three only while `record` is high.
+// Steps are always recorded, the others only while `record` is high.
 module s2tdpt_probe #(
-    parameter OP = 1,
-    parameter ROWS = 1,
-    parameter SPIKE_EN = 1,
-    parameter SPIKE_ADDR = 1,
-    parameter SPIKE_DATA = 1,
-    parameter U_ADDR = 1,
-    parameter U_DATA = 1,
+    parameter STEP = 1,
+    parameter START = 1,
+    parameter COMPLETE = 1,
+    parameter FIRED = 1,
+    parameter PIECE_STEP = 1,
+    parameter PIECE_POSITION = 1,
+    parameter PIECE_PIECE = 1,
+    parameter PIECE_SPIKES = 1,
+    parameter PIECE_U_STEP = 1,
+    parameter PIECE_U_ADDRESS = 1,
+    parameter PIECE_U_DATA = 1,
+    parameter LAYERS_ADDRESS = 1,
+    parameter LAYERS_SUBGROUP = 1,
+    parameter LAYERS_FINAL = 1,
+    parameter LAYERS_SPIKES = 1,
+    parameter ATTENTION_ADDRESS = 1,
+    parameter ATTENTION_SUBGROUP = 1,
+    parameter ATTENTION_FINAL = 1,
+    parameter ATTENTION_SPIKES = 1,
+    parameter Y_HEAD = 1,
     parameter Y_TOKEN = 1,
     parameter Y_STEP = 1,
-    parameter Y_HEAD = 1,
     parameter Y_DATA = 1
 ) (
-    input wire                  clk,
-    input wire                  record,
-    input wire [OP-1:0]         op,
-    input wire                  start,
-    input wire                  done,
-    input wire [ROWS-1:0]       acc,
-    input wire [SPIKE_EN-1:0]   spike_en,
-    input wire [SPIKE_ADDR-1:0] spike_addr,
-    input wire [SPIKE_DATA-1:0] spike_data,
-    input wire                  u_en,
-    input wire [U_ADDR-1:0]     u_addr,
-    input wire [U_DATA-1:0]     u_data,
-    input wire                  y_en,
-    input wire [Y_TOKEN-1:0]    y_token,
-    input wire [Y_STEP-1:0]     y_t,
-    input wire [Y_HEAD-1:0]     y_head,
-    input wire [Y_DATA-1:0]     y_data,
-    output reg [31:0]           cycle
+    input wire                          clk,
+    input wire                          rst_n,
+    input wire                          record,
+    input wire [31:0]                   wave_first,
+    input wire [31:0]                   wave_last,
+    output reg                          wave,
+    output reg [31:0]                   cycle,
+    output reg [31:0]                   current,
+    input wire                          start_i,
+    input wire [STEP-1:0]               step_i,
+    input wire                          complete_i,
+    input wire [FIRED-1:0]              fired_i,
+    input wire                          piece_en_i,
+    input wire [PIECE_STEP-1:0]         piece_step_i,
+    input wire [PIECE_POSITION-1:0]     piece_position_i,
+    input wire [PIECE_PIECE-1:0]        piece_piece_i,
+    input wire [PIECE_SPIKES-1:0]       piece_spikes_i,
+    input wire                          piece_u_en_i,
+    input wire [PIECE_U_STEP-1:0]       piece_u_step_i,
+    input wire [PIECE_U_ADDRESS-1:0]    piece_u_address_i,
+    input wire [PIECE_U_DATA-1:0]       piece_u_data_i,
+    input wire                          layers_en_i,
+    input wire [LAYERS_ADDRESS-1:0]     layers_address_i,
+    input wire [LAYERS_SUBGROUP-1:0]    layers_subgroup_i,
+    input wire [LAYERS_FINAL-1:0]       layers_final_i,
+    input wire [LAYERS_SPIKES-1:0]      layers_spikes_i,
+    input wire                          attention_en_i,
+    input wire [ATTENTION_ADDRESS-1:0]  attention_address_i,
+    input wire [ATTENTION_SUBGROUP-1:0] attention_subgroup_i,
+    input wire [ATTENTION_FINAL-1:0]    attention_final_i,
+    input wire [ATTENTION_SPIKES-1:0]   attention_spikes_i,
+    input wire                          y_en_i,
+    input wire [Y_HEAD-1:0]             y_head_i,
+    input wire [Y_TOKEN-1:0]            y_token_i,
+    input wire [Y_STEP-1:0]             y_step_i,
+    input wire [Y_DATA-1:0]             y_data_i
 );
-    reg [ROWS*32-1:0] fired;
-    integer ops_file, spike_file, u_file, y_file, r;
+    reg [39:0] fired;
+    reg [31:0] ended;  // number of the step that completes next
+    integer steps_file, piece_file, u_file, layers_file, attention_file, y_file;
 
     initial begin
         cycle = 0;
         fired = 0;
-        ops_file = $fopen("probe_ops.txt", "w");
-        spike_file = $fopen("probe_spike.txt", "w");
-        u_file = $fopen("probe_u.txt", "w");
+        current = 0;
+        ended = 0;
+        wave = 0;
+        steps_file = $fopen("probe_steps.txt", "w");
+        piece_file = $fopen("probe_piece.txt", "w");
+        u_file = $fopen("probe_piece_u.txt", "w");
+        layers_file = $fopen("probe_layers.txt", "w");
+        attention_file = $fopen("probe_attention.txt", "w");
         y_file = $fopen("probe_y.txt", "w");
     end
 
-    // One process in a fixed order: a firing in the cycle of `done` still belongs to the operation that ends.
+    // One process in a fixed order: a step that completes in a cycle is older than one that starts in it.
     always @(posedge clk) begin
-        for (r = 0; r < ROWS; r = r + 1)
-            if (acc[r]) fired[r*32 +: 32] = fired[r*32 +: 32] + 1;
-        if (done) $fwrite(ops_file, "1 %h %h %h\n", cycle, op, fired);
-        if (start) begin
-            fired = 0;
-            $fwrite(ops_file, "0 %h %h %h\n", cycle, op, fired);
+        if (rst_n) fired = fired + {{(40-FIRED){1'b0}}, fired_i};
+        if (complete_i) begin
+            $fwrite(steps_file, "1 %h %h %h\n", cycle, step_i, fired);
+            if (ended == wave_last) wave = 0;
+            ended = ended + 1;
+        end
+        if (start_i) begin
+            $fwrite(steps_file, "0 %h %h %h\n", cycle, step_i, fired);
+            current = {{(32-STEP){1'b0}}, step_i};
+            if (current == 0) ended = 0;
+            if (current == wave_first) wave = 1;
         end
         if (record) begin
-            if (|spike_en) $fwrite(spike_file, "%h %h %h %h %h\n", cycle, op, spike_en, spike_addr, spike_data);
-            if (u_en) $fwrite(u_file, "%h %h %h %h\n", cycle, op, u_addr, u_data);
-            if (y_en) $fwrite(y_file, "%h %h %h %h %h %h\n", cycle, op, y_token, y_t, y_head, y_data);
+            if (piece_en_i)
+                $fwrite(piece_file, "%h %h %h %h %h\n", cycle, piece_step_i, piece_position_i, piece_piece_i,
+                        piece_spikes_i);
+            if (piece_u_en_i)
+                $fwrite(u_file, "%h %h %h %h\n", cycle, piece_u_step_i, piece_u_address_i, piece_u_data_i);
+            if (layers_en_i)
+                $fwrite(layers_file, "%h %h %h %h %h\n", cycle, layers_address_i, layers_subgroup_i,
+                        layers_final_i, layers_spikes_i);
+            if (attention_en_i)
+                $fwrite(attention_file, "%h %h %h %h %h\n", cycle, attention_address_i,
+                        attention_subgroup_i, attention_final_i, attention_spikes_i);
+            if (y_en_i)
+                $fwrite(y_file, "%h %h %h %h %h\n", cycle, y_head_i, y_token_i, y_step_i, y_data_i);
         end
         cycle = cycle + 1;
     end

@@ -1,38 +1,45 @@
 """What a co-simulation found, as data and as text."""
 
-from dataclasses import dataclass, field
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
 
-@dataclass(frozen=True)
-class LayerCycles:
+@dataclass
+class StepReport:
     """One step of the layer program over all simulated images.
 
     Parameters
     ----------
-    name, kind : str
-        As in `hw.schedule.Operation`.
+    name, sink : str
+        As in `hw.program.Step`.
+    start, complete : float
+        Mean cycles from the start of the image to the step's start, to its last write.
     cycles : float
-        Mean clock cycles from start to done.
+        Mean cycles until the next step started, for the last one until it was complete: they add up to the
+        image's.
     model_error : int or None
         Largest distance of the cycle model (`hw.cycles`) from the simulation over the compared images; None
         where the model does not apply.
-    fired : float
-        Mean number of accumulate cycles, summed over the rows.
-    useful : float
-        Mean number of accumulates of channels that exist.
+    events : float
+        Mean number of channels with a spike that were read, over all positions and taps.
+    accumulates : float
+        Mean number of additions in channels that exist.
     utilisation : float
-        `useful` / (lanes x rows x cycles), 0..1.
+        Events x channels of the tile / (lanes x banks x cycles), 0..1.
     """
 
     name: str
-    kind: str
+    sink: str
+    start: float
+    complete: float
     cycles: float
-    model_error: int | None
-    fired: float
-    useful: float
-    utilisation: float
+    model_error: int | None = None
+    events: float = 0.0
+    accumulates: float = 0.0
+    utilisation: float = 0.0
 
 
 @dataclass
@@ -54,7 +61,18 @@ class CosimReport:
     differences : list[str]
         For every tensor that differs, in network order: where first, both values, how many.
     findings : list[str]
-        What is wrong beside the values: missing or stray writes, protocol, deadlock, cycle counts.
+        What is wrong beside the values: missing or stray records, protocol, deadlock, cycle counts.
+    frame_cycles, fired : list[int]
+        Of every image: cycles from its first step's start to its last step's end, accumulates of a lane.
+    interval : float
+        Mean cycles from result to result.
+    latency : int
+        Cycles from the first pixel of the first image to its result.
+    utilisation : float
+        Events x channels / (lanes x banks x cycles) of the whole image, 0..1; like the next from the cycle model,
+        0 where it does not apply.
+    accumulates_per_cycle : float
+        Useful additions a cycle.
     """
 
     images: int
@@ -64,11 +82,13 @@ class CosimReport:
     mismatches: int = 0
     differences: list[str] = field(default_factory=list)
     findings: list[str] = field(default_factory=list)
-    layers: list[LayerCycles] = field(default_factory=list)
+    steps: list[StepReport] = field(default_factory=list)
     frame_cycles: list[int] = field(default_factory=list)
+    fired: list[int] = field(default_factory=list)
     interval: float = 0.0
     latency: int = 0
     utilisation: float = 0.0
+    accumulates_per_cycle: float = 0.0
     simulator: str = ""
     stall: str = "none"
     seed: int = 0
@@ -108,9 +128,11 @@ class CosimReport:
             "differences",
             "findings",
             "frame_cycles",
+            "fired",
             "interval",
             "latency",
             "utilisation",
+            "accumulates_per_cycle",
             "simulator",
             "stall",
             "seed",
@@ -122,6 +144,6 @@ class CosimReport:
             "ok",
         )
         data = {name: getattr(self, name) for name in plain}
-        data["layers"] = [layer.__dict__ for layer in self.layers]
+        data["steps"] = [asdict(step) for step in self.steps]
         data["classes"] = self.classes.tolist()
         return data

@@ -1,16 +1,19 @@
 """Build a simulator once for every distinct text, run it as often as needed.
 
 `build` compiles the design with the bench top under Verilator or Icarus and keeps the result in a cache
-whose key is the hash of everything that goes in. `run` starts one simulation in its own folder. Neither ever
-trusts an exit code alone: a run counts only if its results file says that the test ran and passed.
+whose key is the hash of everything that goes in. `Run` is one simulation in its own folder, `run` one from
+start to end. Neither ever trusts an exit code alone: a run counts only if its results file says that the test
+ran and passed. Whatever was started ends with the context that started it, and leaves no half-written file.
 """
 
+from __future__ import annotations
+
+import contextlib
 import hashlib
 import importlib.metadata
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -20,6 +23,7 @@ from pathlib import Path
 
 from s2tdpt.golden.errors import UserError
 from s2tdpt.hw.tools import find_tool
+from s2tdpt.sim.processes import Process, check_room, interruptible
 from s2tdpt.sim.wrapper import BENCH, Ports, bench_top, read_ports
 
 SIMULATORS = ("verilator", "icarus")
@@ -27,6 +31,9 @@ SIMULATORS = ("verilator", "icarus")
 
 KEEP_BUILDS = 24
 """Builds that the cache keeps; the longest unused go first."""
+
+POLL = 0.05
+"""Seconds between two looks at a running simulator."""
 
 _PROBE = Path(__file__).with_name("probe.sv")
 # The design's text comes from Yosys: `case` without default and implicit zero extension are its way of
@@ -96,6 +103,8 @@ class Job:
         Cycles to watch after the last result for one that nobody expects.
     weights : bytes or None
         Words of the weight stream for one frame, little-endian, each padded to whole bytes.
+    steps : tuple of int or None
+        First and last step of the layer program that a waveform shows; None: the whole run.
     """
 
     frames: Sequence[bytes]
@@ -106,6 +115,7 @@ class Job:
     limit: int = 1_000_000
     drain: int = 16
     weights: bytes | None = None
+    steps: tuple[int, int] | None = None
 
 
 def cache_folder() -> Path:
@@ -116,10 +126,24 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "s2tdpt"
 
 
+class _Prepared(Exception):
+    """A command is ready to run: its words, folder and environment."""
+
+
+def _starts_nothing(base):
+    """cocotb's runner for a simulator, with commands that it prepares but does not run itself."""
+
+    class Prepared(base):
+        def _execute(self, cmds, cwd):
+            raise _Prepared([[str(word) for word in command] for command in cmds], Path(cwd), dict(self.env))
+
+    return Prepared
+
+
 def _verilator_runner():
     from cocotb_tools.runner import Verilator
 
-    class FastVerilator(Verilator):
+    class FastVerilator(_starts_nothing(Verilator)):
         """cocotb's runner, less ``--public-flat-rw``: it would keep every signal of the design alive.
 
         The ports of the bench top are marked public one by one instead (`sim.wrapper.bench_top`).
@@ -152,7 +176,7 @@ def _runner(simulator: str):
         find_tool("iverilog")
         from cocotb_tools.runner import Icarus
 
-        return Icarus()
+        return _starts_nothing(Icarus)()
     raise UserError(f"unknown simulator {simulator!r}; expected one of {', '.join(SIMULATORS)}")
 
 
@@ -212,12 +236,14 @@ def build(verilog: str, module: str, simulator: str = "verilator", waves: bool =
     ports = read_ports(verilog, module)
     if simulator == "icarus":
         verilog = icarus_text(verilog)
-    top = bench_top(ports)
-    probe = _PROBE.read_text(encoding="utf-8")
+    texts = {
+        "design.sv": verilog,
+        "probe.sv": _PROBE.read_text(encoding="utf-8"),
+        "bench.sv": bench_top(ports),
+    }
     runner = _runner(simulator)
-    folder = cache_folder() / "builds" / _key((verilog, top, probe), simulator, waves)
-    product = folder / (BENCH if simulator == "verilator" else "sim.vvp")
-    if product.is_file():
+    folder = cache_folder() / "builds" / _key(tuple(texts.values()), simulator, waves)
+    if (folder / _product(simulator)).is_file():
         os.utime(folder)
         return Build(folder, simulator, ports, waves, 0.0)
     started = time.perf_counter()
@@ -229,42 +255,65 @@ def build(verilog: str, module: str, simulator: str = "verilator", waves: bool =
             f"cannot write the build cache {folder.parent} ({error.strerror}); expected a writable folder; "
             "set S2TDPT_CACHE to one"
         ) from None
-    for name, text in (("design.sv", verilog), ("bench.sv", top), ("probe.sv", probe)):
-        (work / name).write_text(text, encoding="utf-8")
-    log = work / "build.log"
-    runtime = folder.parent / f"library-{_key((find_tool('g++').version,), simulator, waves)}"
-    if simulator == "verilator" and runtime.is_dir():
-        for path in runtime.iterdir():
-            shutil.copyfile(path, work / path.name)
     try:
-        runner.build(
-            sources=[work / "design.sv", work / "probe.sv", work / "bench.sv"],
-            hdl_toplevel=BENCH,
-            build_dir=work,
-            build_args=list(_VERILATOR_FLAGS) if simulator == "verilator" else [],
-            timescale=("1ns", "1ns"),
-            waves=waves,
-            log_file=log,
-            always=True,
-        )
-    except (RuntimeError, subprocess.SubprocessError, SystemExit) as error:
-        kept = cache_folder() / "failed-build.log"
-        shutil.copyfile(log, kept)
-        shutil.rmtree(work, ignore_errors=True)
-        raise UserError(
-            f"{simulator} could not build the design: {_first_error(kept) or error}; see {kept}"
-        ) from None
-    if simulator == "verilator":
-        _keep_runtime(work, runtime)
-        for path in work.iterdir():  # the objects have done their work
-            if path.name not in (BENCH, "design.sv", "bench.sv", "probe.sv", "build.log"):
-                path.unlink() if path.is_file() else shutil.rmtree(path)
-    try:
-        work.rename(folder)
-    except OSError:  # another process was faster with the same build
+        with interruptible():
+            _compile(runner, work, texts, simulator, waves)
+        with contextlib.suppress(OSError):  # another process was faster with the same build
+            work.rename(folder)
+    finally:
         shutil.rmtree(work, ignore_errors=True)
     _prune(folder.parent)
     return Build(folder, simulator, ports, waves, time.perf_counter() - started)
+
+
+def _product(simulator: str) -> str:
+    """File that a finished build holds."""
+    return BENCH if simulator == "verilator" else "sim.vvp"
+
+
+def _compile(runner, work: Path, texts: dict[str, str], simulator: str, waves: bool) -> None:
+    """Compile in the folder `work`, and remove there what is not needed to run."""
+    for name, text in texts.items():
+        (work / name).write_text(text, encoding="utf-8")
+    log = work / "build.log"
+    runtime = work.parent / f"library-{_key((find_tool('g++').version,), simulator, waves)}"
+    if simulator == "verilator" and runtime.is_dir():
+        for path in runtime.iterdir():
+            shutil.copyfile(path, work / path.name)
+    commands, cwd, env = _prepared(
+        runner.build,
+        sources=[work / name for name in texts],
+        hdl_toplevel=BENCH,
+        build_dir=work,
+        build_args=list(_VERILATOR_FLAGS) if simulator == "verilator" else [],
+        timescale=("1ns", "1ns"),
+        waves=waves,
+        always=True,
+    )
+    log.touch()
+    for command in commands:
+        with Process(command, cwd=cwd, env=env, log=log, append=True) as process:
+            code = process.wait()
+        if code:
+            kept = cache_folder() / "failed-build.log"
+            shutil.copyfile(log, kept)
+            check_room(work, "the build")
+            reason = _first_error(kept) or f"{Path(command[0]).name} ended with code {code}"
+            raise UserError(f"{simulator} could not build the design: {reason}; see {kept}")
+    if simulator == "verilator":
+        _keep_runtime(work, runtime)
+        for path in work.iterdir():  # the objects have done their work
+            if path.name not in (BENCH, *texts, "build.log"):
+                path.unlink() if path.is_file() else shutil.rmtree(path)
+
+
+def _prepared(method, **arguments) -> tuple[list[list[str]], Path, dict[str, str]]:
+    """Commands, folder and environment of a step of cocotb's runner."""
+    try:
+        method(**arguments)
+    except _Prepared as prepared:
+        return prepared.args
+    raise AssertionError("the runner ran its commands itself")
 
 
 def _keep_runtime(work: Path, runtime: Path) -> None:
@@ -305,13 +354,8 @@ def _first_error(log: Path) -> str:
     return ""
 
 
-def run(built: Build, job: Job, folder: Path, waveform: Path | None = None) -> dict:
-    """Run one simulation; returns the bench's result (see `sim.bench`).
-
-    The result has ``results`` (words and cycle of every result frame), ``sent`` (cycle of the first beat of
-    every image), ``weights_from`` (cycle of the first beat of the weights, or None), ``status`` (levels of
-    signals at the end), ``violations``, ``extra``, ``cycles``, ``seconds`` and ``deadlock`` (None, or the
-    frame that never came).
+class Run:
+    """One simulation, as a context: leaving it ends the simulator, and removes a waveform that is not complete.
 
     Parameters
     ----------
@@ -320,74 +364,144 @@ def run(built: Build, job: Job, folder: Path, waveform: Path | None = None) -> d
     folder : Path
         Working folder, made if missing; receives the records, the log and the job.
     waveform : Path or None
-        Where to put the waveform (`built` must have been built for it): VCD from Verilator, FST from Icarus.
+        Where to put the waveform (`built` must have been built for it).
 
     Raises
     ------
     UserError
-        The simulator stopped without a result; with the last line of its log and the place of the log.
+        The simulator cannot be started.
     """
-    folder = Path(folder).resolve()
-    folder.mkdir(parents=True, exist_ok=True)
-    for stale in folder.glob("probe_*.txt"):
-        stale.unlink()
-    description = {
-        "frames": [bytes(frame).hex() for frame in job.frames],
-        "results": len(job.frames) if job.results is None else job.results,
-        "record": job.record,
-        "stall": job.stall,
-        "seed": job.seed,
-        "limit": job.limit,
-        "drain": job.drain,
-        "weights": None,
-    }
-    if job.weights is not None:
-        (folder / "weights.bin").write_bytes(job.weights)
-        description["weights"] = str(folder / "weights.bin")
-    (folder / "job.json").write_text(json.dumps(description), encoding="utf-8")
-    result, results_xml, log = folder / "result.json", folder / "results.xml", folder / "simulation.log"
-    result.unlink(missing_ok=True)
-    runner = _runner(built.simulator)
-    arguments = {"plusargs": [], "test_args": []}
-    if waveform is not None:
-        waveform = Path(waveform).resolve()
-        if built.simulator == "verilator":
-            arguments["test_args"] = ["--trace-file", str(waveform)]
-        else:
-            arguments["plusargs"] = [f"+dumpfile_path={waveform}"]
-    crashed = False
-    try:
-        runner.test(
+
+    def __init__(self, built: Build, job: Job, folder: Path, waveform: Path | None = None):
+        self.job, self.folder = job, Path(folder).resolve()
+        self._waveform = None if waveform is None else Path(waveform).resolve()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for stale in self.folder.glob("probe_*.txt"):
+            stale.unlink()
+        self._write_job()
+        for name in ("result.json", "progress.txt"):
+            (self.folder / name).unlink(missing_ok=True)
+        self._complete = False
+        (command,), cwd, env = _prepared(_runner(built.simulator).test, **self._arguments(built))
+        self._process = Process(command, cwd=cwd, env=env, log=self.folder / "simulation.log")
+
+    def _write_job(self) -> None:
+        job = self.job
+        description = {
+            "frames": [bytes(frame).hex() for frame in job.frames],
+            "results": len(job.frames) if job.results is None else job.results,
+            "record": job.record,
+            "stall": job.stall,
+            "seed": job.seed,
+            "limit": job.limit,
+            "drain": job.drain,
+            "weights": None,
+            "steps": job.steps,
+        }
+        if job.weights is not None:
+            (self.folder / "weights.bin").write_bytes(job.weights)
+            description["weights"] = str(self.folder / "weights.bin")
+        (self.folder / "job.json").write_text(json.dumps(description), encoding="utf-8")
+
+    def _arguments(self, built: Build) -> dict:
+        """Arguments of cocotb's runner."""
+        words = {"plusargs": [], "test_args": []}
+        if self._waveform is not None:
+            if built.simulator == "verilator":
+                words["test_args"] = ["--trace-file", str(self._waveform)]
+            else:
+                words["plusargs"] = [f"+dumpfile_path={self._waveform}"]
+        return words | dict(
             test_module="s2tdpt.sim.bench",
             hdl_toplevel=BENCH,
             hdl_toplevel_lang="verilog",
             build_dir=built.folder,
-            test_dir=folder,
-            results_xml=str(results_xml),
-            seed=job.seed,
-            waves=waveform is not None,
-            log_file=log,
+            test_dir=self.folder,
+            results_xml=str(self.folder / "results.xml"),
+            seed=self.job.seed,
+            waves=self._waveform is not None,
             extra_env={
-                "S2TDPT_JOB": str(folder / "job.json"),
-                "S2TDPT_RESULT": str(result),
+                "S2TDPT_JOB": str(self.folder / "job.json"),
+                "S2TDPT_RESULT": str(self.folder / "result.json"),
+                "S2TDPT_PROGRESS": str(self.folder / "progress.txt"),
                 "COCOTB_LOG_LEVEL": "WARNING",
             },
-            **arguments,
         )
-    except (RuntimeError, subprocess.SubprocessError, SystemExit):
-        crashed = True  # the files below say what happened
-    outcome = json.loads(result.read_text(encoding="utf-8")) if result.is_file() else None
-    if outcome is not None and outcome["deadlock"] is not None:
-        return outcome
-    if crashed or outcome is None or not _passed(results_xml):
-        lines = (
-            log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if log.is_file() else []
-        )
-        reason = next(
-            (line.strip() for line in reversed(lines) if "Error" in line), lines[-1] if lines else "no log"
-        )
-        raise UserError(f"the simulation ended without a result ({reason[:160]}); expected one; see {log}")
-    return outcome
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._process.stop()
+        if self._waveform is not None and not self._complete:
+            self._waveform.unlink(missing_ok=True)
+
+    def running(self) -> bool:
+        """Whether the simulator still runs.
+
+        Raises
+        ------
+        UserError
+            A disk that it writes to is full.
+        """
+        check_room(self.folder, "the record of the simulation")
+        if self._waveform is not None:
+            check_room(self._waveform.parent, "the waveform")
+        return self._process.code is None
+
+    def progress(self) -> tuple[int, int, int]:
+        """Results so far, number of the step that started last, and clock cycles; zeros before the first report."""
+        try:
+            results, step, cycle = (self.folder / "progress.txt").read_text(encoding="ascii").split()
+            return int(results), int(step), int(cycle)
+        except (OSError, ValueError):  # not there yet, or being written
+            return 0, 0, 0
+
+    def outcome(self) -> dict:
+        """What the bench found (see `run`), once the simulator has ended.
+
+        Raises
+        ------
+        UserError
+            It ended without a result; with the last line of its log and the place of the log.
+        """
+        self._process.wait()
+        self.running()
+        result, log = self.folder / "result.json", self.folder / "simulation.log"
+        found = None
+        with contextlib.suppress(OSError, ValueError):  # a simulator that was killed may leave half a file
+            found = json.loads(result.read_text(encoding="utf-8"))
+        deadlock = found is not None and found["deadlock"] is not None
+        if not deadlock and (found is None or self._process.code or not _passed(self.folder / "results.xml")):
+            raise UserError(
+                f"the simulation ended without a result ({self._reason(log)}); expected one; see {log}"
+            )
+        self._complete = True
+        return found
+
+    def _reason(self, log: Path) -> str:
+        """The line of the log that says most, or how the simulator ended."""
+        text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        code = self._process.code
+        ended = f"killed by signal {-code}" if code and code < 0 else f"exit code {code}, no log"
+        if code and code < 0 or not lines:
+            return ended
+        return next((line for line in reversed(lines) if "Error" in line), lines[-1])[:160]
+
+
+def run(built: Build, job: Job, folder: Path, waveform: Path | None = None) -> dict:
+    """Run one simulation; returns the bench's result (see `sim.bench`).
+
+    The result has ``results`` (words and cycle of every result frame), ``sent`` (cycle of the first beat of
+    every image), ``weights_from`` (cycle of the first beat of the weights, or None), ``status`` (levels of
+    signals at the end), ``violations``, ``extra``, ``cycles``, ``seconds`` and ``deadlock`` (None, or the
+    frame that never came). Arguments and errors are those of `Run`.
+    """
+    with interruptible(), Run(built, job, folder, waveform) as simulation:
+        while simulation.running():
+            time.sleep(POLL)
+        return simulation.outcome()
 
 
 def _passed(results_xml: Path) -> bool:

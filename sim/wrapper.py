@@ -13,54 +13,25 @@ from s2tdpt.golden.errors import UserError
 BENCH = "s2tdpt_bench"
 """Module name of the bench top."""
 
-_OBSERVED = (
-    "op",
-    "start",
-    "done",
-    "acc",
-    "spike_en",
-    "spike_addr",
-    "spike_data",
-    "u_en",
-    "u_addr",
-    "u_data",
-    "y_en",
-    "y_token",
-    "y_t",
-    "y_head",
-    "y_data",
-)
-_PARAMETERS = {
-    "OP": "op",
-    "ROWS": "acc",
-    "SPIKE_EN": "spike_en",
-    "SPIKE_ADDR": "spike_addr",
-    "SPIKE_DATA": "spike_data",
-    "U_ADDR": "u_addr",
-    "U_DATA": "u_data",
-    "Y_TOKEN": "y_token",
-    "Y_STEP": "y_t",
-    "Y_HEAD": "y_head",
-    "Y_DATA": "y_data",
+RECORDS = {
+    "piece": ("step", "position", "piece", "spikes"),
+    "piece_u": ("step", "address", "data"),
+    "layers": ("address", "subgroup", "final", "spikes"),
+    "attention": ("address", "subgroup", "final", "spikes"),
+    "y": ("head", "token", "step", "data"),
 }
+"""Records of the observation port: prefix of the ports, and the fields that `probe.sv` writes, in order; a
+port ``probe_PREFIX_en`` says in which cycles there is one."""
+
+STEP_PORTS = ("start", "step", "complete", "fired")
+"""Ports that tell when steps start and end, and how many accumulates of a lane there are."""
+
+_STREAMS = tuple(
+    f"{bus}_{signal}" for bus in ("s_axis", "m_axis") for signal in ("tdata", "tvalid", "tready", "tlast")
+)
 _REQUIRED = (
-    "aclk",
-    "aresetn",
-    "s_axis_tdata",
-    "s_axis_tvalid",
-    "s_axis_tready",
-    "s_axis_tlast",
-    "m_axis_tdata",
-    "m_axis_tvalid",
-    "m_axis_tready",
-    "m_axis_tlast",
-    "error_short",
-    "error_long",
-    "busy",
-    "probe_op",
-    "probe_start",
-    "probe_done",
-    "probe_acc",
+    *("aclk", "aresetn", *_STREAMS, "error_short", "error_long", "busy"),
+    *(f"probe_{name}" for name in STEP_PORTS),
 )
 _PORT = re.compile(  # one declaration a line, as Yosys writes them
     r"\b(input|output)\b\s+(?:wire\b|reg\b|logic\b)?\s*(?:signed\b)?\s*(?:\[(\d+):(\d+)\])?\s*(\w+)"
@@ -136,13 +107,20 @@ def _range(width: int) -> str:
     return f"[{width - 1}:0] " if width > 1 else ""
 
 
+def observed_ports() -> list[str]:
+    """Names of all ports that the recorder knows, without ``probe_``."""
+    records = [f"{prefix}_{field}" for prefix, fields in RECORDS.items() for field in ("en", *fields)]
+    return [*STEP_PORTS, *records]
+
+
 def bench_top(ports: Ports) -> str:
     """SystemVerilog text of the bench top for a module.
 
     All functional ports of the module become ports of the bench (public to the simulator's procedural
     interface, and nothing else is, which keeps the simulator free to optimise); the observation port goes to
-    ``s2tdpt_probe``.
-    ``record`` enables the recording of tensors.
+    ``s2tdpt_probe``. A port that the module does not have reads as zero there.
+    ``record`` enables the recording of tensors. ``wave`` is high while a waveform is wanted: from the start
+    of step ``wave_first`` to the end of step ``wave_last``.
 
     Parameters
     ----------
@@ -150,36 +128,40 @@ def bench_top(ports: Ports) -> str:
         From `read_ports`.
     """
     public = "/*verilator public_flat_rw*/"
-    inside = [name for name in ports.outputs if name.startswith("probe_") and name not in ("probe_op",)]
+    inside = [name for name in ports.outputs if name.startswith("probe_")]
     header = [f"    input wire record {public}"]
+    header += [f"    input wire [31:0] {name} {public}" for name in ("wave_first", "wave_last")]
     for name, width in ports.inputs.items():
         header.append(f"    input wire {_range(width)}{name} {public}")
     for name, width in ports.outputs.items():
         if name not in inside:
             header.append(f"    output wire {_range(width)}{name} {public}")
-    header.append(f"    output wire [31:0] bench_cycle {public}")
-    header.append(f"    output wire [31:0] bench_violations {public}")
+    for name, width in (("bench_cycle", 32), ("bench_violations", 32), ("bench_step", 32), ("wave", 1)):
+        header.append(f"    output wire {_range(width)}{name} {public}")
     lines = [f"module {BENCH} (", ",\n".join(header), ");"]
-    for name in inside:
-        lines.append(f"    wire {_range(ports.outputs[name])}{name};")
-    names = [*ports.inputs, *ports.outputs]
+    lines += [f"    wire {_range(ports.outputs[name])}{name};" for name in inside]
     lines.append(f"    {ports.module} dut (")
-    lines.append(",\n".join(f"        .{name}({name})" for name in names))
+    lines.append(",\n".join(f"        .{name}({name})" for name in [*ports.inputs, *ports.outputs]))
     lines.append("    );")
-    lines.append("    s2tdpt_probe #(")
-    lines.append(
-        ",\n".join(f"        .{p}({max(1, ports.width('probe_' + name))})" for p, name in _PARAMETERS.items())
-    )
-    lines.append("    ) probe (")
-    joined = ["        .clk(aclk)", "        .record(record)", "        .cycle(bench_cycle)"]
-    for name in _OBSERVED:
-        present = ports.width("probe_" + name)
-        joined.append(f"        .{name}({'probe_' + name if present else chr(39) + '0'})")
-    lines.append(",\n".join(joined))
-    lines.append("    );")
-    lines.append(f"    s2tdpt_stream_check #(.WIDTH({ports.outputs['m_axis_tdata']})) check (")
+    lines += [
+        *_recorder(ports),
+        f"    s2tdpt_stream_check #(.WIDTH({ports.outputs['m_axis_tdata']})) check (",
+    ]
     lines.append("        .clk(aclk), .rst_n(aresetn), .valid(m_axis_tvalid), .ready(m_axis_tready),")
     lines.append("        .last(m_axis_tlast), .data(m_axis_tdata), .violations(bench_violations)")
-    lines.append("    );")
-    lines.append("endmodule")
+    lines += ["    );", "endmodule"]
     return "\n".join(lines) + "\n"
+
+
+def _recorder(ports: Ports) -> list[str]:
+    """Instance of the recorder; its parameters are the widths of the ports, in capitals."""
+    names = [name for name in observed_ports() if not name.endswith("_en")]
+    widths = [f"        .{name.upper()}({max(1, ports.width('probe_' + name))})" for name in names]
+    joined = ["        .clk(aclk)", "        .rst_n(aresetn)", "        .cycle(bench_cycle)"]
+    joined += [f"        .{name}({name})" for name in ("record", "wave_first", "wave_last", "wave")]
+    joined.append("        .current(bench_step)")
+    for name in observed_ports():
+        present = ports.width("probe_" + name)
+        joined.append(f"        .{name}_i({'probe_' + name if present else chr(39) + '0'})")
+    head, tail = "    s2tdpt_probe #(", "    ) probe ("
+    return [head, ",\n".join(widths), tail, ",\n".join(joined), "    );"]

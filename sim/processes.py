@@ -1,0 +1,131 @@
+"""Programs that leave nothing behind: each runs in a session of its own and ends with whoever started it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from s2tdpt.golden.errors import UserError
+
+GRACE = 2.0
+"""Seconds that a program has to end after it was asked to."""
+
+ROOM = 1 << 20
+"""Free bytes below which a disk counts as full: whatever is written next may be incomplete."""
+
+
+class Process:
+    """A program with all that it starts, as a context: leaving it ends them.
+
+    The children of a program (a makefile's compilers, say) are in its session and are ended with it; a signal to
+    this process alone would not reach them.
+
+    Parameters
+    ----------
+    command : sequence of str
+    cwd : Path
+    env : mapping
+        The whole environment.
+    log : Path
+        Receives standard output and standard error.
+
+    Raises
+    ------
+    UserError
+        The program cannot be started.
+    """
+
+    def __init__(
+        self, command: Sequence[str], *, cwd: Path, env: Mapping[str, str], log: Path, append: bool = False
+    ):
+        self.log = log
+        try:
+            with open(log, "ab" if append else "wb") as output:
+                self._popen = subprocess.Popen(
+                    list(command),
+                    cwd=cwd,
+                    env=dict(env),
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+        except OSError as error:
+            raise UserError(
+                f"cannot start {Path(command[0]).name} ({error.strerror}); expected a program that runs and a "
+                f"writable folder {log.parent}; check both"
+            ) from None
+
+    @property
+    def code(self) -> int | None:
+        """Exit code, negative for a signal; None while it runs."""
+        return self._popen.poll()
+
+    def wait(self, seconds: float | None = None) -> int | None:
+        """Exit code, or None if it still runs after `seconds`."""
+        try:
+            return self._popen.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def stop(self) -> None:
+        """End the program and all that it started; does nothing if it has ended."""
+        if self.code is not None:
+            return
+        for number in (signal.SIGTERM, signal.SIGKILL):  # the second one for what ignored the first
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._popen.pid, number)
+            self.wait(GRACE)
+
+    def __enter__(self) -> Process:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.stop()
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """While it lasts, a request to terminate unwinds the program as Ctrl-C does, so that everything is tidied up.
+
+    SIGTERM and SIGHUP raise `SystemExit` with the shell's code for them. Only in the main thread; elsewhere it
+    does nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is signal.SIG_DFL]
+
+    def leave(number, frame):
+        for n in numbers:  # once is enough: the second must not interrupt the tidying up
+            signal.signal(n, signal.SIG_IGN)
+        raise SystemExit(128 + number)
+
+    for number in numbers:
+        signal.signal(number, leave)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def check_room(folder: Path, what: str) -> None:
+    """Refuse to go on where the disk is full.
+
+    Raises
+    ------
+    UserError
+        Less than `ROOM` bytes are free; `what` is being written there.
+    """
+    if shutil.disk_usage(folder).free < ROOM:
+        raise UserError(
+            f"the disk of {folder} is full, so that {what} cannot be complete; expected room for it; "
+            "free some or choose another place"
+        )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from itertools import zip_longest
 
-from amaranth import Cat, Module, Mux, Signal, signed
+from amaranth import Cat, Module, Signal, signed
 from amaranth.lib import data, wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from s2tdpt.hw.fixed import index_shape, wrap
+from s2tdpt.hw.totals import RunningTotals
 
 __all__ = ["PlaneCombiner"]
 
@@ -28,8 +28,8 @@ class PlaneCombiner(wiring.Component):
 
     Latency: `delay` = max(1, ceil(log2 T)) + 1 cycles. Throughput: a piece a cycle, subgroups in any order;
     the same one may come again in the next cycle.
-    Resources: P x (T - 1 adders of the planes, one of ``width - T`` bits for the total); G x P x (width - T)
-    bits of distributed RAM, none for one subgroup.
+    Resources: P x (T - 1 adders of the planes, one of ``width - T`` bits for the total) and
+    `totals.RunningTotals` for G x P x (width - T) bits.
 
     Parameters
     ----------
@@ -82,28 +82,19 @@ class PlaneCombiner(wiring.Component):
         planes, width = self._planes, self._width
         parts = [self._pass_sum(m, self.sums[lane]) for lane in range(self._lanes)]
         en, first, subgroup = self.en, self.first, self.subgroup
-        for _ in range(self.delay - 1):
+        for _ in range(self.delay - 2):
             en, first, subgroup = (_register(m, value) for value in (en, first, subgroup))
 
         # Horner. The lowest T bits of total * 2^T are zero and need no adder; what leaves at its top
         # are copies of the sign.
-        kept = signed(max(1, width - planes))
-        before, after = Signal(data.ArrayLayout(kept, self._lanes)), Signal(self.total.shape())
+        kept = max(1, width - planes)
+        m.submodules.totals = totals = RunningTotals(width=self._lanes * kept, depth=self._subgroups)
+        m.d.comb += [totals.en.eq(en), totals.restart.eq(first), totals.index.eq(subgroup)]
         for lane, part in enumerate(parts):
-            high = Mux(first, 0, before[lane]) + (part >> planes)
-            m.d.comb += after[lane].eq(wrap(Cat(part[:planes], high).as_signed(), signed(width)))
-        if self._subgroups == 1:  # the total itself is the only one to be kept
-            with m.If(en):
-                m.d.sync += self.total.eq(after)
-            m.d.comb += [before[lane].eq(wrap(self.total[lane], kept)) for lane in range(self._lanes)]
-        else:
-            m.d.sync += self.total.eq(after)
-            m.submodules.totals = totals = Memory(shape=before.shape(), depth=self._subgroups, init=[])
-            # Read in the cycle of the addition, so a total written a cycle ago is already there.
-            read, write = totals.read_port(domain="comb"), totals.write_port()
-            m.d.comb += [read.addr.eq(subgroup), write.addr.eq(subgroup), write.en.eq(en)]
-            m.d.comb += before.eq(read.data)
-            m.d.comb += [write.data[lane].eq(wrap(after[lane], kept)) for lane in range(self._lanes)]
+            before = totals.before.word_select(lane, kept).as_signed()
+            after = wrap(Cat(part[:planes], before + (part >> planes)).as_signed(), signed(width))
+            m.d.comb += totals.after.word_select(lane, kept).eq(wrap(after, signed(kept)))
+            m.d.sync += self.total[lane].eq(after)
         return m
 
     def _pass_sum(self, m, sums):

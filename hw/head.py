@@ -6,10 +6,10 @@ from itertools import zip_longest
 
 from amaranth import Array, Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from s2tdpt.hw.fixed import exact, index_shape
+from s2tdpt.hw.totals import RunningTotals
 
 __all__ = ["HeadSum"]
 
@@ -17,13 +17,12 @@ __all__ = ["HeadSum"]
 class HeadSum(wiring.Component):
     """Sums of U per channel over all steps and tokens of an image.
 
-    Latency: `delay` = ceil(log2 T) + 1 cycles from `add` until a read sees it; a cycle from `read_en` to
-    `read_data`. Throughput: a piece a cycle in any order, the same piece again in the next cycle included; or
-    a read a cycle. Reads and additions have one read port of the memory between them and must not meet:
-    `read_en` is low until `delay` cycles after an `add`.
-    Resources: P x T adders; pieces x P x width bits of distributed RAM, which can be read in the cycle of the
-    addition and so needs no bypass for a piece that comes again at once, and which suits the few words:
-    64 pieces of a block RAM would leave 15/16 of it empty.
+    Latency: `delay` = max(1, ceil(log2 T)) cycles from `add` until a read sees it; a cycle from `read_en`
+    to `read_data`. Throughput: a piece a cycle in any order, the same piece again in the next cycle included;
+    or a read a cycle. Reads and additions share the one read port of the memory and must not meet: `read_en`
+    is low until `delay` cycles after an `add`.
+    Resources: P x T adders; `totals.RunningTotals` for pieces x P x width bits. Distributed RAM, because a
+    block RAM is as wide but 512 words deep, and the pieces of a token are some 64 at the most.
 
     Parameters
     ----------
@@ -81,29 +80,30 @@ class HeadSum(wiring.Component):
     @property
     def delay(self) -> int:
         """Cycles from `add` to the first `read_en` that may follow and sees it."""
-        return (self._timesteps - 1).bit_length() + 1
+        return max(1, (self._timesteps - 1).bit_length())
 
     def elaborate(self, platform):
         m = Module()
         lanes = range(self._lanes)
+        width = self._sum.width
         added = [self._over_steps(m, self.values[lane]) for lane in lanes]
         add, clear, piece = self.add, self.clear, self.piece
         for _ in range(self.delay - 1):
             add, clear, piece = _register(m, add), _register(m, clear), _register(m, piece)
 
-        shape = data.ArrayLayout(self._sum, self._lanes)
-        m.submodules.sums = sums = Memory(shape=shape, depth=max(2, self._pieces), init=[])
-        read, write = sums.read_port(domain="comb"), sums.write_port()
+        m.submodules.sums = sums = RunningTotals(width=self._lanes * width, depth=self._pieces)
+        read_pass = _register(m, self.read_pass)
         m.d.comb += [
-            read.addr.eq(Mux(self.read_en, self.read_piece, piece)),
-            write.addr.eq(piece),
-            write.en.eq(add),
+            sums.en.eq(add),
+            sums.restart.eq(clear & ~self.read_en),
+            sums.index.eq(Mux(self.read_en, self.read_piece, piece)),
         ]
-        m.d.comb += [
-            write.data[lane].eq(exact(Mux(clear, 0, read.data[lane]) + added[lane], self._sum))
-            for lane in lanes
-        ]
-        m.d.sync += self.read_data.eq(Cat(self._planes(read.data[lane]) for lane in lanes))
+        planes = []
+        for lane in lanes:
+            before = sums.before.word_select(lane, width).as_signed()
+            m.d.comb += sums.after.word_select(lane, width).eq(exact(before + added[lane], self._sum))
+            planes.append(self._planes(before, read_pass))
+        m.d.comb += self.read_data.eq(Cat(planes))
         return m
 
     def _over_steps(self, m, values):
@@ -112,16 +112,16 @@ class HeadSum(wiring.Component):
         Without the registers Yosys would make carry-save adders of it, several times the size.
         """
         terms = [values[t] for t in range(self._timesteps)]
-        while len(terms) > 1:
+        for _ in range(self.delay):
             pairs = zip_longest(terms[::2], terms[1::2])
             terms = [_register(m, a if b is None else a + b) for a, b in pairs]
         return terms[0]
 
-    def _planes(self, total):
+    def _planes(self, total, read_pass):
         """The T planes of `total` that `read_pass` asks for."""
         extended = exact(total, signed(self._passes * self._timesteps))[::-1]  # the highest bit first
         parts = [extended.word_select(number, self._timesteps) for number in range(self._passes)]
-        return Array(parts)[self.read_pass]
+        return Array(parts)[read_pass]
 
 
 def _register(m, value):

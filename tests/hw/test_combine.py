@@ -70,7 +70,7 @@ def case(seed, *, subgroups, lanes, bits, signed, channels=5):
 
 @pytest.mark.parametrize("gap", GAPS)
 @pytest.mark.parametrize("signed", [False, True])
-@pytest.mark.parametrize("planes, passes", [(1, 8), (2, 4), (3, 3), (4, 2), (4, 7), (5, 2), (8, 1), (8, 3)])
+@pytest.mark.parametrize("planes, passes", [(1, 8), (2, 4), (3, 3), (4, 7), (5, 2), (8, 1)])
 @pytest.mark.parametrize("subgroups", [1, 3])
 def test_equals_the_product(subgroups, planes, passes, signed, gap):
     weights, numbers = case(planes, subgroups=subgroups, lanes=2, bits=planes * passes, signed=signed)

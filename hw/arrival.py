@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from s2tdpt.hw.images import TileSize, constant_beats, tile_sizes
 from s2tdpt.hw.program import Program
 from s2tdpt.hw.records import STREAM_CONSTANT_TILES, weight_rows
-from s2tdpt.hw.weights import ROOM_DELAY
+from s2tdpt.hw.weights import READY_DELAY, ROOM_DELAY
 from s2tdpt.hw.widths import Widths
 
 LONG_AGO = -(1 << 62)
@@ -55,6 +55,7 @@ class TileArrival:
         constants of tile n   from cycle complete(n - 4) + 2 on
         row r (of all rows)   from cycle release(tile of row r - ring_rows) + 2 on
 
+    and a tile is ready 2 cycles after its last beat (`weights.READY_DELAY`, `weights.ROOM_DELAY`).
     Call `next_ready`, `start`, `release` and `complete` in program order, each for one tile after the other;
     `next_ready` of tile n needs `start` of tile n - 1, and the events that make room for tile n.
     Cost: constant per tile.
@@ -101,7 +102,7 @@ class TileArrival:
         self._complete.append(cycle)
 
     def _receive(self) -> int:
-        """Receive a tile; returns the cycle after its last beat."""
+        """Receive a tile; returns the first cycle in which it is there."""
         shape, tile = self._shape, self._rows.count
         size = shape.tiles[tile % len(shape.tiles)]
         if tile >= STREAM_CONSTANT_TILES:
@@ -115,7 +116,7 @@ class TileArrival:
             if first < min(end, self._rows[older + 1] + shape.ring_rows):
                 beat = max(beat, self._released[older] + ROOM_DELAY + (end - first) * shape.banks)
         self._row, self._beat = end, beat
-        return beat
+        return beat - 1 + READY_DELAY
 
 
 class _Recent:

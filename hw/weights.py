@@ -21,10 +21,13 @@ from s2tdpt.hw.records import (
 )
 from s2tdpt.hw.widths import Widths
 
-__all__ = ["ROOM_DELAY", "WeightRom", "WeightStream"]
+__all__ = ["READY_DELAY", "ROOM_DELAY", "WeightRom", "WeightStream"]
 
 ROOM_DELAY = 2
 """From a `release` or `complete` to the first beat that takes the room."""
+
+READY_DELAY = 2
+"""From the last beat of a tile to its `ready`."""
 
 _PLACE_BITS = (STREAM_CONSTANT_TILES - 1).bit_length()
 _BLOCK_ROM, _BLOCK_RAM = {"rom_style": "block"}, {"ram_style": "block", "no_rw_check": 1}
@@ -92,12 +95,12 @@ class WeightStream(wiring.Component):
     to one of `records.STREAM_CONSTANT_TILES` places. A row is received once the row that it replaces is
     released, constants once the tile that they replace is complete.
 
-    Latency: a tile is ready in the cycle after its last beat; `records.WEIGHT_DELAY` from an address to data;
-    a `release` or `complete` makes room for beats from `ROOM_DELAY` cycles after it on.
+    Latency: a tile is ready `READY_DELAY` cycles after its last beat; `records.WEIGHT_DELAY` from an address
+    to data; a `release` or `complete` makes room for beats from `ROOM_DELAY` cycles after it on.
     Throughput: one beat a cycle without a gap while there is room; a row of every bank and a constant word
     read a cycle. `tready` is a register.
     Resources: banks x weight_rows x lanes x weight_bits and constant_words x post_lanes x (bias + shift +
-    threshold) bits of block memory, a register behind every memory, and one for a constant word less a beat.
+    threshold) bits of block memory, a register behind every memory, and one for a beat and a constant word.
 
     Parameters
     ----------
@@ -140,62 +143,78 @@ class WeightStream(wiring.Component):
         m = Module()
         program = self._program
         beat = m.submodules.beat = _BeatCounter(program, constant_beats(program, self._widths))
-        room = m.submodules.room = _TileRings(self._sizes, program.machine.subgroups)
-        accepted, word_end = Signal(), Signal()
+        rings = m.submodules.rings = _TileRings(self._sizes, program.machine.subgroups)
+        accepted = Signal()
         m.d.comb += [
             accepted.eq(self.tvalid & self.tready),
             beat.en.eq(accepted),
-            word_end.eq(accepted & beat.word_end),
-            room.row_end.eq(accepted & beat.row_end),
-            room.tile_end.eq(accepted & beat.tile_end),
-            room.word_end.eq(word_end),
+            rings.row_end.eq(accepted & beat.row_end),
+            rings.tile_end.eq(accepted & beat.tile_end),
         ]
-        wiring.connect(m, wiring.flipped(self.tiles), room.tiles)
+        wiring.connect(m, wiring.flipped(self.tiles), rings.tiles)
         with m.If(accepted & (self.tlast != (beat.tile_end & beat.last_tile))):
             m.d.sync += self.error.eq(1)
 
         here, behind = Signal(), Signal()  # room for this beat, and for the one behind it
-        m.d.comb += here.eq(Mux(beat.in_rows, room.row_free, room.place_free))
+        m.d.comb += here.eq(Mux(beat.in_rows, rings.row_free, rings.place_free))
         with m.If(beat.tile_end):
-            m.d.comb += behind.eq(room.next_place_free)
+            m.d.comb += behind.eq(rings.next_place_free)
         with m.Elif(beat.row_end):
-            m.d.comb += behind.eq(room.next_row_free)
+            m.d.comb += behind.eq(rings.next_row_free)
         with m.Elif(beat.constants_end):
-            m.d.comb += behind.eq(room.row_free)
+            m.d.comb += behind.eq(rings.row_free)
         with m.Else():
             m.d.comb += behind.eq(here)
         m.d.sync += self.tready.eq(Mux(accepted, behind, here))
 
+        # Everything is written a cycle after it came: the memories are many and far away.
+        data = Signal(len(self.tdata), reset_less=True)
+        m.d.sync += data.eq(self.tdata)
+        self._write_rows(m, accepted, beat, rings.row, data)
+        self._write_constants(m, accepted, beat, data)
+        return m
+
+    def _write_rows(self, m: Module, accepted: Value, beat: _BeatCounter, at: Value, data: Value) -> None:
+        program = self._program
         depth, row_bits = weight_rows(program), _row_width(program)
-        for bank in range(program.machine.banks):
+        row, banks = Signal(at.shape(), reset_less=True), Signal(program.machine.banks)
+        m.d.sync += row.eq(at)
+        for bank, en in enumerate(banks):
+            m.d.sync += en.eq(accepted & beat.in_rows & (beat.bank == bank))
             memory = Memory(shape=row_bits, depth=depth, init=[], attrs=_BLOCK_RAM)
             m.submodules[f"bank_{bank}"] = memory
             write = memory.write_port()
-            m.d.comb += [
-                write.en.eq(accepted & beat.in_rows & (beat.bank == bank)),
-                write.addr.eq(room.row),
-                write.data.eq(wrap(self.tdata, unsigned(row_bits))),
-            ]
+            m.d.comb += [write.en.eq(en), write.addr.eq(row), write.data.eq(wrap(data, unsigned(row_bits)))]
             _read(m, memory, self.weights.en[bank], self.weights.row[bank], self.weights.data[bank])
-        self._constants(m, accepted & ~beat.in_rows, word_end, room.word)
-        return m
 
-    def _constants(self, m: Module, accepted: Value, word_end: Value, address: Value) -> None:
-        """Memory of the constants; a word is written with its last beat."""
-        program, beat_bits = self._program, len(self.tdata)
+    def _write_constants(self, m: Module, accepted: Value, beat: _BeatCounter, data: Value) -> None:
+        """A word is written with its last beat; every tile has a place of `subgroups` words."""
+        program, subgroups = self._program, self._program.machine.subgroups
         word_bits, beats = constant_width(program, self._widths), constant_beats(program, self._widths)
         memory = Memory(shape=word_bits, depth=constant_words(program), init=[], attrs=_BLOCK_RAM)
         m.submodules.constant = memory
         write = memory.write_port()
-        received = self.tdata
+        part, word_end, tile_end = Signal(), Signal(), Signal()
+        place, word = Signal(self._sizes.constant), Signal(self._sizes.constant)
+        following = _next_place(place, subgroups)
+        m.d.sync += [
+            part.eq(accepted & ~beat.in_rows),
+            word_end.eq(accepted & beat.word_end),
+            tile_end.eq(accepted & beat.tile_end),
+        ]
+        with m.If(tile_end):
+            m.d.sync += [place.eq(following), word.eq(following)]
+        with m.Elif(word_end):
+            m.d.sync += word.eq(wrap(word + 1, word.shape()))
+        received = data
         if beats > 1:
-            earlier = Signal((beats - 1) * beat_bits, reset_less=True)
-            received = Cat(earlier, self.tdata)
-            with m.If(accepted):
-                m.d.sync += earlier.eq(received[beat_bits:])
+            earlier = Signal((beats - 1) * len(data), reset_less=True)
+            received = Cat(earlier, data)
+            with m.If(part):
+                m.d.sync += earlier.eq(received[len(data) :])
         m.d.comb += [
             write.en.eq(word_end),
-            write.addr.eq(address),
+            write.addr.eq(word),
             write.data.eq(wrap(received, unsigned(word_bits))),
         ]
         _read(m, memory, self.constants.en, self.constants.address, self.constants.data)
@@ -280,10 +299,10 @@ class _TileRings(wiring.Component):
     Members
     -------
     tiles : ``In(TilePort)``
-    word_end, row_end, tile_end : ``In(1)``
-        A constant word, a row of all banks, a tile was received with the beat of this cycle.
-    row, word : ``Out``
-        Where the row and the constant word being received go.
+    row_end, tile_end : ``In(1)``
+        A row of all banks, a tile was received with the beat of this cycle.
+    row : ``Out``
+        Where the row being received goes.
     row_free, next_row_free : ``Out(1)``
         There is room for the row `row`, for the one behind it.
     place_free, next_place_free : ``Out(1)``
@@ -295,11 +314,9 @@ class _TileRings(wiring.Component):
         super().__init__(
             {
                 "tiles": In(TilePort(sizes)),
-                "word_end": In(1),
                 "row_end": In(1),
                 "tile_end": In(1),
                 "row": Out(sizes.row),
-                "word": Out(sizes.constant),
                 "row_free": Out(1),
                 "next_row_free": Out(1),
                 "place_free": Out(1),
@@ -313,16 +330,18 @@ class _TileRings(wiring.Component):
         row, oldest = Signal(row_shape), Signal(row_shape)
         ends = Array([Signal(row_shape, name=f"end_{i}") for i in range(STREAM_CONSTANT_TILES)])
         received, started, released, complete = (Signal(tile_shape) for _ in range(4))
+        written = Signal(tile_shape)  # a cycle behind `received`, like the memories
         next_row, next_tile = wrap(row + 1, row_shape), wrap(received + 1, tile_shape)
         row_ring, tile_ring = 1 << self._sizes.row, STREAM_CONSTANT_TILES
         m.d.comb += [
-            self.tiles.ready.eq(received != started),
+            self.tiles.ready.eq(written != started),
             self.row.eq(_place(row, row_ring)),
             self.row_free.eq((row ^ oldest) != row_ring),
             self.next_row_free.eq((next_row ^ oldest) != row_ring),
             self.place_free.eq((received ^ complete) != tile_ring),
             self.next_place_free.eq((next_tile ^ complete) != tile_ring),
         ]
+        m.d.sync += written.eq(received)
         with m.If(self.row_end):
             m.d.sync += row.eq(next_row)
         with m.If(self.tile_end):
@@ -331,7 +350,7 @@ class _TileRings(wiring.Component):
             m.d.sync += [
                 started.eq(wrap(started + 1, tile_shape)),
                 self.tiles.base.eq(_place(ends[_place(started, tile_ring)], row_ring)),
-                self.tiles.constant_base.eq(self._next_place(self.tiles.constant_base)),
+                self.tiles.constant_base.eq(_next_place(self.tiles.constant_base, self._subgroups)),
             ]
         with m.If(self.tiles.release):
             m.d.sync += [
@@ -341,17 +360,13 @@ class _TileRings(wiring.Component):
         with m.If(self.tiles.complete):
             m.d.sync += complete.eq(wrap(complete + 1, tile_shape))
 
-        place = Signal(self._sizes.constant)
-        with m.If(self.tile_end):
-            m.d.sync += [place.eq(self._next_place(place)), self.word.eq(self._next_place(place))]
-        with m.Elif(self.word_end):
-            m.d.sync += self.word.eq(wrap(self.word + 1, self.word.shape()))
         return m
 
-    def _next_place(self, word: Value) -> Value:
-        """First constant word of the next tile."""
-        last = (STREAM_CONSTANT_TILES - 1) * self._subgroups
-        return Mux(word == last, 0, wrap(word + self._subgroups, word.shape()))
+
+def _next_place(word: Value, subgroups: int) -> Value:
+    """First constant word of the next tile."""
+    last = (STREAM_CONSTANT_TILES - 1) * subgroups
+    return Mux(word == last, 0, wrap(word + subgroups, word.shape()))
 
 
 def _counted(value: Value, count: int) -> Value:

@@ -11,7 +11,7 @@ from s2tdpt.hw.arrival import LONG_AGO, StreamShape, TileArrival, stream_shape
 from s2tdpt.hw.images import TileSize, tile_beats
 from s2tdpt.hw.machine import Machine
 from s2tdpt.hw.records import STREAM_CONSTANT_TILES
-from s2tdpt.hw.weights import ROOM_DELAY
+from s2tdpt.hw.weights import READY_DELAY, ROOM_DELAY
 from tests.hw.weight_bench import RUNS, derive, observed, setting
 
 
@@ -47,7 +47,8 @@ def beat_by_beat(shape, count, start, release, complete):
                 cycle = max(cycle, events[owner[-shape.ring_rows]][1] + ROOM_DELAY)
             owner.append(tile)
             cycle += shape.banks
-        readies.append(max(cycle, events[-1][0] + 1) if events else cycle)
+        there = cycle - 1 + READY_DELAY
+        readies.append(max(there, events[-1][0] + 1) if events else there)
         begun = readies[-1] + start(tile)
         freed = max(begun + release(tile), events[-1][1] if events else 0)
         done = max(freed + complete(tile), events[-1][2] if events else 0)
@@ -88,19 +89,21 @@ def small(**changes):
 
 def test_the_next_tile_is_not_ready_in_the_cycle_of_a_start():
     arrival = TileArrival(small(ring_rows=64), first=0)
-    assert arrival.next_ready() == 2 + 4 * 3
+    assert arrival.next_ready() == 2 + 4 * 3 - 1 + READY_DELAY
     arrival.start(100)
     assert arrival.next_ready() == 101
 
 
 def test_a_stream_that_began_long_ago_has_filled_the_ring():
     arrival = TileArrival(small(ring_rows=10))
-    assert arrival.next_ready() == LONG_AGO + 2 + 4 * 3
+    assert arrival.next_ready() == LONG_AGO + 2 + 4 * 3 - 1 + READY_DELAY
     arrival.start(0)
     assert arrival.next_ready() == 1  # constants and all six rows had room
     arrival.start(7)
     arrival.release(9)
-    assert arrival.next_ready() == 9 + ROOM_DELAY + 4 * 3  # its constants were there, its rows were not
+    assert (
+        arrival.next_ready() == 9 + ROOM_DELAY + 4 * 3 - 1 + READY_DELAY
+    )  # its constants were there, its rows were not
 
 
 def test_room_that_is_not_known_is_an_error():
@@ -120,7 +123,7 @@ def test_a_stream_without_a_reader_to_wait_for_is_as_long_as_its_beats():
     arrival = TileArrival(stream_shape(case.program, case.widths), first=0)
     beats = itertools.accumulate(tile_beats(case.program, case.widths))
     for end in beats:
-        assert arrival.next_ready() == end
+        assert arrival.next_ready() == end - 1 + READY_DELAY
         for event in (arrival.start, arrival.release, arrival.complete):
             event(end - ROOM_DELAY)
 

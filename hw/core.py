@@ -7,6 +7,7 @@ from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from s2tdpt.golden.bounds import Bounds
 from s2tdpt.golden.params import Params
 from s2tdpt.hw.axi import FrameReceiver, ResultSender
 from s2tdpt.hw.drain import DrainSequencer
@@ -84,6 +85,7 @@ class Core(wiring.Component):
     params : Params
     program : Program
     widths : Widths
+    bounds : Bounds
 
     Members
     -------
@@ -96,8 +98,9 @@ class Core(wiring.Component):
     probe : Out(CoreProbe)
     """
 
-    def __init__(self, params: Params, program: Program, widths: Widths):
+    def __init__(self, params: Params, program: Program, widths: Widths, bounds: Bounds):
         self._params, self._program, self._widths = params, program, widths
+        self._bounds = bounds
         net, machine = program.network, program.machine
         self._sizes = sizes = Sizes(program)
         self._sender = ResultSender(net.num_classes, machine.post_lanes, widths.combined)
@@ -144,6 +147,7 @@ class Core(wiring.Component):
             sizes,
             lut=self._params.lut.tolist(),
             threshold=self._params.attention_threshold,
+            y=self._bounds.attention,
         )
         m.submodules.spikes = spikes = SpikeMemory(program, sizes)
         m.submodules.sender = sender = self._sender

@@ -1,77 +1,87 @@
-"""How long an image takes: exact cycle counts by plain arithmetic on its spikes, no simulation.
+"""How long an image takes: exact cycles from its spikes, without simulating the hardware.
 
-The machine is data-driven, so its cycles depend on the spikes. Given the tensors of a golden trace, every
-operation's cycles follow from a recurrence over its positions (one row: accumulate, then drain, with two
-banks between them). The same layer program that the hardware executes is counted here. Streamed weights may
-be late: `arrival` says when a tile is there.
+The machine is data-driven, so its cycles depend on the spikes. Given the tensors of a golden trace,
+`frame_cycles` follows the same layer program that the hardware executes: walks and positions from
+`front_model`, attention from `stdp_cycles`, streamed weights from `arrival`, and the constant delays that the
+blocks themselves state.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from s2tdpt.golden.trace import trace_shapes
 from s2tdpt.hw.arrival import TileArrival
-from s2tdpt.hw.config import PIXEL_PLANES
-from s2tdpt.hw.layout import Packing
-from s2tdpt.hw.pool import pool_cycles
-from s2tdpt.hw.post import PIPELINE
-from s2tdpt.hw.schedule import Operation, Program
-from s2tdpt.hw.stdp_cycles import attention_cycles
-
-SEQUENCER_CYCLES = 3
-"""From the end of an operation to the start of the next: fetch, latch, start (`core.Core`)."""
-FIRST_EVENT = 6
-"""From the start of an accumulate operation to its first event: position, window, request, word, chunk."""
-EVENT_TO_SUM = 4
-"""From the last event of a position to the first cycle in which it may be drained."""
+from s2tdpt.hw.front_model import FrontModel, word_marks
+from s2tdpt.hw.lanes import lane_delay
+from s2tdpt.hw.machine import PIXEL_BITS
+from s2tdpt.hw.post import PostTiming
+from s2tdpt.hw.program import Program, Sink, Source, Step
+from s2tdpt.hw.records import FETCH_CYCLES, STREAM_CONSTANT_TILES, weight_rows
+from s2tdpt.hw.stdp_cycles import attention_timeline, head_cycles
 
 
 @dataclass(frozen=True)
-class OperationCycles:
-    """Cost of one operation on one image.
+class StepCycles:
+    """One step on one image; cycles count from the first start of the image.
 
-    Parameters
+    Attributes
     ----------
     name : str
-    cycles : int
-        From the cycle of `start` to the cycle of `done`.
+    start, complete : int
+        Cycle in which its walk starts; cycle in which its last write is issued.
+    first_end, last_end : int
+        Cycles in which its first and its last position end.
     events : int
-        Accumulate cycles, over all rows: one a spike, group of output channels and tap.
+        Channels with a spike, over all positions, taps and passes: events of all banks together.
+    spikes : int
+        Set mask bits of these events: additions in a lane.
     accumulates : int
-        Useful accumulates: events times the output channels of their group.
-    bound : {"accumulate", "drain", "pool", "attention"}
-        What takes most of the time.
+        Useful additions: spikes x output channels of the tile.
     """
 
     name: str
-    cycles: int
+    start: int
+    complete: int
+    first_end: int
+    last_end: int
     events: int
+    spikes: int
     accumulates: int
-    bound: str
 
 
-def _slot_popcounts(counts: np.ndarray, packing: Packing) -> np.ndarray:
-    """Events of every word: [N, C] events a channel to [N, groups]."""
-    slots = packing.slots() // packing.lanes
-    words = np.zeros((counts.shape[0], packing.groups), np.int64)
-    np.add.at(words, (slice(None), slots), counts)
-    return words
+@dataclass(frozen=True)
+class FrameCycles:
+    """One image.
+
+    Attributes
+    ----------
+    steps : list of StepCycles
+    attention : list of (int, int)
+        Cycles from the begin of a block's first head to the block's completion.
+    busy : int
+        Cycles in which an accumulate happens, at most: positions' own cycles.
+    total : int
+        From the start of the first step to the completion of the last.
+    interval : int
+        From the start of an image to the earliest start of the next one.
+    """
+
+    steps: list[StepCycles]
+    attention: list[tuple[int, int]]
+    total: int
+    interval: int
+
+    @property
+    def accumulates(self) -> int:
+        return sum(step.accumulates for step in self.steps)
 
 
-def _over_window(per_position: np.ndarray, op: Operation) -> np.ndarray:
-    """Sum over the valid taps of every position, [N] to [N]."""
-    if op.kernel == 1:
-        return per_position
-    grid = np.pad(per_position.reshape(op.height, op.width), 1)
-    return sum(grid[y : y + op.height, x : x + op.width] for y in range(3) for x in range(3)).reshape(-1)
-
-
-def event_counts(op: Operation, program: Program, tensor: np.ndarray) -> np.ndarray:
-    """Events of every position and input word, int64 [positions, groups], before windows are formed.
+def planes_of(step: Step, program: Program, tensor: np.ndarray) -> np.ndarray:
+    """What a step reads as bits, bool [passes, positions, channels, T], slots of a pass in order.
 
     Parameters
     ----------
@@ -79,165 +89,200 @@ def event_counts(op: Operation, program: Program, tensor: np.ndarray) -> np.ndar
         Spikes [T, N, C], pixels uint8 [H, W, C] or head sums [D] of one image.
     """
     net = program.network
-    if op.source == "spikes":
-        return _slot_popcounts(np.asarray(tensor, np.int64).sum(axis=0), op.packing_in)
-    if op.source == "pixels":
-        # p - zero point as a byte: a zero point of 128 only inverts the top bit.
-        value = np.asarray(tensor, np.uint8).reshape(op.positions, -1) ^ np.uint8(net.pixel_zero_point)
-        return _slot_popcounts(np.bitwise_count(value).astype(np.int64), op.packing_in)
-    slices = []
-    for k in reversed(range(program.head_slices)):
-        value = (np.asarray(tensor, np.int64) >> (k * PIXEL_PLANES)) & 0xFF
-        slices.append(np.bitwise_count(value).astype(np.int64))
-    return _slot_popcounts(np.stack(slices), op.packing_in)
+    steps = net.timesteps
+    if step.source is Source.SPIKES:
+        return np.asarray(tensor, bool).transpose(1, 2, 0)[None]
+    if step.source is Source.PIXELS:
+        value = np.asarray(tensor, np.int64).reshape(step.positions, -1) - net.pixel_zero_point
+    else:
+        value = np.asarray(tensor, np.int64).reshape(1, -1)
+    shifts = np.arange(step.passes * steps)[::-1].reshape(step.passes, 1, 1, steps)
+    return (value[None, :, :, None] >> shifts & 1).astype(bool)
 
 
-def accumulate_cycles(
-    op: Operation, program: Program, tensor: np.ndarray, arrival: TileArrival | None = None, start: int = 0
-) -> OperationCycles:
-    """Cycles of an accumulate operation, exact.
+@dataclass
+class _Reading:
+    """What the steps of a layer read: the same for every group of output channels.
 
-    A position costs max(1, events) cycles a word; its drain costs a fixed number of micro-steps. A row
-    starts a position when the previous one is issued, one of its two banks is free and the weights are
-    there; the drains of all rows follow each other in position order.
+    Attributes
+    ----------
+    counts : int64 [words, banks]
+    last, final : bool [words]
+    events, spikes : int
+    """
+
+    counts: np.ndarray
+    last: np.ndarray
+    final: np.ndarray
+    events: int
+    spikes: int
+
+
+def read_words(step: Step, program: Program, tensor: np.ndarray) -> _Reading:
+    """Channels with a spike in every slice of every word, in the order of the walk."""
+    machine, packing = program.machine, step.packing_in
+    planes = planes_of(step, program, tensor)
+    passes, positions = planes.shape[:2]
+    active = packing.spread(planes.any(axis=3))  # [passes, positions, words * lanes]
+    words = active.reshape(passes, positions, packing.groups, packing.lanes)
+    pad = -packing.lanes % machine.banks
+    slots = np.pad(words, ((0, 0), (0, 0), (0, 0), (0, pad)))
+    by_bank = slots.reshape(passes, positions, packing.groups, -1, machine.banks).sum(axis=3)
+    spikes = planes.sum(axis=(2, 3))  # [passes, positions]
+    # Which position, tap by tap, every position sees; -1 outside of the map.
+    grid = np.arange(positions).reshape(step.height, step.width)
+    seen = grid.reshape(-1, 1)
+    if step.kernel == 3:
+        padded = np.pad(grid, 1, constant_values=-1)
+        taps = [padded[y : y + step.height, x : x + step.width] for y in range(3) for x in range(3)]
+        seen = np.stack(taps, axis=-1).reshape(positions, 9)
+    order = np.repeat(seen[:, None], passes, axis=1)  # [positions, passes, taps]
+    inside = order >= 0
+    chosen = np.repeat(np.arange(passes)[None, :, None], positions, axis=0)
+    chosen = np.broadcast_to(chosen, order.shape)[inside]
+    counts = by_bank[chosen, order[inside]]  # [taps inside, words, banks]
+    ends = np.cumsum(inside.sum(axis=2).reshape(-1)) * packing.groups - 1
+    counts = counts.reshape(-1, machine.banks).astype(np.int64)
+    last, final = np.zeros(len(counts), bool), np.zeros(len(counts), bool)
+    last[ends], final[-1] = True, True
+    return _Reading(
+        counts, last, final, int(counts.sum()), int(spikes[chosen, order[inside]].sum())
+    )
+
+
+class FrameModel:
+    """Follows the program over any number of images that come one after the other without a gap.
 
     Parameters
     ----------
-    tensor : ndarray
-        As in `event_counts`.
+    program : Program
     arrival : TileArrival, optional
-        Of streamed weights; it advances by the operation's tiles. None: they are never late.
-    start : int
-        Cycle of `start` in the time of `arrival`.
+        Of streamed weights; None: weights are never late.
     """
-    hw, steps = program.hardware, program.network.timesteps
-    words = event_counts(op, program, tensor)
-    length = _over_window(np.maximum(words, 1).sum(axis=1), op).tolist()
-    events = int(_over_window(words.sum(axis=1), op).sum())
-    tail = 1 if op.sink == "logits" else steps
-    micro_steps = tail + (PIXEL_PLANES if op.source != "spikes" else 0)
 
-    issued = [FIRST_EVENT - 1] * hw.rows  # last event of the row's previous position
-    released = [[-1, -1] for _ in range(hw.rows)]  # drains of the row's last two positions
-    drained = -1
-    busy = accumulates = ready = 0
-    packing = op.packing_out
-    for group in range(packing.groups):
-        drain = op.subgroups(group, hw.post_lanes) * micro_steps
-        channels = packing.last_lanes if group == packing.groups - 1 else packing.full_lanes
-        accumulates += events * channels
-        if arrival is not None:
-            ready = arrival.next_tile() - start + FIRST_EVENT - 1
-        for position, cycles in enumerate(length):
-            row = position % hw.rows
-            first = max(issued[row] + 1, released[row][0] + 1, ready)
-            issued[row] = first + cycles - 1
-            drained = max(issued[row] + EVENT_TO_SUM, drained + 1) + drain - 1
-            released[row] = [released[row][1], drained]
-            busy += drain
-        if arrival is not None:
-            arrival.release(start + drained + PIPELINE)
-    bound = "drain" if busy > packing.groups * sum(length) / hw.rows else "accumulate"
-    return OperationCycles(op.name, drained + PIPELINE, events * packing.groups, accumulates, bound)
+    def __init__(self, program: Program, arrival: TileArrival | None = None):
+        machine = program.machine
+        self._program, self._arrival = program, arrival
+        self._front = FrontModel(machine.banks, machine.queue)
+        self._post = PostTiming(program)
+        # From the end of a position at the scanners to the naming of its first piece.
+        self._to_drain = 1 + lane_delay(machine.banks)
+        self._positions = 0  # of all steps so far
+        self._finals: list[int] = []  # number of every tile's last position, of all images
+        self._released = self._completed = 0  # tiles that the arrival was told of
 
+    def frame(self, trace: Mapping[str, np.ndarray], go: int = 0) -> FrameCycles:
+        """Count one image that may be started from cycle `go` on (absolute, as `arrival`'s).
 
-def operation_cycles(
-    op: Operation,
-    program: Program,
-    trace: Mapping[str, np.ndarray],
-    arrival: TileArrival | None = None,
-    start: int = 0,
-) -> OperationCycles:
-    """Cycles of one operation on one image.
+        Parameters
+        ----------
+        trace : mapping
+            Golden trace of one image, without the batch axis, plus "pixels" (uint8 [H, W, C]).
+        """
+        program = self._program
+        base = len(self._finals)
+        readings: dict[str, _Reading] = {}
+        found, attention = [], []
+        blocks: list[int] = []  # cycles in which the attention of a block is complete
+        last_parts: list[int] = []  # for every head, the tile that completes its q, k and v
+        first_start, walk_over = None, go
+        for index, step in enumerate(program.steps):
+            earliest = max(walk_over, go)
+            if found:
+                earliest = max(earliest, found[-1][0] - 1 + FETCH_CYCLES)
+            if step.after >= 0:
+                earliest = max(earliest, self._complete_at(base + step.after) + 1)
+            if step.after_attention:
+                if step.after_attention > len(blocks):
+                    # Not earlier: what is asked of the front must not lie beyond the next walk's start.
+                    ready = [self._spikes_at(tile) + 1 for tile in last_parts]
+                    begin, complete = self._attend(trace, len(blocks), ready)
+                    blocks.append(complete)
+                    attention.append((begin - first_start, complete - first_start))
+                    last_parts = []
+                earliest = max(earliest, blocks[step.after_attention - 1])
+            start = self._tile_ready(base + index, earliest) + 1
+            first_start = start if first_start is None else first_start
+            key = step.layer if step.sink is not Sink.ATTENTION else step.reads
+            if key not in readings:
+                readings = {key: read_words(step, program, np.asarray(trace[step.reads]))}
+            reading = readings[key]
+            cooldown = step.subgroups(program.machine) - 1
+            marks = word_marks(reading.last, reading.final, cooldown, cooldown + FETCH_CYCLES)
+            walk_over = self._front.walk(reading.counts, marks, start)
+            first_position = self._positions
+            self._positions += int(reading.last.sum())
+            self._finals.append(self._positions - 1)
+            found.append((start, first_position, reading))
+            last_parts += [base + index] * (step.heads_ready - len(last_parts))
+        return self._result(found, attention, base, first_start)
 
-    Parameters
-    ----------
-    trace : mapping
-        Golden trace of one image, without the batch axis, plus "pixels" (uint8 [H, W, C]).
-    arrival, start
-        As in `accumulate_cycles`.
-    """
-    if op.kind == "pool":
-        return OperationCycles(op.name, pool_cycles(op.height, op.width, op.packing_in.groups), 0, 0, "pool")
-    tensors = [np.asarray(trace[name]) for name in op.reads]
-    if op.kind == "attention":
-        net = program.network
-        cycles = attention_cycles(*tensors, heads=net.heads, lanes=program.hardware.lanes)
-        return OperationCycles(op.name, cycles, 0, 0, "attention")
-    return accumulate_cycles(op, program, tensors[0], arrival, start)
+    def _attend(self, trace, block: int, ready: list[int]) -> tuple[int, int]:
+        net = self._program.network
+        parts = [
+            np.asarray(trace[f"block.{block}.{letter}"]).reshape(net.timesteps, net.tokens, net.heads, -1)
+            for letter in "qkv"
+        ]
+        busy = [head_cycles(*(part[:, :, h] for part in parts), self._program) for h in range(net.heads)]
+        starts, complete = attention_timeline(ready, busy, self._program)
+        return starts[0], complete
+
+    def _drained_at(self, tile: int) -> int:
+        """Cycle in which the last piece of a tile is named."""
+        step = self._program.steps[tile % len(self._program.steps)]
+        end = self._front.position_end(self._finals[tile])
+        return end + self._to_drain + step.subgroups(self._program.machine) - 1
+
+    def _complete_at(self, tile: int) -> int:
+        return self._drained_at(tile) + self._post.written_at
+
+    def _spikes_at(self, tile: int) -> int:
+        return self._drained_at(tile) + self._post.spikes_at
+
+    def _tile_ready(self, tile: int, earliest: int) -> int:
+        """First cycle from `earliest` on in which a tile's weights are there; the tile is started then."""
+        if self._arrival is None:
+            return earliest
+        steps, machine = self._program.steps, self._program.machine
+        # Tell of the tiles that must have made room: ring rows for this one, and a constant slot.
+        rows = steps[tile % len(steps)].tile_rows(machine)
+        oldest = tile
+        while oldest > 0 and rows + steps[(oldest - 1) % len(steps)].tile_rows(machine) <= weight_rows(self._program):
+            oldest -= 1
+            rows += steps[oldest % len(steps)].tile_rows(machine)
+        while self._released < oldest:
+            self._arrival.release(self._front.position_end(self._finals[self._released]) + 1)
+            self._released += 1
+        while self._completed < tile - STREAM_CONSTANT_TILES + 1:
+            self._arrival.complete(self._complete_at(self._completed))
+            self._completed += 1
+        at = max(earliest, self._arrival.next_ready())
+        self._arrival.start(at)
+        return at
+
+    def _result(self, found, attention, base: int, first_start: int) -> FrameCycles:
+        steps = []
+        for index, (start, first_position, reading) in enumerate(found):
+            step = self._program.steps[index]
+            steps.append(
+                StepCycles(
+                    name=step.name,
+                    start=start - first_start,
+                    complete=self._complete_at(base + index) - first_start,
+                    first_end=self._front.position_end(first_position) - first_start,
+                    last_end=self._front.position_end(self._finals[base + index]) - first_start,
+                    events=reading.events,
+                    spikes=reading.spikes,
+                    accumulates=reading.spikes * step.channels,
+                )
+            )
+        # `frame_complete` a cycle after the last write, idle another one later, then `start`.
+        total = steps[-1].complete
+        return FrameCycles(steps, attention, total, total + 3)
 
 
 def frame_cycles(
-    program: Program, trace: Mapping[str, np.ndarray], arrival: TileArrival | None = None, start: int = 0
-) -> tuple[list[OperationCycles], int]:
-    """Cycles of every operation on one image and of the whole image.
-
-    Parameters
-    ----------
-    arrival : TileArrival, optional
-        Of streamed weights, one for all images of a run, which must be counted in order. None: weights are
-        never late.
-    start : int
-        Cycle in which the first operation starts, in the time of `arrival`.
-
-    Returns
-    -------
-    operations : list of OperationCycles
-    total : int
-        From the start of the first operation to the end of the last; back-to-back frames follow after
-        `SEQUENCER_CYCLES` + 1 more.
-    """
-    operations: list[OperationCycles] = []
-    at = start
-    for op in program.ops:
-        operations.append(operation_cycles(op, program, trace, arrival, at))
-        at += operations[-1].cycles + SEQUENCER_CYCLES
-    return operations, at - SEQUENCER_CYCLES - start
-
-
-def input_rate(op: Operation, program: Program, trace: Mapping[str, np.ndarray]) -> float:
-    """Share of set bits in what an operation reads, 0..1: the firing rate of its input.
-
-    Pixels and head sums count as their bits. The attention reads queries, keys and values: their mean.
-    """
-    tensors = [np.asarray(trace[name]) for name in op.reads]
-    if op.source == "spikes":
-        return float(np.mean([tensor.mean() for tensor in tensors]))
-    bits = op.positions * op.packing_in.channels * PIXEL_PLANES
-    return int(event_counts(op, program, tensors[0]).sum()) / bits
-
-
-def dense_trace(program: Program) -> dict[str, np.ndarray]:
-    """A trace with which every operation takes its longest: all bits set, all query counts in use.
-
-    It comes from no image; its cycles are those of a network without any sparsity.
-    """
-    net, shapes = program.network, trace_shapes(program.network)
-    trace = {
-        "pixels": np.full((net.image_height, net.image_width, net.image_channels), 255, np.uint8)
-        ^ np.uint8(net.pixel_zero_point),
-        "head.sum": np.full(shapes["head.sum"], -1, np.int64),
-    }
-    for name in (name for op in program.ops for name in op.reads if name not in trace):
-        trace[name] = np.ones(shapes[name], np.uint8)
-    # The attention keeps a row for every spike count of a query: it is busiest when the tokens differ.
-    count = net.head_dim - np.arange(net.tokens) % (net.head_dim + 1)
-    queries = np.tile(np.arange(net.head_dim) < count[:, None], net.heads).astype(np.uint8)
-    for op in program.ops:
-        if op.kind == "attention":
-            trace[op.reads[0]] = np.broadcast_to(queries, shapes[op.reads[0]])
-    return trace
-
-
-def utilisation(operations: list[OperationCycles], program: Program, layers: bool = True) -> float:
-    """Useful accumulates / (lanes x rows x cycles) over the convolutions and linear layers.
-
-    Parameters
-    ----------
-    layers : bool
-        Only operations that accumulate; otherwise the whole image.
-    """
-    hw = program.hardware
-    chosen = [o for o in operations if o.events or not layers]
-    cycles = sum(o.cycles for o in chosen)
-    return sum(o.accumulates for o in chosen) / (hw.lanes * hw.rows * cycles) if cycles else 0.0
+    program: Program, trace: Mapping[str, np.ndarray], arrival: TileArrival | None = None
+) -> FrameCycles:
+    """Cycles of one image alone; arguments as in `FrameModel`."""
+    return FrameModel(program, arrival).frame(trace)

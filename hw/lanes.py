@@ -26,6 +26,11 @@ def tree_delay(banks: int) -> int:
     return max(1, -(-unsigned_bits(pair_count(banks) - 1) // ADD_LEVELS))
 
 
+def lane_delay(banks: int) -> int:
+    """From an event to its sums: weights, pairs, selection, tree, accumulation."""
+    return WEIGHT_DELAY + 1 + 1 + tree_delay(banks) + 1
+
+
 class LaneArray(wiring.Component):
     """Adds the weights of all banks' events to the sums of `lanes` output channels, all time steps at once.
 
@@ -76,8 +81,8 @@ class LaneArray(wiring.Component):
 
     @property
     def delay(self) -> int:
-        """From an event to `arrived`: weights, pairs, selection, tree, accumulation."""
-        return WEIGHT_DELAY + 1 + 1 + tree_delay(self._program.machine.banks) + 1
+        """From an event to `arrived`."""
+        return lane_delay(self._program.machine.banks)
 
     def elaborate(self, platform):
         m = Module()

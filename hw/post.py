@@ -7,11 +7,11 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from s2tdpt.golden.arith import signed_range
-from s2tdpt.hw.combine import PlaneCombiner
+from s2tdpt.hw.combine import PlaneCombiner, combiner_delay
 from s2tdpt.hw.drain import tag_layout
 from s2tdpt.hw.fixed import exact, wrap
 from s2tdpt.hw.head import HeadSum
-from s2tdpt.hw.lif_pipeline import LifPipeline
+from s2tdpt.hw.lif_pipeline import LifPipeline, lif_delay
 from s2tdpt.hw.pool import OrPool
 from s2tdpt.hw.program import Program
 from s2tdpt.hw.reader import ReadPort
@@ -30,6 +30,25 @@ from s2tdpt.hw.widths import Widths
 
 SUMS_DELAY = 1
 """From the naming of a piece to its sums (`lanes.LaneArray`)."""
+
+
+class PostTiming:
+    """Cycles from the naming of a piece, composed of the parts' delays.
+
+    Attributes
+    ----------
+    scaled_at, value_at, membrane_at, spikes_at, written_at : int
+        To its number (out of planes), to its biased value, to U or the neuron's input, to its spikes, to the
+        write of its spikes.
+    """
+
+    def __init__(self, program: Program):
+        steps = program.network.timesteps
+        self.scaled_at = SUMS_DELAY + combiner_delay(steps)
+        self.value_at = self.scaled_at + Scale.delay
+        self.membrane_at = self.value_at + ResidualStream.delay
+        self.spikes_at = self.membrane_at + lif_delay(steps)
+        self.written_at = self.spikes_at + OrPool.delay
 
 
 class Scale(wiring.Component):
@@ -136,7 +155,7 @@ class PostProcessor(wiring.Component):
 
     Nothing here stalls: every part has a constant delay, and a tag travels beside each piece.
 
-    Latency: `delay` from a piece's tag to its write; throughput: one piece a cycle.
+    Latency: `timing.written_at` from a piece's tag to its write; throughput: one piece a cycle.
     Resources: those of the parts, and the delays of the tags.
 
     Parameters
@@ -165,6 +184,7 @@ class PostProcessor(wiring.Component):
 
     def __init__(self, program: Program, sizes: Sizes, widths: Widths):
         self._program, self._sizes, self._widths = program, sizes, widths
+        self.timing = PostTiming(program)
         net, machine = program.network, program.machine
         lanes, steps = machine.post_lanes, net.timesteps
         self._combiner = PlaneCombiner(
@@ -219,41 +239,11 @@ class PostProcessor(wiring.Component):
             }
         )
 
-    @property
-    def scaled_at(self) -> int:
-        """Cycles from a tag to its number: the combiner's."""
-        return SUMS_DELAY + self._combiner.delay
-
-    @property
-    def value_at(self) -> int:
-        """Cycles from a tag to its value."""
-        return self.scaled_at + Scale.delay
-
-    @property
-    def membrane_at(self) -> int:
-        """Cycles from a tag to U or the neuron's input."""
-        return self.value_at + self._residual.delay
-
-    @property
-    def spikes_at(self) -> int:
-        """Cycles from a tag to its spikes."""
-        return self.membrane_at + self._lif.delay
-
-    @property
-    def written_at(self) -> int:
-        """Cycles from a tag to the write of its spikes."""
-        return self.spikes_at + self._pool.delay
-
-    @property
-    def delay(self) -> int:
-        """Cycles from a tag until its write can be read."""
-        return self.written_at + 1
-
     def elaborate(self, platform):
         m = Module()
         tags = [data.View(self.tag.shape(), self.tag.as_value())]
         valid = [self.valid]
-        for stage in range(1, self.written_at + 1):
+        for stage in range(1, self.timing.written_at + 1):
             tag, here = Signal(self.tag.shape(), name=f"tag_{stage}"), Signal(name=f"valid_{stage}")
             m.d.sync += [tag.eq(tags[-1]), here.eq(valid[-1])]
             tags.append(tag)
@@ -266,12 +256,12 @@ class PostProcessor(wiring.Component):
 
     def _fetch_constants(self, m, valid):
         """Asks for the constants in time; returns them by the cycle after the tag in which they are used."""
-        used = self.value_at - 1  # with the number about to be scaled
+        used = self.timing.value_at - 1  # with the number about to be scaled
         asked = used - WEIGHT_DELAY
         address = self._later(m, self.constant, asked, "constant")
         m.d.comb += [self.constants.en.eq(valid[asked]), self.constants.address.eq(address)]
         threshold = Cat(c.threshold for c in self.constants.data)
-        return self._later(m, threshold, self.membrane_at - used, "threshold")
+        return self._later(m, threshold, self.timing.membrane_at - used, "threshold")
 
     @staticmethod
     def _later(m, value, stages, name):
@@ -292,13 +282,13 @@ class PostProcessor(wiring.Component):
             combiner.negate.eq(tag.first_pass & tag.signed_planes),
             combiner.subgroup.eq(tag.subgroup),
             combiner.sums.eq(self.sums),
-            scale.by_planes.eq(tags[self.scaled_at].by_planes),
+            scale.by_planes.eq(tags[self.timing.scaled_at].by_planes),
             scale.sums.eq(sums),
             scale.total.eq(combiner.total),
             scale.constants.eq(self.constants.data),
         ]
         # Logits: the number and its bias at full width.
-        at = self.value_at - 1
+        at = self.timing.value_at - 1
         totals = data.View(combiner.total.shape(), self._later(m, combiner.total.as_value(), 1, "total"))
         result, tag = self.results, tags[at]
         is_logit = valid[at] & tag.last_pass & (tag.sink == SinkField.LOGITS)
@@ -313,18 +303,17 @@ class PostProcessor(wiring.Component):
         m.submodules.residual = residual = self._residual
         m.submodules.head = head = self._head
         m.submodules.lif = lif = self._lif
-        early, now = self.value_at - residual.read_lead, self.value_at
+        early, now = self.timing.value_at - residual.read_lead, self.timing.value_at
 
         def writes_u(at):
             return valid[at] & tags[at].last_pass & (tags[at].sink == SinkField.RESIDUAL)
 
-        after = tags[self.membrane_at]
+        after = tags[self.timing.membrane_at]
         m.d.comb += [
-            residual.read_en.eq(writes_u(early)),
+            residual.read_en.eq(writes_u(early) & ~tags[early].first_writer),
             residual.read_address.eq(tags[early].residual_address),
             residual.update.eq(writes_u(now)),
-            residual.keep.eq(~tags[now].first_writer),
-            head.add.eq(writes_u(self.membrane_at) & after.sums_head),
+            head.add.eq(writes_u(self.timing.membrane_at) & after.sums_head),
             head.clear.eq(after.first_position),
             head.piece.eq(after.piece),
             head.values.eq(residual.result),
@@ -344,8 +333,8 @@ class PostProcessor(wiring.Component):
         """Spikes into the memory, through the pool or past it, or to the attention."""
         m.submodules.pool = pool = self._pool
         lif, write, projections = self._lif, self.write, self.projections
-        tag, probe = tags[self.spikes_at], self.probe
-        fires = valid[self.spikes_at] & tag.last_pass
+        tag, probe = tags[self.timing.spikes_at], self.probe
+        fires = valid[self.timing.spikes_at] & tag.last_pass
         is_projection = fires & (tag.sink == SinkField.ATTENTION)
         m.d.comb += [
             pool.en.eq(fires & tag.pooled),
@@ -371,9 +360,9 @@ class PostProcessor(wiring.Component):
             projections.heads.eq(tag.heads_ready),
             projections.base.eq(tag.base),
         ]
-        last = tags[self.written_at]
+        last = tags[self.timing.written_at]
         spikes = self._later(m, lif.spikes, pool.delay, "spikes")
-        writes = valid[self.written_at] & last.last_pass & last.writes_spikes
+        writes = valid[self.timing.written_at] & last.last_pass & last.writes_spikes
         m.d.comb += [
             write.en.eq(writes & (~last.pooled | pool.out_en)),
             write.address.eq(last.address),
@@ -381,5 +370,5 @@ class PostProcessor(wiring.Component):
             write.final.eq(last.final),
             write.spikes.eq(Mux(last.pooled, pool.out, spikes)),
             self.pooling.eq(last.pooled),
-            self.tile_complete.eq(valid[self.written_at] & last.tile_end),
+            self.tile_complete.eq(valid[self.timing.written_at] & last.tile_end),
         ]

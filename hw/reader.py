@@ -98,14 +98,21 @@ class WordReader(wiring.Component):
         m = Module()
         program, machine = self._program, self._program.machine
         request = self.request
-        fire, room = Signal(), Signal(machine.banks)
+        fire, room = Signal(), Signal(init=1)
         dropped = Signal(machine.banks)  # a slice without a spike is not handed on
-        m.d.comb += [request.ready.eq(room.all()), fire.eq(request.valid & request.ready)]
+        m.d.comb += [request.ready.eq(room), fire.eq(request.valid & request.ready)]
+        counts = []
         for bank in range(machine.banks):
             # Room in the bank's queue, less the slices that are on their way to it.
             count = Signal(bits_for(machine.queue), init=machine.queue, name=f"room_{bank}")
-            m.d.sync += count.eq(wrap(count + self.popped[bank] + dropped[bank] - fire, count.shape()))
-            m.d.comb += room[bank].eq(count != 0)
+            following = Signal.like(count, name=f"room_then_{bank}")
+            m.d.comb += following.eq(
+                wrap(count + self.popped[bank] + dropped[bank] - fire, count.shape())
+            )
+            m.d.sync += count.eq(following)
+            counts.append(following)
+        # Looked up a cycle ahead: the walk stands or moves as a whole, with many registers.
+        m.d.sync += room.eq(Cat(following != 0 for following in counts).all())
         for port, source in (
             (self.spikes, SourceField.SPIKES),
             (self.pixels, SourceField.PIXELS),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from amaranth import ClockDomain, ClockSignal, Module, ResetSignal
-from amaranth.hdl import PortDirection, Value
+from amaranth.hdl import Value
+from amaranth.hdl._ir import PortDirection  # what rtlil.convert asks for
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -41,7 +42,7 @@ class Accelerator(wiring.Component):
         self.params, self.observed = params, observed
         self.widths: Widths = derive_widths(params, bounds)
         self.program: Program = build_program(params.config, machine, self.widths.head_sum)
-        self._core = Core(params, self.program, self.widths)
+        self._core = Core(params, self.program, self.widths, bounds)
         super().__init__({"aclk": In(1), "aresetn": In(1), "core": Out(self._core.signature)})
 
     def ports(self) -> dict[str, tuple[Value, PortDirection]]:

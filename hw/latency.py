@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from amaranth import Array, Cat, Module, Mux, Signal, Value, unsigned
+from amaranth import Array, Cat, Const, Module, Signal, Value, unsigned
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -43,8 +43,8 @@ class RateToLatency(wiring.Component):
     rising order; those of a head may lie in two output tiles (or more), with other tokens in between, so
     that the sums of unfinished heads wait in a memory.
 
-    Latency: 2 cycles from a piece to its `write`. Throughput: a piece a cycle. Resources: ``T`` counters of
-    ``post_lanes`` bits, two registers of a piece, ``T`` adders; with heads that straddle tiles a memory of
+    Latency: 3 cycles from a piece to its `write`. Throughput: a piece a cycle. Resources: ``T`` counters of
+    ``post_lanes`` bits, three registers of a piece, ``T`` adders; with heads that straddle tiles a memory of
     ``3 * tokens`` words of ``T`` counts.
 
     Parameters
@@ -97,36 +97,44 @@ class RateToLatency(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        sizes, port = self._sizes, self.projections
-        layout = data.StructLayout(
+        sizes, port, write = self._sizes, self.projections, self.write
+        place = data.StructLayout(
             {"base": sizes.word, "part": sizes.part, "opens": 1, "resumes": 1, "closes": 1}
         )
-        place, placed = Signal(layout), Signal(layout)
-        en, token, projection = Signal(), Signal(sizes.token), Signal(2)
-        late_token = Signal(sizes.token)
-        spikes = Signal(sizes.part_bits)
-        m.d.comb += place.eq(Array(layout.const(fields).as_value() for fields in self._places())[port.piece])
+        flow = data.StructLayout(
+            {"en": 1, "projection": 2, "token": sizes.token, "spikes": sizes.part_bits, "place": place}
+        )
+        first, second = Signal(flow), Signal(flow)  # chunks are counted; a piece is
+        address = Signal(sizes.word)
         m.d.sync += [
-            Cat(en, self.write.en).eq(Cat(port.en, en)),
-            Cat(token, late_token).eq(Cat(port.token, token)),
-            Cat(projection, self.write.projection).eq(Cat(port.projection, projection)),
-            Cat(spikes, self.write.spikes).eq(Cat(port.spikes, spikes)),
-            placed.eq(place),
+            first.en.eq(port.en),
+            first.projection.eq(port.projection),
+            first.token.eq(port.token),
+            first.spikes.eq(port.spikes),
+            first.place.eq(Array(place.const(fields).as_value() for fields in self._places())[port.piece]),
+            second.eq(first),
             # Words of all heads and tokens lie in the store.
-            self.write.address.eq(exact(placed.base + token, sizes.word)),
-            self.write.part.eq(placed.part),
-            self.write.closes.eq(placed.closes),
+            address.eq(exact(first.place.base + first.token, sizes.word)),
+            write.en.eq(second.en),
+            write.projection.eq(second.projection),
+            write.address.eq(address),
+            write.part.eq(second.place.part),
+            write.spikes.eq(second.spikes),
+            write.closes.eq(second.place.closes),
         ]
-        resumed = self._unfinished(m, late_token) if self.straddles else None
-        opens, resumes = Signal(), Signal()
-        m.d.sync += [opens.eq(placed.opens), resumes.eq(placed.resumes)]
-        self._count(m, opens, resumes, resumed)
+        totals = Signal(sizes.counts_bits)
+        with m.If(second.en):
+            m.d.sync += write.counts.eq(totals)
+        resumed = self._unfinished(m, second, totals) if self.straddles else Const(0, sizes.counts_bits)
+        self._count(m, second.place, resumed, totals)
         return m
 
-    def _unfinished(self, m: Module, token: Signal) -> Signal:
-        """The sums of the last piece of every token, and what they were for this token: read at once, since
-        the same token and projection come back only after those of the other projections."""
-        sizes, port, write = self._sizes, self.projections, self.write
+    def _unfinished(self, m: Module, piece: data.View, totals: Signal) -> Signal:
+        """The sums of the last piece of every token, and what they were for this token.
+
+        They are read at once: token and projection come back only after those of the other projections.
+        """
+        sizes, port = self._sizes, self.projections
         m.submodules.unfinished = unfinished = memory.Memory(
             shape=unsigned(sizes.counts_bits), depth=3 << sizes.token.width, init=[]
         )
@@ -136,16 +144,16 @@ class RateToLatency(wiring.Component):
             reads.addr.eq(Cat(port.token, port.projection)),
             # Read and written in one cycle is a word that does not resume: its value is of no interest.
             reads.en.eq(port.en & ~(writes.en & (reads.addr == writes.addr))),
-            writes.addr.eq(Cat(token, write.projection)),
-            writes.data.eq(write.counts),
-            writes.en.eq(write.en),
+            writes.addr.eq(Cat(piece.token, piece.projection)),
+            writes.data.eq(totals),
+            writes.en.eq(piece.en),
         ]
         m.d.sync += resumed.eq(reads.data)
         return resumed
 
-    def _count(self, m: Module, opens: Signal, resumes: Signal, resumed: Signal | None) -> None:
+    def _count(self, m: Module, place: data.View, resumed: Value, totals: Signal) -> None:
+        """Sums of the head so far, with this piece."""
         sizes, steps = self._sizes, self._sizes.steps
-        width = sizes.count.width
         for t in range(steps):
             lanes = self.projections.spikes[t::steps]
             chunks = []
@@ -156,13 +164,11 @@ class RateToLatency(wiring.Component):
                 chunks.append(chunk)
             piece = Signal(range(len(lanes) + 1), name=f"piece{t}")
             m.d.sync += piece.eq(exact(_tree(chunks), piece.shape()))
-
-            running = Signal(sizes.count, name=f"running{t}")
-            before = running
-            if resumed is not None:
-                before = Mux(resumes, resumed.word_select(t, width), running)
-            total = self.write.counts.word_select(t, width)
+            before = Signal(sizes.count, name=f"before{t}")
+            with m.If(place.resumes):
+                m.d.comb += before.eq(resumed.word_select(t, sizes.count.width))
+            with m.Elif(~place.opens):
+                m.d.comb += before.eq(self.write.counts.word_select(t, sizes.count.width))
             # Slots without a channel never spike, so a head's count is at most head_dim.
-            m.d.comb += total.eq(exact(Mux(opens, 0, before) + piece, sizes.count))
-            with m.If(self.write.en):
-                m.d.sync += running.eq(total)
+            total = totals.word_select(t, sizes.count.width)
+            m.d.comb += total.eq(exact(before + piece, sizes.count))

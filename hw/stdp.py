@@ -76,7 +76,7 @@ class HeadSequencer(wiring.Component):
         head, heads, announced = Signal(sizes.head), Signal(self.heads.shape()), Signal(self.heads.shape())
         arrives, busy = Signal(), Signal()
         m.d.comb += self.scan.eq(~busy & (head < heads))
-        # The pieces of the head are in the store one cycle after the pulse.
+        # The last piece can be read 3 cycles after the pulse, 1 after the beginning: when it first is.
         m.d.sync += arrives.eq(self.ready)
         with m.If(self.ready):
             m.d.sync += [announced.eq(self.heads), self.destination.eq(self.base)]
@@ -228,7 +228,7 @@ class StdpAttention(wiring.Component):
         for engine in range(sizes.engines):
             m.submodules[f"issue{engine}"] = issue = RowIssue(sizes, engine)
             m.submodules[f"rows{engine}"] = rows = RowUpdate(sizes, engine, self._lut, self._y_shape)
-            m.d.comb += [rows.row.eq(issue.row), rows.key.eq(issue.key), rows.query.eq(issue.query)]
+            wiring.connect(m, issue.use, rows.use)
             for place, t in enumerate(sizes.steps_of(engine)):
                 wiring.connect(m, issue.lists[place], listers[t].list)
             engines.append(rows)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import islice
 
 import numpy as np
 
 from s2tdpt.hw.program import Program
+from s2tdpt.hw.stdp_records import REUSE
 
 __all__ = [
     "READY_DELAY",
@@ -27,8 +27,8 @@ READY_DELAY = 2
 SCAN_DELAY = 3
 """First pass: from the beginning of a head to the second pass, less a cycle a token."""
 
-REUSE = 3
-"""Cycles between two updates of the same row, at least."""
+TOKEN_CYCLES = 2
+"""Second pass: a token takes that long, at least, but for the last one of a head."""
 
 
 def y_interval(lut: Sequence[int], tokens: int) -> tuple[int, int]:
@@ -92,48 +92,15 @@ def row_updates(q: np.ndarray, k: np.ndarray, v: np.ndarray, *, heads: int) -> n
 def _head_cycles(q: np.ndarray, v: np.ndarray, engines: int, parts: int) -> int:
     steps, tokens, _ = q.shape
     occurring, active = _occurring(q), _active(v)
-    served = [range(engine, steps, engines) for engine in range(engines)]
-    if occurring.min() >= REUSE:
-        # The uses of a row lie at least as many updates apart as its step has counts.
-        work = np.stack([active[:, list(s)] @ occurring[list(s)] for s in served])
-        updates = int(np.maximum(work.max(0), 1).sum())
-    else:
-        updates = _update_cycles([[(t, int(occurring[t])) for t in s] for s in served], active.tolist())
-    return SCAN_DELAY + tokens + updates + tokens * max(steps, parts) + 1
-
-
-def _update_cycles(served: list[list[tuple[int, int]]], active: list[list[bool]]) -> int:
-    """Cycles of the second pass with the waiting for rows that come back too early.
-
-    Parameters
-    ----------
-    served : list
-        For every engine its steps and their numbers of counts.
-    active : list
-        For every token and step.
-    """
-    now = 0
-    issued: list[list[tuple[int, tuple[int, int]]]] = [[] for _ in served]  # the last two: cycle and row
-    for token in active:
-        end = now + 1
-        for engine, steps in enumerate(served):
-            total = sum(count for t, count in steps if token[t])
-            rows = ((t, index) for t, count in steps if token[t] for index in reversed(range(count)))
-            cycle = now
-            # Only the last two rows before the token can be too early, so only its first two can wait.
-            for row in islice(rows, 2):
-                while any(row == other and cycle - then < REUSE for then, other in issued[engine]):
-                    cycle += 1
-                issued[engine] = [*issued[engine][-1:], (cycle, row)]
-                cycle += 1
-            if total > 2:
-                cycle += total - 2
-                backwards = ((t, index) for t, count in reversed(steps) if token[t] for index in range(count))
-                last, second = islice(backwards, 2)
-                issued[engine] = [(cycle - 2, second), (cycle - 1, last)]
-            end = max(end, cycle)
-        now = end
-    return now
+    longest = np.ones(tokens, np.int64)
+    longest[:-1] = TOKEN_CYCLES
+    for engine in range(engines):
+        counts = occurring[engine::engines]
+        work = active[:, engine::engines] @ counts
+        if counts.min() < REUSE:
+            work = np.where(work, work + REUSE - 1, 0)
+        longest = np.maximum(longest, work)
+    return SCAN_DELAY + tokens + int(longest.sum()) + tokens * max(steps, parts) + 1
 
 
 def head_cycles(q: np.ndarray, k: np.ndarray, v: np.ndarray, program: Program) -> int:
@@ -142,7 +109,8 @@ def head_cycles(q: np.ndarray, k: np.ndarray, v: np.ndarray, program: Program) -
     From the cycle in which the head begins to the one in which the next head can, or, after a block's last
     head, `output_delay` cycles before `blocks` counts:
     ``4 + N + (cycles of the row updates) + N * max(T, parts)``. A token's row updates take as long as in the
-    engine that has the most of them, at least a cycle.
+    engine that has the most of them, at least `TOKEN_CYCLES`; an engine spends 2 more cycles on each of its
+    tokens if a step has less than 3 different query counts.
 
     Parameters
     ----------

@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from s2tdpt.hw.fixed import exact, index_shape
 from s2tdpt.hw.program import Program
-from s2tdpt.hw.stdp_records import CountList, HeadSizes, QueryPort, RowRequest
+from s2tdpt.hw.stdp_records import REUSE, CountList, HeadSizes, QueryPort, RowRequest
 
 __all__ = ["CountLister", "QueryReader"]
 
@@ -158,6 +158,8 @@ class CountLister(wiring.Component):
             m.d.sync += [
                 seen.bit_select(self.new, 1).eq(1),
                 self.list.top.eq(end),
+                self.list.single.eq(end == 0),
+                self.list.few.eq(end < REUSE - 1),
                 end.eq((end + 1)[: len(end)]),
             ]
         with m.If(self.clear):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from amaranth import unsigned
-from amaranth.lib import data, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from s2tdpt.hw.fixed import index_shape, interval_shape
 from s2tdpt.hw.program import Program
+
+REUSE = 3
+"""Cycles from an update of a row to the next one of the same row, at least."""
 
 
 class HeadSizes:
@@ -167,9 +169,9 @@ class KeyValue(wiring.Signature):
     first : ``Out(1)``
         It is token 0.
     counts : ``Out(T * count)``, value : ``Out(head_dim * T)``
-        Key counts and value of the token in work.
+        Key counts and value of the token that was in work in the cycle before.
     defines : ``Out(1)``
-        The token in work is token 0: rows begin with it.
+        That was token 0: rows begin with it.
     """
 
     def __init__(self, sizes: HeadSizes):
@@ -196,33 +198,48 @@ class CountList(wiring.Signature):
         The count, in the same cycle.
     top : ``In``
         Index of the last one.
+    single, few : ``In(1)``
+        There is only one; there are less than `REUSE`.
     """
 
     def __init__(self, sizes: HeadSizes):
+        index = index_shape(sizes.entries)
         super().__init__(
-            {
-                "index": Out(index_shape(sizes.entries)),
-                "count": In(sizes.count),
-                "top": In(index_shape(sizes.entries)),
-            }
+            {"index": Out(index), "count": In(sizes.count), "top": In(index), "single": In(1), "few": In(1)}
         )
 
 
-def row_layout(sizes: HeadSizes, engine: int) -> data.StructLayout:
-    """A row in the pipeline of a row engine.
+class RowUse(wiring.Signature):
+    """A row on its way into the row memory of an engine, seen from who chose it.
 
-    row: its address; updates, emits: it is added to, or handed to the neurons; defines: it starts at zero;
-    mask: channels of the value that spike.
+    Members
+    -------
+    row : ``Out``
+        Its address.
+    updates : ``Out(1)``
+        It is added to.
+    emits : ``Out(1)``
+        It is handed to the neurons.
+    defines : ``Out(1)``
+        It is zero before the addition.
+    key, query : ``Out``
+        Spike counts that the weight follows from.
+    mask : ``Out(head_dim)``
+        Channels of the value that spike.
     """
-    return data.StructLayout(
-        {
-            "row": unsigned(sizes.local_step(engine) + sizes.count.width),
-            "updates": 1,
-            "emits": 1,
-            "defines": 1,
-            "mask": sizes.head_dim,
-        }
-    )
+
+    def __init__(self, sizes: HeadSizes, engine: int):
+        super().__init__(
+            {
+                "row": Out(sizes.local_step(engine) + sizes.count.width),
+                "updates": Out(1),
+                "emits": Out(1),
+                "defines": Out(1),
+                "key": Out(sizes.count),
+                "query": Out(sizes.count),
+                "mask": Out(sizes.head_dim),
+            }
+        )
 
 
 def row_depth(sizes: HeadSizes, engine: int) -> int:

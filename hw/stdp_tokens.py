@@ -16,9 +16,10 @@ class TokenReader(wiring.Component):
     """Hands the tokens of a head to the row engines, which all work on the same one.
 
     The next two tokens are read ahead, so that a token can begin in the cycle after the one before ends.
+    Key counts and value follow a cycle behind: what ends a token need not reach their registers at once.
 
-    Latency: the first token can begin 4 cycles after `start`. Throughput: a token a cycle. Resources: two
-    registers of a token's key counts and value.
+    Latency: the first token can begin 4 cycles after `start`. Throughput: a token in two cycles. Resources:
+    two registers of a token's key counts and value.
 
     Parameters
     ----------
@@ -64,7 +65,7 @@ class TokenReader(wiring.Component):
         accept = Signal()
         m.d.comb += [
             token.load.eq(self.enable & waits & (~busy | self.done)),
-            accept.eq(read & (~waits | token.load)),
+            accept.eq(read & ~waits),
             port.en.eq(more & (~read | accept)),
             self.finished.eq(busy & self.done & last),
         ]
@@ -92,10 +93,14 @@ class TokenReader(wiring.Component):
                 token.active.eq(port.active),
                 Cat(token.first, next_last).eq(Cat(read_first, read_last)),
             ]
+        loaded = Signal()
+        m.d.sync += loaded.eq(token.load)
         with m.If(token.load):
+            m.d.sync += last.eq(next_last)
+        with m.If(loaded):
             m.d.sync += [
                 token.counts.eq(counts),
                 token.value.eq(value),
-                Cat(token.defines, last).eq(Cat(token.first, next_last)),
+                token.defines.eq(token.first),
             ]
         return m

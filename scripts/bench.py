@@ -268,7 +268,7 @@ def measure_cosim(params: Params, hardware: HardwareConfig, count: int, figures:
 
 def measure_attention(figures: dict, details: dict) -> None:
     """State and cycles of the attention unit against N, by exact formulas; 10 % random spikes."""
-    head_dim, heads, steps, lanes = 32, 2, 4, 64
+    head_dim, heads, steps, post_lanes, attention_steps = 32, 2, 4, 16, 4
     rng = np.random.default_rng(0)
     rows = []
     for tokens in SWEEP:
@@ -278,8 +278,12 @@ def measure_attention(figures: dict, details: dict) -> None:
             {
                 "tokens": tokens,
                 "sum_bits": bits,
-                "state_bits": row_memory_bits(head_dim=head_dim, timesteps=steps, y_bits=bits),
-                "cycles": attention_cycles(q, k, v, heads=heads, lanes=lanes),
+                "state_bits": row_memory_bits(
+                    head_dim=head_dim, timesteps=steps, y_bits=bits, attention_steps=attention_steps
+                ),
+                "cycles": attention_cycles(
+                    q, k, v, heads=heads, post_lanes=post_lanes, attention_steps=attention_steps
+                ),
             }
         )
     by_tokens = {row["tokens"]: row for row in rows}

@@ -14,7 +14,7 @@ from s2tdpt.hw.records import Sizes
 from tests.hw.attention_bench import deliver, program_for, spikes
 from tests.hw.util import simulate
 
-DELAY = 2
+DELAY = 3
 
 
 def expected(map_, program):

@@ -114,22 +114,20 @@ def test_silent_and_constant_maps(tokens, attention_steps):
 
 
 def test_rows_that_come_back():
-    """A step whose queries all have one count, in consecutive tokens: the row comes back every 3 cycles."""
-    unit = Attention(head_dim=3, heads=1, tokens=6, steps=4, lanes=3, post_lanes=3)
+    """A step whose queries all have one count, in consecutive tokens: its row comes back every 3 cycles."""
+    unit = Attention(head_dim=3, heads=1, tokens=6, steps=4, lanes=3, post_lanes=3, attention_steps=3)
     q, k, v = spikes(0, unit.program, q=0, k=1, v=0)
-    q[1, ::2, 0] = 1
+    q[1, :3] = np.tri(3)  # counts 0..3 in step 1: its engine never waits
     v[0, 1:4] = 1  # tokens 1..3 spike in step 0 only, where one count occurs
     v[1:3, 4] = 1
-    v[2:, 5] = 1  # token 4 ends in step 2 and token 5 begins there
-    assert row_updates(q, k, v, heads=1).tolist() == [[5, 1, 1, 1, 3, 2]]
-    waits = 2 + 2 + 2  # tokens 2 and 3 wait, and token 5
-    assert head_cycles(q, k, v, unit.program) == 4 + 6 + (5 + 1 + 1 + 1 + 3 + 2) + waits + 6 * 4
+    v[3, 5] = 1  # the row of step 3 is in the memory of that of step 0
+    assert row_updates(q, k, v, heads=1).tolist() == [[7, 1, 1, 1, 5, 1]]
+    assert head_cycles(q, k, v, unit.program) == 4 + 6 + (4 + 3 + 3 + 3 + 4 + 3) + 6 * 4
     unit.check((q, k, v))
-    # Beginning in another step costs as many updates; step 2 then comes one cycle too early, not two.
-    moved = v.copy()
-    moved[3, 5], moved[0, 5] = 0, 1
-    assert head_cycles(q, k, moved, unit.program) == head_cycles(q, k, v, unit.program) - 1
-    unit.check((q, k, moved))
+    # Nothing to do in the middle: two cycles a token.
+    v[0, 2:4] = 0
+    assert head_cycles(q, k, v, unit.program) == 4 + 6 + (4 + 3 + 2 + 2 + 4 + 3) + 6 * 4
+    unit.check((q, k, v))
 
 
 @pytest.mark.parametrize("heads", [1, 2])
@@ -251,8 +249,8 @@ def test_cost_grows_linearly_and_state_logarithmically():
             unit.check((q, k, v), deadline=20 * tokens + 100)
         cycles[tokens] = attention_cycles(q, k, v, heads=1, post_lanes=2)
     for few, many in zip(SWEEP, SWEEP[1:], strict=False):
-        # Two counts occur: a row comes back after 2 updates and a cycle of waiting.
-        assert cycles[many] - cycles[few] == (1 + 3 + 1) * (many - few)
+        # Two counts occur: a token takes 2 updates and 2 cycles of waiting.
+        assert cycles[many] - cycles[few] == (1 + 4 + 1) * (many - few)
         # Four times the tokens: two more bits in each sum.
         assert 0 < state[many] - state[few] <= 2 * (head_dim + 2) * head_dim
     macs = [attention_macs(tokens=n, heads=1, head_dim=head_dim, timesteps=steps) for n in SWEEP]

@@ -19,8 +19,8 @@ class RunningTotals(wiring.Component):
     total that is asked for while it grows comes from the register of the last one instead.
 
     Latency: a cycle from `index` to `before`. Throughput: a total a cycle.
-    Resources: depth x width bits of distributed RAM, whose word can be read at any time without a clock; 2 x
-    width flip-flops; a LUT a bit. Depth 1: width flip-flops.
+    Resources: depth x width bits of memory, distributed RAM up to some 32 totals and a block RAM above, as
+    Yosys finds cheaper; 2 x width flip-flops; a LUT a bit. Depth 1: width flip-flops and nothing else.
 
     Parameters
     ----------
@@ -72,11 +72,14 @@ class RunningTotals(wiring.Component):
         read, write = totals.read_port(domain="comb"), totals.write_port()
         index, forward = Signal.like(self.index), Signal()
         held = Signal(self._width, reset_less=True)
+        meets = growing & (index == self.index)
         m.d.sync += [
             index.eq(self.index),
-            held.eq(Mux(self.restart, 0, read.data)),
+            # What is written meanwhile is not read: so the mapping onto a block RAM, which Yosys prefers for
+            # many totals, needs no bypass of its own.
+            held.eq(Mux(self.restart | meets, 0, read.data)),
             newest.eq(self.after),
-            forward.eq(growing & (index == self.index) & ~self.restart),
+            forward.eq(meets & ~self.restart),
         ]
         m.d.comb += [
             read.addr.eq(self.index),

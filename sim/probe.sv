@@ -94,6 +94,15 @@ module s2tdpt_probe #(
         y_file = $fopen("probe_y.txt", "w");
     end
 
+`ifdef __ICARUS__
+    // Verilator's main program looks at `wave` itself.
+    always @(wave)
+        if ($test$plusargs("dumpfile_path")) begin
+            if (wave) $dumpon;
+            else $dumpoff;
+        end
+`endif
+
     // One process in a fixed order: a step that completes in a cycle is older than one that starts in it.
     always @(posedge clk) begin
         if (rst_n) fired = fired + {{(40-FIRED){1'b0}}, fired_i};
@@ -108,6 +117,7 @@ module s2tdpt_probe #(
             if (current == 0) ended = 0;
             if (current == wave_first) wave = 1;
         end
+        if (wave_first == 32'hffffffff) wave = 1;  // no range: everything
         if (record) begin
             if (piece_en_i)
                 $fwrite(piece_file, "%h %h %h %h %h\n", cycle, piece_step_i, piece_position_i, piece_piece_i,

@@ -36,6 +36,10 @@ POLL = 0.05
 """Seconds between two looks at a running simulator."""
 
 _PROBE = Path(__file__).with_name("probe.sv")
+_MAIN = Path(__file__).with_name("verilator") / "main.cpp"
+_FST = Path(__file__).with_name("verilator") / "fst"
+"""Headers of the compressors that Verilator's FST writer wants, in place of libraries."""
+
 # The design's text comes from Yosys: `case` without default and implicit zero extension are its way of
 # writing, not faults. Everything else that Verilator warns of stops the build.
 _VERILATOR_FLAGS = (
@@ -161,8 +165,16 @@ def _verilator_runner():
         def _build_command(self):
             verilate, make = super()._build_command()
             verilate.remove("--public-flat-rw")
+            (main,) = (number for number, word in enumerate(verilate) if word.endswith("verilator.cpp"))
+            verilate[main] = str(_MAIN)
             make[make.index("-j") + 1] = "2"
-            flags = _MAKE_FLAGS_WAVES if self.waves else _MAKE_FLAGS
+            flags = list(_MAKE_FLAGS_WAVES if self.waves else _MAKE_FLAGS)
+            if self.waves:
+                verilate[verilate.index("--trace")] = "--trace-fst"
+                root = Path(self.env.get("VERILATOR_ROOT", ""))
+                if (root / "include" / "fstcpp").is_dir():
+                    verilate += ["-CFLAGS", f"-I{_FST}"]
+                    flags.append("LDLIBS=$(VM_USER_LDLIBS) $(CFG_LDLIBS_THREADS)")
             ready = [f"--old-file={path.name}" for path in Path(self.build_dir).glob("*.o")]
             return [verilate, [*make, *ready, *flags, f"PYTHON3={sys.executable}"]]
 
@@ -188,6 +200,7 @@ def _key(texts: Sequence[str], simulator: str, waves: bool) -> str:
         simulator,
         str(waves),
         *versions,
+        *(path.read_text(encoding="utf-8") for path in (_MAIN, *sorted(_FST.glob("*.h")))),
         sys.prefix,
         *_VERILATOR_FLAGS,
         *_MAKE_FLAGS,
@@ -408,7 +421,7 @@ class Run:
         words = {"plusargs": [], "test_args": []}
         if self._waveform is not None:
             if built.simulator == "verilator":
-                words["test_args"] = ["--trace-file", str(self._waveform)]
+                words["test_args"] = ["--waveform", str(self._waveform)]
             else:
                 words["plusargs"] = [f"+dumpfile_path={self._waveform}"]
         return words | dict(

@@ -88,7 +88,8 @@ def emit(component, name: str, ports: dict | None = None) -> str:
     str
         SystemVerilog in the subset that Icarus 11, Verilator and Yosys share; ends in a newline.
     """
-    text = _flat_names(rtlil.convert(component, name=name, ports=ports, emit_src=False))
+    text = rtlil.convert(component, name=name, ports=ports, emit_src=False)
+    text = _flat_names(_without_field_aliases(text))
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         (work / "design.il").write_text(text)
@@ -104,6 +105,19 @@ def emit(component, name: str, ports: dict | None = None) -> str:
         "Do not edit.\n\n"
     )
     return header + "".join(f"{line}\n" for line in _rewrite_memories(body.split("\n")))
+
+
+_FIELD_ALIAS = re.compile(
+    r"^  wire width \d+(?: signed)? \\\S*[\[.]\S*\n\n?|^connect \\\S*[\[.]\S* .*\n", re.MULTILINE
+)
+
+
+def _without_field_aliases(text: str) -> str:
+    """Drop the wires that name the fields of structures, `\\sums[0][1]`, which nothing reads.
+
+    They are many, and bit 1 of the alias `\\sums[0]` has the name of another alias: Yosys stops at that.
+    """
+    return _FIELD_ALIAS.sub("", text)
 
 
 def _flat_names(text: str) -> str:

@@ -18,13 +18,15 @@ import torch
 
 from s2tdpt.golden import conv, head, stdp
 from s2tdpt.golden.bounds import Bounds, derive_bounds
+from s2tdpt.golden.config import NetworkConfig
 from s2tdpt.golden.errors import UserError
+from s2tdpt.golden.layers import Kind, Layer
 from s2tdpt.golden.lif import lif
 from s2tdpt.golden.parallel import map_pieces
 from s2tdpt.golden.params import Params
 from s2tdpt.golden.pool import or_pool
 from s2tdpt.golden.residual import scale_of
-from s2tdpt.golden.trace import is_binary
+from s2tdpt.golden.trace import traces
 
 Result = TypeVar("Result")
 Recorder = Callable[[str, torch.Tensor], None]
@@ -49,6 +51,17 @@ def carrier(magnitude: int) -> torch.dtype:
         f"integers reach {magnitude}; expected less than 2^53 for exact evaluation; "
         "reduce biases, shifts or widths"
     )
+
+
+def shared_products(config: NetworkConfig) -> list[tuple[Layer, ...]]:
+    """Layers but the head, grouped by what one matrix product computes: q, k and v read the same spikes."""
+    groups: list[tuple[Layer, ...]] = []
+    for layer in config.layers()[:-1]:
+        if layer.kind in (Kind.K, Kind.V):
+            groups[-1] = (*groups[-1], layer)
+        else:
+            groups.append((layer,))
+    return groups
 
 
 class GoldenNetwork:
@@ -120,46 +133,37 @@ class GoldenNetwork:
         self._bias: dict[str, torch.Tensor] = {}
         self._threshold: dict[str, torch.Tensor] = {}
         self._stream = carrier(self._stream_magnitude())
-        for layer in config.layer_names()[:-1]:
-            group = [layer]
-            if layer.endswith((".k", ".v")):
-                continue
-            if layer.endswith(".q"):  # q, k and v read the same spikes: one product
-                group = [layer[:-1] + part for part in "qkv"]
-            if config.is_writer(layer):
+        for group in shared_products(config):
+            name = group[0].name
+            if group[0].writer:
                 dtype = self._stream
-                scale = scale_of(torch.tensor(params.shift(layer)), dtype)
+                scale = scale_of(torch.tensor(params.shift(name)), dtype)
             else:
-                dtype = carrier(max(self._neuron_magnitude(member) for member in group))
-                self._threshold[layer] = self._join(params.threshold, group, dtype)
+                dtype = carrier(max(self._neuron_magnitude(layer) for layer in group))
+                self._threshold[name] = self._join(params.threshold, group, dtype)
                 scale = None
             weight = self._join(params.weight, group, dtype)
             matrix = conv.conv_matrix(weight) if weight.dim() == 4 else weight.T.contiguous()
-            self._matrix[layer] = matrix if scale is None else matrix * scale
-            self._bias[layer] = self._join(params.bias, group, dtype)
+            self._matrix[name] = matrix if scale is None else matrix * scale
+            self._bias[name] = self._join(params.bias, group, dtype)
         carrier(max(bounds.head_sum.magnitude, bounds.logits.magnitude))
         self._head_weight = torch.tensor(params.weight("head")).double()
         self._head_bias = torch.tensor(params.bias("head")).double()
         attention = max(bounds.attention_membrane.magnitude, bounds.attention.magnitude)
         self._y_type = carrier(max(attention, params.attention_threshold))
         self._lut = torch.tensor(params.lut).to(self._y_type)
-        positions = [
-            h * w * c
-            for (h, w), c in zip(
-                map(config.map_size, range(config.sps_depth)), config.sps_channels, strict=True
-            )
-        ]
-        largest = max(*positions, config.tokens * config.hidden_dim)
+        largest = max(layer.positions * layer.outputs for layer in config.layers())
         self._chunk = max(1, CHUNK_VALUES // (largest * config.timesteps))
 
     @staticmethod
-    def _join(source: Callable[[str], np.ndarray], group: list[str], dtype: torch.dtype) -> torch.Tensor:
-        return torch.cat([torch.tensor(source(member)) for member in group]).to(dtype)
+    def _join(
+        source: Callable[[str], np.ndarray], group: tuple[Layer, ...], dtype: torch.dtype
+    ) -> torch.Tensor:
+        return torch.cat([torch.tensor(source(layer.name)) for layer in group]).to(dtype)
 
-    def _neuron_magnitude(self, layer: str) -> int:
-        bounds = self.bounds
-        threshold = int(self.params.threshold(layer).max())
-        return max(bounds.preact[layer].magnitude, bounds.membrane[layer].magnitude, threshold)
+    def _neuron_magnitude(self, layer: Layer) -> int:
+        preact, membrane = self.bounds.preact[layer.name], self.bounds.membrane[layer.name]
+        return max(preact.magnitude, membrane.magnitude, int(self.params.threshold(layer.name).max()))
 
     def _stream_magnitude(self) -> int:
         """Anything that occurs on the stream, also while a product is being added to it term by term."""
@@ -186,10 +190,11 @@ class GoldenNetwork:
     def _traced_pass(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         """Traces of one piece of the batch."""
         trace: dict[str, torch.Tensor] = {}
+        known = traces(self.config)
 
         def record(name: str, value: torch.Tensor) -> None:
-            value = value.to(torch.uint8 if is_binary(name) else torch.int64)
-            if not name.startswith("head."):  # (T, B, ..., C) to (B, T, N, C)
+            value = value.to(torch.uint8 if known[name].spikes else torch.int64)
+            if not known[name].head:  # (T, B, ..., C) to (B, T, N, C)
                 value = value.flatten(2, -2).transpose(0, 1).contiguous()
             trace[name] = value
 

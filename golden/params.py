@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import safetensors.numpy
@@ -29,18 +29,28 @@ METADATA_KEY = "s2tdpt"
 MAX_SHIFT = 15
 
 
-def tensor_layout(config: NetworkConfig) -> dict[str, tuple[type[np.integer], tuple[int, ...]]]:
-    """Name, element type and shape of every tensor that a parameter file for `config` holds."""
-    layout: dict[str, tuple[type[np.integer], tuple[int, ...]]] = {}
-    for layer in config.layer_names():
-        shape = config.weight_shape(layer)
-        layout[f"{layer}.weight"] = (np.int8, shape)
-        layout[f"{layer}.bias"] = (np.int64 if layer == "head" else np.int32, shape[:1])
-        if config.is_writer(layer):
-            layout[f"{layer}.shift"] = (np.uint8, shape[:1])
-        elif layer != "head":
-            layout[f"{layer}.threshold"] = (np.int32, shape[:1])
-    layout["stdp.lut"] = (np.int16, (2 * config.head_dim + 1,))
+class TensorLayout(NamedTuple):
+    """Element type, shape and range of one tensor of the parameter file."""
+
+    dtype: type[np.integer]
+    shape: tuple[int, ...]
+    lo: int
+    hi: int
+
+
+def tensor_layout(config: NetworkConfig) -> dict[str, TensorLayout]:
+    """Every tensor that a parameter file for `config` holds, by name, in its order."""
+    layout: dict[str, TensorLayout] = {}
+    limit = config.weight_limit
+    for layer in config.layers():
+        channels, bias = (layer.outputs,), np.int64 if layer.head else np.int32
+        layout[f"{layer.name}.weight"] = TensorLayout(np.int8, layer.weight_shape, -limit, limit)
+        layout[f"{layer.name}.bias"] = TensorLayout(bias, channels, np.iinfo(bias).min, np.iinfo(bias).max)
+        if layer.writer:
+            layout[f"{layer.name}.shift"] = TensorLayout(np.uint8, channels, 0, MAX_SHIFT)
+        if layer.lif_fed:
+            layout[f"{layer.name}.threshold"] = TensorLayout(np.int32, channels, 1, 2**31 - 1)
+    layout["stdp.lut"] = TensorLayout(np.int16, (2 * config.head_dim + 1,), 1, ATTENTION_UNITS - 1)
     return layout
 
 
@@ -294,15 +304,8 @@ def _checked_tensors(config: NetworkConfig, tensors: Mapping[str, np.ndarray]) -
     for name in tensors:
         if name not in layout:
             raise UserError(f"unknown tensor '{name}'; expected only those of {config.name}; remove it")
-    limit = 127 if config.weight_bits == 8 else 7
-    ranges = {
-        "weight": (-limit, limit),
-        "threshold": (1, 2**31 - 1),
-        "shift": (0, MAX_SHIFT),
-        "lut": (1, ATTENTION_UNITS - 1),
-    }
     checked = {}
-    for name, (dtype, shape) in layout.items():
+    for name, (dtype, shape, low, high) in layout.items():
         if name not in tensors:
             raise UserError(f"tensor '{name}' is missing; expected shape {shape}; export it again")
         array = np.asarray(tensors[name])
@@ -311,8 +314,7 @@ def _checked_tensors(config: NetworkConfig, tensors: Mapping[str, np.ndarray]) -
                 f"tensor '{name}' is {array.dtype}{list(array.shape)}; expected "
                 f"{np.dtype(dtype).name}{list(shape)}; export it again"
             )
-        low, high = ranges.get(name.rpartition(".")[2], (None, None))
-        if low is not None and array.size and (array.min() < low or array.max() > high):
+        if array.min() < low or array.max() > high:
             raise UserError(
                 f"tensor '{name}' spans {array.min()}..{array.max()}; expected {low}..{high}; export it again"
             )
@@ -340,40 +342,38 @@ def random_params(config: NetworkConfig, seed: int = 0, sparsity: float = 0.2) -
     if not 0.0 <= sparsity < 1.0:
         raise UserError(f"sparsity is {sparsity}; expected 0 <= sparsity < 1; correct the value")
     rng = np.random.default_rng(seed)
-    limit = 127 if config.weight_bits == 8 else 7
+    limit = config.weight_limit
     theta = config.residual_threshold
     rate = 0.2
     tensors: dict[str, np.ndarray] = {}
-    for layer in config.layer_names():
-        shape = config.weight_shape(layer)
-        channels = shape[0]
+    for layer in config.layers():
+        name, shape, channels = layer.name, layer.weight_shape, layer.outputs
         weight = rng.integers(-limit, limit + 1, size=shape)
         weight[rng.random(shape) < sparsity] = 0
         extreme = rng.random(channels) < 1 / 16
         sign = rng.choice([-limit, limit], size=channels).reshape(-1, *[1] * (len(shape) - 1))
         weight[extreme] = sign[extreme]
-        tensors[f"{layer}.weight"] = weight.astype(np.int8)
+        tensors[f"{name}.weight"] = weight.astype(np.int8)
         flat = weight.reshape(channels, -1).astype(np.float64)
-        if layer == "head":
-            tensors["head.bias"] = rng.integers(-theta, theta + 1, size=channels).astype(np.int64)
+        if layer.head:
+            tensors[f"{name}.bias"] = rng.integers(-theta, theta + 1, size=channels).astype(np.int64)
             continue
-        if layer == "sps.0":  # bytes, taken as uniform
+        if layer.reads_pixels:  # bytes, taken as uniform
             mean, spread = 127.5 - config.pixel_zero_point, 74.0
         else:
-            pooled = layer.startswith("sps.") and config.sps_pool[int(layer[4:])]
-            p = 0.6 if pooled else rate  # the union of nine neighbours is much denser
+            p = 0.6 if layer.pools else rate  # the union of nine neighbours is much denser
             mean, spread = p, float(np.sqrt(p * (1 - p)))
         centre = mean * flat.sum(axis=1)
         scale = np.maximum(spread * np.sqrt((flat**2).sum(axis=1)), 1.0)
-        if config.is_writer(layer):
+        if layer.writer:
             shift = np.clip(np.rint(np.log2(0.5 * theta / scale)), 0, MAX_SHIFT).astype(np.int64)
             bias = np.rint(-centre * 2.0**shift + rng.uniform(-0.3, 0.5, channels) * theta)
-            tensors[f"{layer}.shift"] = shift.astype(np.uint8)
+            tensors[f"{name}.shift"] = shift.astype(np.uint8)
         else:
             bias = np.rint(-centre + rng.uniform(-0.4, 0.6, channels) * scale)
             firing = np.maximum(np.rint(rng.uniform(1.0, 2.0, channels) * scale), 1)
-            tensors[f"{layer}.threshold"] = firing.astype(np.int32)
-        tensors[f"{layer}.bias"] = bias.astype(np.int32)
+            tensors[f"{name}.threshold"] = firing.astype(np.int32)
+        tensors[f"{name}.bias"] = bias.astype(np.int32)
     tensors["stdp.lut"] = build_lut(config)
     attention = max(1, round(1.7 * config.tokens * rate * config.stdp_offset))
     return Params(

@@ -58,7 +58,9 @@ def export(network: QatNetwork, provenance: dict | None = None) -> Params:
                 "train again with a lower learning rate"
             )
     layout = tensor_layout(config)
-    arrays = {name: tensor.cpu().double().numpy().astype(layout[name][0]) for name, tensor in tensors.items()}
+    arrays = {
+        name: tensor.cpu().double().numpy().astype(layout[name].dtype) for name, tensor in tensors.items()
+    }
     arrays["stdp.lut"] = build_lut(config)
     return Params(
         config=config,
@@ -88,8 +90,8 @@ def from_params(
     network.attention_threshold = params.attention_threshold
     step = 2.0**-config.residual_fraction_bits
     with torch.no_grad():
-        for name in config.layer_names():
-            layer = network.layer(name)
+        for place in config.layers():
+            name, layer = place.name, network.layer(place.name)
             layer.weight.copy_(_doubles(params.weight(name)) / layer.limit)
             if layer.gain is not None:
                 layer.gain.copy_(torch.exp2(_doubles(params.shift(name))))
@@ -105,7 +107,7 @@ def from_params(
                 usable = len(stored) == len(derived) and bool((stored > 0).all())
                 layer.scale.copy_(stored if usable else derived)
                 layer.unit.copy_(layer.scale)
-                if name == "head":
+                if place.head:
                     layer.unit.mul_(step / (config.timesteps * config.tokens))
             bias = _doubles(params.bias(name))
             layer.bias.copy_(bias * layer.unit)

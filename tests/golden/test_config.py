@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from s2tdpt.golden.complexity import macs, memory, neurons, parameter_count
 from s2tdpt.golden.config import config_from_dict, load_config, named_configs
 from s2tdpt.golden.errors import UserError
-from s2tdpt.golden.trace import is_binary, trace_shapes
+from s2tdpt.golden.trace import spike_traces, trace_shapes
 from tests.golden.shapes import SHAPES, make_config
 
 
@@ -46,9 +46,9 @@ def test_counts_agree_with_the_traces(name):
     config = SHAPES[name]
     shapes = trace_shapes(config)
     by_trace = {
-        trace: math.prod(shape) // config.timesteps
-        for trace, shape in shapes.items()
-        if is_binary(trace) and not trace.endswith("pooled")
+        trace: math.prod(shapes[trace]) // config.timesteps
+        for trace in spike_traces(config)
+        if not trace.endswith("pooled")
     }
     assert neurons(config) == by_trace
     assert memory(config)["residual_values"] == math.prod(shapes["sps.u"])

@@ -202,7 +202,7 @@ def colours() -> Params:
         heads=1,
         mlp_ratio=1,
     )
-    tensors = {name: np.zeros(shape, dtype) for name, (dtype, shape) in tensor_layout(config).items()}
+    tensors = {name: np.zeros(t.shape, t.dtype) for name, t in tensor_layout(config).items()}
     for name in tensors:
         if name.endswith(".threshold"):
             tensors[name][:] = 1 << 20  # out of reach

@@ -60,7 +60,7 @@ def test_files_are_small_plain_and_packaged(entry):
     with zipfile.ZipFile(path) as archive:
         assert sorted(archive.namelist()) == ["images.npy", "labels.npy"]
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
-    assert f"samples/*{path.suffix}" in project["tool"]["setuptools"]["package-data"]["golden"]
+    assert f"samples/*{path.suffix}" in project["tool"]["setuptools"]["package-data"]["s2tdpt.golden"]
 
 
 def saved(**arrays) -> bytes:

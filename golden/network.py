@@ -1,4 +1,4 @@
-"""The whole network on integers: the reference that every other implementation must equal, bit for bit.
+"""The golden model as the commands use it: `golden.reference` made fast, equal to it bit for bit.
 
 Numbers travel in float32 or float64 where the proven bounds of the actual weights show that every partial sum
 is a whole number that the type holds exactly (below 2^24 or 2^53); this is checked at construction. All
@@ -25,6 +25,7 @@ from s2tdpt.golden.lif import lif
 from s2tdpt.golden.parallel import map_pieces
 from s2tdpt.golden.params import Params
 from s2tdpt.golden.pool import or_pool
+from s2tdpt.golden.reference import checked_images
 from s2tdpt.golden.residual import scale_of
 from s2tdpt.golden.trace import traces
 
@@ -35,20 +36,20 @@ CHUNK_VALUES = 1 << 18
 """Values of the largest activation that one pass keeps, so that it stays in the cache."""
 
 
-def carrier(magnitude: int) -> torch.dtype:
+def carrier(magnitude: int, label: str = "parameters") -> torch.dtype:
     """Fastest floating type that holds every whole number up to `magnitude` exactly.
 
     Raises
     ------
     UserError
-        Not even float64 does.
+        Not even float64 does; the line begins with `label`.
     """
     if magnitude < 1 << 24:
         return torch.float32
     if magnitude < 1 << 53:
         return torch.float64
     raise UserError(
-        f"integers reach {magnitude}; expected less than 2^53 for exact evaluation; "
+        f"{label}: integers reach {magnitude}; expected less than 2^53 for exact evaluation; "
         "reduce biases, shifts or widths"
     )
 
@@ -132,28 +133,31 @@ class GoldenNetwork:
         self._matrix: dict[str, torch.Tensor] = {}
         self._bias: dict[str, torch.Tensor] = {}
         self._threshold: dict[str, torch.Tensor] = {}
-        self._stream = carrier(self._stream_magnitude())
+        self._stream = self._carrier(self._stream_magnitude())
         for group in shared_products(config):
             name = group[0].name
             if group[0].writer:
                 dtype = self._stream
                 scale = scale_of(torch.tensor(params.shift(name)), dtype)
             else:
-                dtype = carrier(max(self._neuron_magnitude(layer) for layer in group))
+                dtype = self._carrier(max(self._neuron_magnitude(layer) for layer in group))
                 self._threshold[name] = self._join(params.threshold, group, dtype)
                 scale = None
             weight = self._join(params.weight, group, dtype)
             matrix = conv.conv_matrix(weight) if weight.dim() == 4 else weight.T.contiguous()
             self._matrix[name] = matrix if scale is None else matrix * scale
             self._bias[name] = self._join(params.bias, group, dtype)
-        carrier(max(bounds.head_sum.magnitude, bounds.logits.magnitude))
+        self._carrier(max(bounds.head_sum.magnitude, bounds.logits.magnitude))
         self._head_weight = torch.tensor(params.weight("head")).double()
         self._head_bias = torch.tensor(params.bias("head")).double()
         attention = max(bounds.attention_membrane.magnitude, bounds.attention.magnitude)
-        self._y_type = carrier(max(attention, params.attention_threshold))
+        self._y_type = self._carrier(max(attention, params.attention_threshold))
         self._lut = torch.tensor(params.lut).to(self._y_type)
         largest = max(layer.positions * layer.outputs for layer in config.layers())
         self._chunk = max(1, CHUNK_VALUES // (largest * config.timesteps))
+
+    def _carrier(self, magnitude: int) -> torch.dtype:
+        return carrier(magnitude, self.params.label)
 
     @staticmethod
     def _join(
@@ -176,16 +180,7 @@ class GoldenNetwork:
 
     def _run(self, images: torch.Tensor | np.ndarray, one: Callable[[torch.Tensor], Result]) -> list[Result]:
         """Results of `one` on pieces of the batch, in order; a batch without an image is one piece."""
-        config = self.config
-        if isinstance(images, np.ndarray):
-            images = torch.from_numpy(np.ascontiguousarray(images))
-        expected = (config.image_height, config.image_width, config.image_channels)
-        if images.dtype != torch.uint8 or images.dim() != 4 or tuple(images.shape[1:]) != expected:
-            raise UserError(
-                f"images are {str(images.dtype).removeprefix('torch.')}{list(images.shape)}; expected "
-                f"uint8[batch, {', '.join(map(str, expected))}]; convert or resize them"
-            )
-        return map_pieces(one, images.split(self._chunk))
+        return map_pieces(one, checked_images(images, self.config).split(self._chunk))
 
     def _traced_pass(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         """Traces of one piece of the batch."""

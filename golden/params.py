@@ -71,6 +71,8 @@ class Params:
         Where the numbers came from: command, seed, data, accuracy, tool versions. Any JSON values.
     scales : dict of str to list of float
         Real value of one integer step by layer and channel. Informative: nothing is computed from it.
+    source : str, optional
+        The file that it was read from, for messages; does not belong to the contents.
 
     Raises
     ------
@@ -84,6 +86,7 @@ class Params:
     attention_threshold: int | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
     scales: dict[str, list[float]] = field(default_factory=dict)
+    source: str | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         put = object.__setattr__
@@ -118,6 +121,11 @@ class Params:
     def lut(self) -> np.ndarray:
         """int16 STDP table, ``(2 d_h + 1,)``, indexed by count difference + d_h."""
         return self.tensors["stdp.lut"]
+
+    @property
+    def label(self) -> str:
+        """What messages call it: its file, else its configuration."""
+        return self.source or f"parameters of {self.config.name}"
 
     @cached_property
     def _body(self) -> dict[str, Any]:
@@ -223,6 +231,7 @@ class Params:
             )
         except UserError as error:
             raise UserError(f"{path}: {error}") from None
+        object.__setattr__(params, "source", str(path))
         # What was read is the truth: the stored manifest, not one that this version would derive.
         params.__dict__["_body"] = body
         params.__dict__["_checksum"] = manifest["sha256"]

@@ -14,9 +14,10 @@ from s2tdpt.scripts.cycles import cycles
 from s2tdpt.scripts.energy import energy
 from s2tdpt.scripts.evaluation import evaluate
 from s2tdpt.scripts.explain import explain
+from s2tdpt.scripts.export import export
 from s2tdpt.scripts.hardware import cosim, generate, synth
 from s2tdpt.scripts.information import info
-from s2tdpt.scripts.software import export, train
+from s2tdpt.scripts.software import train
 
 
 class Group(click.Group):

@@ -60,6 +60,7 @@ def test_named_configurations():
         "digits",
         "s2tdpt-4-384",
         "s2tdpt-4-384-h48",
+        "s2tdpt-4-384-int4",
         "s2tdpt-4-256",
         "s2tdpt-2-384",
         "s2tdpt-4-384-cifar100",

@@ -26,7 +26,8 @@ from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.layers import Attention, Kind, Layer, StreamNeurons
 from s2tdpt.golden.lif import lif
 from s2tdpt.golden.linear import linear
-from s2tdpt.golden.params import MAX_SHIFT, Params
+from s2tdpt.golden.parameter_file import MAX_SHIFT
+from s2tdpt.golden.params import Params
 from s2tdpt.golden.pool import or_pool
 from s2tdpt.golden.rates import Rates, driven, synaptic_rate
 from s2tdpt.golden.residual import scale_of

@@ -5,16 +5,18 @@ The machine that computes it (lanes, rows, memory style) is described elsewhere,
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from s2tdpt.golden.errors import UserError
+from s2tdpt.golden.errors import UserError, shown
 from s2tdpt.golden.layers import Layer, Part, layer_table, layers_of, parts_of
+from s2tdpt.golden.strictjson import parse
 
 CONFIG_DIRECTORY = Path(__file__).parent / "configs"
+LARGEST_FILE = 1 << 20
+"""Bytes of a configuration file."""
 
 # The attention LIF has V_th = 0.5; input scaling by 1/2 (tau = 2) doubles every threshold, so 2 * 0.5 = 1.0.
 ATTENTION_UNITS = 256
@@ -238,19 +240,20 @@ def load_config(name_or_path: str | Path) -> NetworkConfig:
         path = Path(name_or_path)
         if not path.is_file():
             raise UserError(
-                f"no configuration '{text_name}'; expected one of {', '.join(named_configs())} or the path "
-                "of a JSON file; check the spelling"
+                f"no configuration {shown(text_name)}; expected one of {', '.join(named_configs())} or the "
+                "path of a JSON file; check the spelling"
             )
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        if path.stat().st_size > LARGEST_FILE:
+            raise ValueError("too large")
+        values = parse(path.read_bytes())
     except OSError as error:
         raise UserError(
             f"cannot read {text_name}: {error.strerror}; expected a readable JSON file; check its permissions"
         ) from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        where = f" at line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
+    except ValueError as error:
         raise UserError(
-            f"{text_name} is not valid JSON{where}; expected an object of configuration fields; "
+            f"{text_name} is not valid JSON ({error}); expected an object of configuration fields; "
             "correct the file"
         ) from None
     return config_from_dict(values, source=text_name)
@@ -259,15 +262,13 @@ def load_config(name_or_path: str | Path) -> NetworkConfig:
 def _first_line(error: ValidationError) -> str:
     """One line for the first problem that pydantic found."""
     first = error.errors(include_url=False)[0]
-    field = ".".join(str(part) for part in first["loc"])
+    field = shown(".".join(str(part) for part in first["loc"]))
     known = ", ".join(NetworkConfig.model_fields)
     if first["type"] == "extra_forbidden":
-        return f"unknown field '{field}'; expected only {known}; remove it or correct its spelling"
+        return f"unknown field {field}; expected only {known}; remove it or correct its spelling"
     if first["type"] == "missing":
-        return f"field '{field}' is missing; expected a value for it; add it"
+        return f"field {field} is missing; expected a value for it; add it"
     if first["type"] == "value_error":
         return str(first["ctx"]["error"])
     rule = first["msg"].replace("Input should be ", "").replace("\n", " ")
-    value = repr(first["input"])
-    value = value if len(value) <= 60 else value[:57] + "..."
-    return f"field '{field}' is {value}; expected {rule}; correct the value"
+    return f"field {field} is {shown(first['input'])}; expected {rule}; correct the value"

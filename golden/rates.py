@@ -3,7 +3,8 @@
 References
 ----------
 S2TDPT, arXiv 2511.14691: a mean of about 14 % over all multiply-accumulates follows from the published energy
-of 0.49 mJ (docs/energy.md). Ranges by layer: `PUBLISHED`.
+of 0.49 mJ (docs/energy.md).
+Spikingformer-8-512, arXiv 2304.11954: ranges by layer (`PUBLISHED`).
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import warnings
 
 import click
 
-from s2tdpt.golden.errors import UserError
+from s2tdpt.golden.errors import UserError, printable
 from s2tdpt.scripts.bench import bench
 from s2tdpt.scripts.controls import ablate, controls
 from s2tdpt.scripts.cycles import cycles
@@ -55,7 +55,7 @@ class Group(click.Group):
 def fail(message: str) -> None:
     """Say in one line what is wrong, and end with exit code 2."""
     warnings.simplefilter("ignore")  # of hardware that was described and now is not generated
-    print(f"s2tdpt: error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"s2tdpt: error: {printable(' '.join(message.split()))}", file=sys.stderr)
     sys.exit(2)
 
 

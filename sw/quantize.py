@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from s2tdpt.golden.config import NetworkConfig
 from s2tdpt.golden.errors import UserError
-from s2tdpt.golden.params import MAX_SHIFT
+from s2tdpt.golden.parameter_file import MAX_SHIFT
 from s2tdpt.sw.attention import DEFAULT_HALF_WIDTH, DEFAULT_VARIANT, make_attention
 from s2tdpt.sw.network import (
     PIXEL_SCALE,

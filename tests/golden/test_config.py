@@ -140,7 +140,7 @@ def test_files(tmp_path):
     path.write_text(make_config().model_dump_json())
     assert load_config(path) == make_config() == load_config(str(path))
     path.write_text("{")
-    with pytest.raises(UserError, match="not valid JSON at line 1"):
+    with pytest.raises(UserError, match=r"not valid JSON \(no JSON at line 1, column 2\)"):
         load_config(path)
     path.write_text("[1]")
     with pytest.raises(UserError, match="holds a JSON list"):

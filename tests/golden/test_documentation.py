@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from s2tdpt.golden.config import NetworkConfig
-from s2tdpt.golden.params import tensor_layout
+from s2tdpt.golden.parameter_file import tensor_layout
 from s2tdpt.golden.trace import trace_names
 from tests.golden.shapes import SHAPES, params_for
 

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from s2tdpt.golden.config import CONFIG_DIRECTORY, load_config
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.network import GoldenNetwork
-from s2tdpt.golden.params import Params, random_params, tensor_layout
+from s2tdpt.golden.parameter_file import tensor_layout
+from s2tdpt.golden.params import Params, random_params
 from s2tdpt.golden.stdp import build_lut
 from s2tdpt.sw.datasets import load_digits
 from s2tdpt.sw.explain import (

@@ -154,9 +154,11 @@ class ReferenceNetwork:
         """Stream U [B, T, N, D] to sums [B, D], logits [B, classes] and classes [B]."""
         total = u.sum(dim=(1, 2))  # a mean would be a division that moves no maximum
         logits = self._project("head", total) + self._tensor("head.bias")
-        best = logits == logits.amax(dim=1, keepdim=True)
+        best, classes = logits == logits.amax(dim=1, keepdim=True), logits.shape[1]
         trace["head.sum"], trace["head.logits"] = total, logits
-        trace["head.class"] = best.long().argmax(dim=1) if len(best) else best.sum(dim=1)
+        trace["head.class"] = torch.where(best, torch.arange(classes), classes).amin(
+            dim=1
+        )  # lowest of equals
 
     def _spiking(self, layer: str, spikes: Tensor) -> Tensor:
         """A projection and its neurons: spikes [B, T, N, Ci] to spikes [B, T, N, Co]."""

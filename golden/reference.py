@@ -58,9 +58,7 @@ def stdp_attention(q: Tensor, k: Tensor, v: Tensor, lut: Tensor, heads: int) -> 
     """
     q, k, v = (spikes.unflatten(-1, (heads, -1)).transpose(2, 3) for spikes in (q, k, v))  # [B, T, H, N, d_h]
     r_q, r_k = q.sum(-1), k.sum(-1)  # spike counts, [B, T, H, N]: the latency is their complement
-    difference = (
-        r_k[..., None, :] - r_q[..., :, None]
-    )  # [B, T, H, N, N]: row i of the query, column j of the key
+    difference = r_k[..., None, :] - r_q[..., :, None]  # [B, T, H, N, N]: query i by key j
     y = lut[difference + v.shape[-1]] @ v
     return y.transpose(2, 3).flatten(-2)
 
@@ -156,9 +154,7 @@ class ReferenceNetwork:
         logits = self._project("head", total) + self._tensor("head.bias")
         best, classes = logits == logits.amax(dim=1, keepdim=True), logits.shape[1]
         trace["head.sum"], trace["head.logits"] = total, logits
-        trace["head.class"] = torch.where(best, torch.arange(classes), classes).amin(
-            dim=1
-        )  # lowest of equals
+        trace["head.class"] = torch.where(best, torch.arange(classes), classes).amin(dim=1)
 
     def _spiking(self, layer: str, spikes: Tensor) -> Tensor:
         """A projection and its neurons: spikes [B, T, N, Ci] to spikes [B, T, N, Co]."""

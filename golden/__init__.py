@@ -1,0 +1,56 @@
+"""The integer network: configuration, parameter file, the model itself, proven bounds, comparison.
+
+    import s2tdpt.golden as golden
+
+    params = golden.load("digits")                  # a shipped parameter file, or the path of one
+    network = golden.GoldenNetwork(params)
+    network.forward(images)                         # uint8 [B, h, w, C] to logits, int64 [B, classes]
+    network.trace(images)                           # every intermediate integer, by name
+
+`golden.reference` is the model as it is defined, to be read first; `golden.network` is the same made fast.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from s2tdpt.golden.bounds import derive_bounds
+    from s2tdpt.golden.config import NetworkConfig, load_config
+    from s2tdpt.golden.errors import UserError
+    from s2tdpt.golden.network import GoldenNetwork
+    from s2tdpt.golden.params import Params
+    from s2tdpt.golden.reference import ReferenceNetwork
+    from s2tdpt.golden.shipped import load, shipped_models
+
+__all__ = [
+    "GoldenNetwork",
+    "NetworkConfig",
+    "Params",
+    "ReferenceNetwork",
+    "UserError",
+    "derive_bounds",
+    "load",
+    "load_config",
+    "shipped_models",
+]
+
+_MODULES = {
+    "GoldenNetwork": "network",
+    "NetworkConfig": "config",
+    "Params": "params",
+    "ReferenceNetwork": "reference",
+    "UserError": "errors",
+    "derive_bounds": "bounds",
+    "load": "shipped",
+    "load_config": "config",
+    "shipped_models": "shipped",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Public names on first use: whoever needs a configuration does not wait for torch."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

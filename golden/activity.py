@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from s2tdpt.golden.complexity import input_trace, trace_bytes
+from s2tdpt.golden.complexity import trace_bytes
 from s2tdpt.golden.config import NetworkConfig
+from s2tdpt.golden.layers import Attention, Layer
 from s2tdpt.golden.network import GoldenNetwork
-from s2tdpt.golden.trace import is_binary, trace_shapes
+from s2tdpt.golden.trace import spike_traces, trace_shapes
 
 PLANES = 8
 """Bit planes of a pixel, and of a slice of a head sum."""
@@ -65,7 +66,7 @@ class Activity:
         By layer with weights. `events`: spikes times taps inside the map. `reads`: the same where one row is
         read once for all steps (or bits of a pixel, or bits of an 8-bit slice of a head sum).
     attention : dict
-        By block, ``block.{b}``.
+        By number of the block.
     """
 
     config: NetworkConfig
@@ -75,7 +76,7 @@ class Activity:
     spikes: dict[str, int] = field(default_factory=dict)
     events: dict[str, int] = field(default_factory=dict)
     reads: dict[str, int] = field(default_factory=dict)
-    attention: dict[str, AttentionCounts] = field(default_factory=dict)
+    attention: dict[int, AttentionCounts] = field(default_factory=dict)
 
     def rate(self, name: str) -> float:
         """Share of the neurons and steps of the trace `name` that spike, 0..1."""
@@ -97,35 +98,39 @@ class Activity:
         """
         config = self.config
         self.images += len(pixels)
-        for name in trace_shapes(config):
-            if is_binary(name):
-                self._put(self.spikes, name, np.count_nonzero(trace[name]))
+        for name in spike_traces(config):
+            self._put(self.spikes, name, np.count_nonzero(trace[name]))
         # p - zero point as a byte: a zero point of 128 only inverts the top bit.
         value = (pixels ^ np.uint8(config.pixel_zero_point)).reshape(len(pixels), -1, config.image_channels)
-        self._events("sps.0", np.bitwise_count(value).sum((0, 2), dtype=np.int64), (value != 0).sum((0, 2)))
-        for layer, name in input_trace(config).items():
-            spikes = np.asarray(trace[name])
-            self._events(
-                layer, spikes.sum((0, 1, 3), dtype=np.int64), np.bitwise_or.reduce(spikes, 1).sum((0, 2))
-            )
-        total = np.asarray(trace["head.sum"]).astype(np.int64)
-        slices = [(total >> low) & 0xFF for low in range(0, self.head_bits, PLANES)]
-        self._put(self.events, "head", sum(int(np.bitwise_count(part).sum()) for part in slices))
-        self._put(self.reads, "head", sum(np.count_nonzero(part) for part in slices))
-        for b in range(config.depth):
-            self._attention(f"block.{b}", *(np.asarray(trace[f"block.{b}.{part}"]) for part in "qkv"))
+        for part in config.parts():
+            match part:
+                case Layer(reads_pixels=True):
+                    events = np.bitwise_count(value).sum((0, 2), dtype=np.int64)
+                    self._events(part, events, (value != 0).sum((0, 2)))
+                case Layer(head=True):
+                    total = np.asarray(trace[part.reads]).astype(np.int64)
+                    slices = [(total >> low) & 0xFF for low in range(0, self.head_bits, PLANES)]
+                    self._put(self.events, part.name, sum(int(np.bitwise_count(s).sum()) for s in slices))
+                    self._put(self.reads, part.name, sum(np.count_nonzero(s) for s in slices))
+                case Layer():
+                    spikes = np.asarray(trace[part.reads])
+                    events = spikes.sum((0, 1, 3), dtype=np.int64)
+                    self._events(part, events, np.bitwise_or.reduce(spikes, 1).sum((0, 2)))
+                case Attention():
+                    q, k, v = (np.asarray(trace[name]) for name in (part.q, part.k, part.v))
+                    self._attention(part.index, q, k, v)
 
     @staticmethod
     def _put(counts: dict[str, int], name: str, count: int) -> None:
         counts[name] = counts.get(name, 0) + int(count)
 
-    def _events(self, layer: str, events: np.ndarray, reads: np.ndarray) -> None:
+    def _events(self, layer: Layer, events: np.ndarray, reads: np.ndarray) -> None:
         """Add counts by input position, [N], each times the taps that reach it."""
-        fanout = tap_counts(self.config, layer)
-        self._put(self.events, layer, (events * fanout).sum())
-        self._put(self.reads, layer, (reads * fanout).sum())
+        fanout = tap_counts(layer)
+        self._put(self.events, layer.name, (events * fanout).sum())
+        self._put(self.reads, layer.name, (reads * fanout).sum())
 
-    def _attention(self, block: str, q: np.ndarray, k: np.ndarray, v: np.ndarray) -> None:
+    def _attention(self, block: int, q: np.ndarray, k: np.ndarray, v: np.ndarray) -> None:
         """Add q, k, v: [B, T, N, D]."""
         counts = self.attention.setdefault(block, AttentionCounts())
         heads = self.config.heads
@@ -142,11 +147,11 @@ class Activity:
         counts.outputs += queries.size
 
 
-def tap_counts(config: NetworkConfig, layer: str) -> np.ndarray:
+def tap_counts(layer: Layer) -> np.ndarray:
     """Taps of `layer` that read each position of its input map, int64 [N]: 9 inside, fewer at the border."""
-    if not layer.startswith("sps."):
-        return np.ones(config.tokens, np.int64)
-    along = [np.full(size, 3, np.int64) for size in config.map_size(int(layer[4:]))]
+    if layer.kernel == 1:
+        return np.ones(layer.positions, np.int64)
+    along = [np.full(size, 3, np.int64) for size in layer.size]
     for taps in along:
         taps[0] -= 1
         taps[-1] -= 1

@@ -175,6 +175,50 @@ def lif_membrane(current: Channels, threshold: np.ndarray | int, steps: int) -> 
     return worst_lo, worst_hi
 
 
+def lif_interval(drive: Interval, threshold_max: int, steps: int) -> Interval:
+    """Interval of the membrane u of neurons whose thresholds are known only by their largest.
+
+    Parameters
+    ----------
+    drive : Interval
+        Input of one step, bias included.
+    threshold_max : int
+        Largest threshold, at least 1.
+    steps : int
+        T, at least 1; the state begins at 0.
+
+    Returns
+    -------
+    Interval
+        Covers :func:`lif_membrane` of every channel with such a drive and a threshold of 1..`threshold_max`.
+    """
+    covered = membrane = drive
+    for _ in range(steps - 1):
+        state = carried_interval(membrane, threshold_max)
+        membrane = Interval(state.lo + drive.lo, state.hi + drive.hi)
+        covered |= membrane
+    return covered
+
+
+def carried_interval(membrane: Interval, threshold_max: int) -> Interval:
+    """Interval of the state h that goes into the next step: 0 after a spike, else floor(u / 2).
+
+    Parameters
+    ----------
+    membrane : Interval
+        u before the comparison.
+    threshold_max : int
+        Largest threshold; a membrane at or above it has fired.
+    """
+    return Interval(min(0, membrane.lo >> 1), max(0, min(membrane.hi, threshold_max - 1) >> 1))
+
+
+def attention_interval(lut: Iterable[int], tokens: int) -> Interval:
+    """Interval of Y and of its partial sums over any of the `tokens` tokens, in the units of `lut`."""
+    entries = [int(entry) for entry in lut]
+    return Interval(tokens * min(0, *entries), tokens * max(0, *entries))
+
+
 def derive_bounds(params: Integers) -> Bounds:
     """Intervals of every integer for the network `params`."""
     config = params.config
@@ -182,28 +226,29 @@ def derive_bounds(params: Integers) -> Bounds:
     acc, preact, membrane, written_to, residual, residual_membrane = ({} for _ in range(6))
     stream: Channels | None = None
     previous = ""
-    for layer in config.layer_names()[:-1]:
-        sums = weight_sums(params.weight(layer))
-        acc[layer] = _union(sums)
-        if layer == "sps.0":
-            sums = pixel_sums(params.weight(layer), config.pixel_zero_point)
-        preact[layer] = _union(sums)
-        bias = _exact(params.bias(layer))
-        if not config.is_writer(layer):
+    for layer in config.layers()[:-1]:
+        name = layer.name
+        sums = weight_sums(params.weight(name))
+        acc[name] = _union(sums)
+        if layer.reads_pixels:
+            sums = pixel_sums(params.weight(name), config.pixel_zero_point)
+        preact[name] = _union(sums)
+        bias = _exact(params.bias(name))
+        if layer.lif_fed:
             current = (sums[0] + bias, sums[1] + bias)
-            membrane[layer] = _union(lif_membrane(current, _exact(params.threshold(layer)), steps))
+            membrane[name] = _union(lif_membrane(current, _exact(params.threshold(name)), steps))
             continue
-        scale = np.array([1 << int(s) for s in params.shift(layer)], dtype=object)
+        scale = np.array([1 << int(s) for s in params.shift(name)], dtype=object)
         shifted = (sums[0] * scale, sums[1] * scale)
         added = (shifted[0] + bias, shifted[1] + bias)
-        written_to[layer] = _union(shifted) | _union(added)
+        written_to[name] = _union(shifted) | _union(added)
         if stream is not None:
             residual_membrane[previous] = _union(lif_membrane(stream, params.residual_threshold, steps))
             added = (stream[0] + added[0], stream[1] + added[1])
-        stream, previous = added, layer
-        residual[layer] = _union(stream)
-    attention = Interval(0, config.tokens * int(params.lut.max()))
-    current = (np.array([0], dtype=object), np.array([attention.hi], dtype=object))
+        stream, previous = added, name
+        residual[name] = _union(stream)
+    attention = attention_interval(params.lut, config.tokens)
+    current = (_exact([attention.lo]), _exact([attention.hi]))
     head_lo, head_hi = (end * (steps * config.tokens) for end in stream)
     total = (np.minimum(head_lo, 0), np.maximum(head_hi, 0))
     return Bounds(
@@ -218,11 +263,6 @@ def derive_bounds(params: Integers) -> Bounds:
         head_sum=_union(total),
         logits=_head_logits(params, total),
     )
-
-
-def neuron_layers(config: NetworkConfig) -> tuple[str, ...]:
-    """Weight layers whose sums feed neurons of their own (LIF-fed)."""
-    return tuple(n for n in config.layer_names() if n != "head" and not config.is_writer(n))
 
 
 def _head_logits(params: Integers, total: Channels) -> Interval:

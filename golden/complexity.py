@@ -3,9 +3,52 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from s2tdpt.golden.config import NetworkConfig
-from s2tdpt.golden.trace import is_binary, trace_shapes
+from s2tdpt.golden.layers import Attention, Layer
+from s2tdpt.golden.trace import spike_traces, traces
+
+
+@dataclass(frozen=True)
+class Product:
+    """A row of the cost tables: a layer with weights, or one of the two products of an attention.
+
+    Attributes
+    ----------
+    name : str
+        The layer's, or ``block.{b}.qk`` and ``block.{b}.av``.
+    part : Layer or Attention
+    reads : str
+        What drives it in the literature's count: a trace of spikes, ``pixels`` or ``head.sum``. Of an
+        attention the spikes of q (`qk`) and of v (`av`).
+    macs : int
+        Multiply-accumulates of one time step. The attention is counted as the N x N matrix products that it
+        replaces, so that the figures compare with other transformers.
+    """
+
+    name: str
+    part: Layer | Attention
+    reads: str
+    macs: int
+
+
+def products(config: NetworkConfig) -> tuple[Product, ...]:
+    """All products of a network, in network order."""
+    found = []
+    for part in config.parts():
+        if isinstance(part, Layer):
+            found.append(Product(part.name, part, part.reads, part.macs))
+        elif isinstance(part, Attention):
+            count = part.tokens * part.tokens * part.channels
+            found.append(Product(f"block.{part.index}.qk", part, part.q, count))
+            found.append(Product(f"block.{part.index}.av", part, part.v, count))
+    return tuple(found)
+
+
+def macs(config: NetworkConfig) -> dict[str, int]:
+    """Multiply-accumulates of one time step, by name of the product, in network order."""
+    return {product.name: product.macs for product in products(config)}
 
 
 def parameter_count(config: NetworkConfig) -> int:
@@ -15,41 +58,10 @@ def parameter_count(config: NetworkConfig) -> int:
     fc2 and of the head; q, k, v and the stem convolutions have no bias of their own.
     """
     total = 0
-    for layer in config.layer_names():
-        shape = config.weight_shape(layer)
-        total += math.prod(shape)
-        if layer != "head":
-            total += 2 * shape[0]
-        if layer == "head" or layer.endswith((".proj", ".fc1", ".fc2")):
-            total += shape[0]
+    for layer in config.layers():
+        norm = 0 if layer.head else 2
+        total += layer.weights + (norm + layer.float_bias) * layer.outputs
     return total
-
-
-def positions(config: NetworkConfig, layer: str) -> int:
-    """Places at which `layer` is evaluated in one time step: map positions, tokens, or 1 for the head."""
-    if layer == "head":
-        return 1
-    if layer.startswith("sps."):
-        h, w = config.map_size(int(layer[4:]))
-        return h * w
-    return config.tokens
-
-
-def macs(config: NetworkConfig) -> dict[str, int]:
-    """Multiply-accumulates of one time step, by layer, in network order.
-
-    The attention appears as ``block.{b}.qk`` and ``block.{b}.av``, counted as the N x N matrix products that
-    they replace, so that the figures compare with other transformers.
-    """
-    counts: dict[str, int] = {}
-    attention = config.tokens * config.tokens * config.embed_dim
-    for layer in config.layer_names():
-        if layer.endswith(".proj"):
-            block = layer.removesuffix(".proj")
-            counts[f"{block}.qk"] = attention
-            counts[f"{block}.av"] = attention
-        counts[layer] = positions(config, layer) * math.prod(config.weight_shape(layer))
-    return counts
 
 
 def input_trace(config: NetworkConfig) -> dict[str, str]:
@@ -57,36 +69,20 @@ def input_trace(config: NetworkConfig) -> dict[str, str]:
 
     Not among them are ``sps.0``, which sees pixels, and the head, which sees the sum of U.
     """
-    sources = {"q": "x", "k": "x", "v": "x", "proj": "attn", "fc1": "mlp_in", "fc2": "hidden"}
-    names = {}
-    for layer in config.layer_names():
-        kind, _, rest = layer.partition(".")
-        if kind == "sps" and rest != "0":
-            i = int(rest)
-            names[layer] = f"sps.{i}.pooled" if config.sps_pool[i] else f"sps.{i - 1}.spikes"
-        elif kind == "block":
-            block, _, part = layer.rpartition(".")
-            names[layer] = f"{block}.{sources[part]}"
-    return names
+    return {layer.name: layer.reads for layer in config.layers() if layer.spike_driven}
 
 
 def trace_bytes(config: NetworkConfig) -> int:
     """Bytes of all traces of one image, as :meth:`golden.network.GoldenNetwork.trace` gives them."""
-    return sum(
-        math.prod(shape) * (1 if is_binary(name) else 8) for name, shape in trace_shapes(config).items()
-    )
+    return sum(math.prod(trace.shape) * (1 if trace.spikes else 8) for trace in traces(config).values())
 
 
 def neurons(config: NetworkConfig) -> dict[str, int]:
     """LIF neurons by the trace name of their spikes, in network order."""
-    counts: dict[str, int] = {}
-    for i in range(config.sps_depth - 1):
-        counts[f"sps.{i}.spikes"] = positions(config, f"sps.{i}") * config.sps_channels[i]
-    for b in range(config.depth):
-        for name in ("x", "q", "k", "v", "attn", "mlp_in"):
-            counts[f"block.{b}.{name}"] = config.tokens * config.embed_dim
-        counts[f"block.{b}.hidden"] = config.tokens * config.hidden_dim
-    return counts
+    pooled = {layer.reads for layer in config.layers() if layer.pools is not None}  # no neurons of their own
+    return {
+        name: math.prod(traces(config)[name].shape[1:]) for name in spike_traces(config) if name not in pooled
+    }
 
 
 def memory(config: NetworkConfig) -> dict[str, int]:
@@ -101,8 +97,7 @@ def memory(config: NetworkConfig) -> dict[str, int]:
     """
     spikes = [count * config.timesteps for count in neurons(config).values()]
     return {
-        "weights": config.weight_bits
-        * sum(math.prod(config.weight_shape(layer)) for layer in config.layer_names()),
+        "weights": config.weight_bits * sum(layer.weights for layer in config.layers()),
         "spikes_largest": max(spikes),
         "spikes_total": sum(spikes),
         "image": 8 * config.image_height * config.image_width * config.image_channels,

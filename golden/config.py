@@ -5,15 +5,18 @@ The machine that computes it (lanes, rows, memory style) is described elsewhere,
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from s2tdpt.golden.errors import UserError
+from s2tdpt.golden.errors import UserError, shown
+from s2tdpt.golden.layers import Layer, Part, layer_table, layers_of, parts_of
+from s2tdpt.golden.strictjson import parse
 
 CONFIG_DIRECTORY = Path(__file__).parent / "configs"
+LARGEST_FILE = 1 << 20
+"""Bytes of a configuration file."""
 
 # The attention LIF has V_th = 0.5; input scaling by 1/2 (tau = 2) doubles every threshold, so 2 * 0.5 = 1.0.
 ATTENTION_UNITS = 256
@@ -152,6 +155,11 @@ class NetworkConfig(BaseModel):
         return h * w
 
     @property
+    def weight_limit(self) -> int:
+        """Largest magnitude of a weight: 7 or 127."""
+        return (1 << (self.weight_bits - 1)) - 1
+
+    @property
     def residual_threshold(self) -> int:
         """Threshold of the LIF on the residual stream, 2 V_th 2^F."""
         return int(2.0 * self.v_threshold * (1 << self.residual_fraction_bits))
@@ -161,27 +169,29 @@ class NetworkConfig(BaseModel):
         """Threshold of the attention LIF, (2 * 0.5) * 256 / s, in 1/256 units."""
         return ATTENTION_UNITS << self.attention_scale_log2
 
+    def parts(self) -> tuple[Part, ...]:
+        """Everything that is evaluated, in this order: layers, attentions, neurons on the stream."""
+        return parts_of(self)
+
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers that hold weights, in network order."""
+        return layers_of(self)
+
+    def layer(self, name: str) -> Layer:
+        """The layer called `name`; KeyError if there is none."""
+        return layer_table(self)[name]
+
     def layer_names(self) -> tuple[str, ...]:
-        """Layers that hold weights, in network order."""
-        names = [f"sps.{i}" for i in range(self.sps_depth)]
-        for b in range(self.depth):
-            names += [f"block.{b}.{part}" for part in ("q", "k", "v", "proj", "fc1", "fc2")]
-        return (*names, "head")
+        """Names of `layers`."""
+        return tuple(layer_table(self))
 
-    def is_writer(self, layer: str) -> bool:
-        """Whether `layer` adds to the residual stream (last stem convolution, proj, fc2)."""
-        return layer == f"sps.{self.sps_depth - 1}" or layer.endswith((".proj", ".fc2"))
+    def is_writer(self, name: str) -> bool:
+        """Whether the layer called `name` adds to the residual stream."""
+        return self.layer(name).writer
 
-    def weight_shape(self, layer: str) -> tuple[int, ...]:
-        """Shape of the weight tensor of `layer`: ``(Co, Ci, 3, 3)`` or ``(Co, Ci)``."""
-        kind, _, rest = layer.partition(".")
-        d, hidden = self.embed_dim, self.hidden_dim
-        if kind == "sps":
-            i = int(rest)
-            return (self.sps_channels[i], self.sps_channels[i - 1] if i else self.image_channels, 3, 3)
-        if kind == "head":
-            return (self.num_classes, d)
-        return {"fc1": (hidden, d), "fc2": (d, hidden)}.get(layer.rpartition(".")[2], (d, d))
+    def weight_shape(self, name: str) -> tuple[int, ...]:
+        """Shape of the weight tensor of the layer called `name`: ``(Co, Ci, 3, 3)`` or ``(Co, Ci)``."""
+        return self.layer(name).weight_shape
 
     def differences(self, other: NetworkConfig) -> list[str]:
         """Fields in which `other` differs, as ``field: mine, other's``; the name does not count."""
@@ -230,19 +240,20 @@ def load_config(name_or_path: str | Path) -> NetworkConfig:
         path = Path(name_or_path)
         if not path.is_file():
             raise UserError(
-                f"no configuration '{text_name}'; expected one of {', '.join(named_configs())} or the path "
-                "of a JSON file; check the spelling"
+                f"no configuration {shown(text_name)}; expected one of {', '.join(named_configs())} or the "
+                "path of a JSON file; check the spelling"
             )
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        if path.stat().st_size > LARGEST_FILE:
+            raise ValueError("too large")
+        values = parse(path.read_bytes())
     except OSError as error:
         raise UserError(
             f"cannot read {text_name}: {error.strerror}; expected a readable JSON file; check its permissions"
         ) from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        where = f" at line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
+    except ValueError as error:
         raise UserError(
-            f"{text_name} is not valid JSON{where}; expected an object of configuration fields; "
+            f"{text_name} is not valid JSON ({error}); expected an object of configuration fields; "
             "correct the file"
         ) from None
     return config_from_dict(values, source=text_name)
@@ -251,15 +262,13 @@ def load_config(name_or_path: str | Path) -> NetworkConfig:
 def _first_line(error: ValidationError) -> str:
     """One line for the first problem that pydantic found."""
     first = error.errors(include_url=False)[0]
-    field = ".".join(str(part) for part in first["loc"])
+    field = shown(".".join(str(part) for part in first["loc"]))
     known = ", ".join(NetworkConfig.model_fields)
     if first["type"] == "extra_forbidden":
-        return f"unknown field '{field}'; expected only {known}; remove it or correct its spelling"
+        return f"unknown field {field}; expected only {known}; remove it or correct its spelling"
     if first["type"] == "missing":
-        return f"field '{field}' is missing; expected a value for it; add it"
+        return f"field {field} is missing; expected a value for it; add it"
     if first["type"] == "value_error":
         return str(first["ctx"]["error"])
     rule = first["msg"].replace("Input should be ", "").replace("\n", " ")
-    value = repr(first["input"])
-    value = value if len(value) <= 60 else value[:57] + "..."
-    return f"field '{field}' is {value}; expected {rule}; correct the value"
+    return f"field {field} is {shown(first['input'])}; expected {rule}; correct the value"

@@ -25,8 +25,9 @@ from dataclasses import asdict, dataclass
 
 from s2tdpt.golden.activity import PLANES, Activity, tap_counts
 from s2tdpt.golden.bounds import Interval, weight_sums
-from s2tdpt.golden.complexity import input_trace, macs, memory, neurons, positions
+from s2tdpt.golden.complexity import macs, memory, neurons, products
 from s2tdpt.golden.config import NetworkConfig
+from s2tdpt.golden.layers import Attention, Layer
 from s2tdpt.golden.network import GoldenNetwork
 
 E_MAC = 4.6
@@ -43,8 +44,6 @@ SRAM = ((8 << 10, 10.0), (32 << 10, 20.0), (1 << 20, 100.0))
 PAPER_PJ = 0.49e9
 """S2TDPT-4-384 on CIFAR-100 as published."""
 
-ATTENTION_SOURCE = {"qk": "q", "av": "v"}
-"""What drives the two products of the attention in the literature's count."""
 REST = "neurons, bias, U"
 
 
@@ -82,24 +81,17 @@ def theory_operations(
         published networks form: ``qk`` at the rate of q, ``av`` at the rate of v. The head sees the mean
         over steps, once.
     """
-    driven = _sources(config)
     result = {}
-    for layer, count in macs(config).items():
-        if layer == "sps.0":
-            result[layer] = (float(count * first_conv_steps), True)
-        elif layer == "head":
-            result[layer] = (float(count), True)
-        else:
-            result[layer] = (rates[driven[layer]] * count * config.timesteps, False)
+    for product in products(config):
+        count = product.macs
+        match product.part:
+            case Layer(reads_pixels=True):
+                result[product.name] = (float(count * first_conv_steps), True)
+            case Layer(head=True):
+                result[product.name] = (float(count), True)
+            case _:
+                result[product.name] = (rates[product.reads] * count * config.timesteps, False)
     return result
-
-
-def _sources(config: NetworkConfig) -> dict[str, str]:
-    """What drives each row of :func:`golden.complexity.macs`."""
-    sources = {"sps.0": "pixels", "head": "head.sum", **input_trace(config)}
-    for b in range(config.depth):
-        sources |= {f"block.{b}.{part}": f"block.{b}.{name}" for part, name in ATTENTION_SOURCE.items()}
-    return sources
 
 
 def theory_energy(config: NetworkConfig, rates: Mapping[str, float], first_conv_steps: int = 1) -> float:
@@ -210,25 +202,25 @@ def energy_report(golden: GoldenNetwork, activity: Activity) -> EnergyReport:
     rates = activity.rates
     operations = theory_operations(config, rates)
     weight_bytes = math.ceil(memory(config)["weights"] / 8)
-    sources = _sources(config)
     rows = []
-    for name, count in macs(config).items():
-        block, _, part = name.rpartition(".")
-        ops, multiplies = operations[name]
-        if part in ATTENTION_SOURCE:
-            spent = _attention(golden, activity, block, part)
+    for product in products(config):
+        ops, multiplies = operations[product.name]
+        if isinstance(part := product.part, Layer):
+            spent = _layer(golden, activity, part, sram_energy(weight_bytes) / 64)
+        elif product.reads == part.q:
+            spent = _attention_counts(activity, part)
         else:
-            spent = _layer(golden, activity, name, sram_energy(weight_bytes) / 64)
+            spent = _attention_rows(golden, activity, part)
         dense_reads = spent.pop("dense_reads", 0.0)
         rows.append(
             LayerEnergy(
-                name=name,
-                source=sources[name],
-                rate=rates.get(sources[name]),
-                macs=count,
+                name=product.name,
+                source=product.reads,
+                rate=rates.get(product.reads),
+                macs=product.macs,
                 operations=ops,
                 theory=ops * (E_MAC if multiplies else E_AC),
-                dense_adders=count * (E_MULT8 + E_ADD32),
+                dense_adders=product.macs * (E_MULT8 + E_ADD32),
                 dense_reads=dense_reads,
                 **spent,
             )
@@ -254,45 +246,46 @@ def rest_additions(config: NetworkConfig, head_bits: int) -> int:
     """
     steps = config.timesteps
     total = 2 * steps * sum(neurons(config).values())
-    for layer in config.layer_names():
-        outputs = positions(config, layer) * config.weight_shape(layer)[0]
-        once = layer in ("sps.0", "head")
-        total += outputs * (1 if once else steps)
-        if once:
-            planes = PLANES if layer == "sps.0" else PLANES * math.ceil(head_bits / PLANES)
+    for layer in config.layers():
+        outputs = layer.positions * layer.outputs
+        total += outputs * (steps if layer.spike_driven else 1)
+        if not layer.spike_driven:
+            planes = PLANES if layer.reads_pixels else PLANES * math.ceil(head_bits / PLANES)
             total += outputs * (planes - 1)
-        if config.is_writer(layer) and not layer.startswith("sps."):
+        if layer.writer and not layer.starts_stream:
             total += outputs * steps
     return total
 
 
-def _layer(golden: GoldenNetwork, activity: Activity, layer: str, read: float) -> dict[str, float]:
+def _layer(golden: GoldenNetwork, activity: Activity, layer: Layer, read: float) -> dict[str, float]:
     """Integer columns of a layer with weights; `read` is pJ a bit."""
-    config, images = golden.config, activity.images
-    outputs, inputs = config.weight_shape(layer)[:2]
-    row = outputs * config.weight_bits * read
-    lo, hi = weight_sums(golden.params.weight(layer))
-    additions = activity.events[layer] * outputs / images
-    taps = int(tap_counts(config, layer).sum()) if layer != "head" else 1
+    images = activity.images
+    row = layer.outputs * golden.config.weight_bits * read
+    lo, hi = weight_sums(golden.params.weight(layer.name))
+    events = activity.events[layer.name] / images
+    additions = events * layer.outputs
     return {
         "additions": additions,
         "adders": additions * add_energy(Interval(int(lo.min()), int(hi.max())).signed_bits),
-        "reads_each": activity.events[layer] / images * row,
-        "reads_shared": activity.reads[layer] / images * row,
-        "dense_reads": taps * inputs * row,
+        "reads_each": events * row,
+        "reads_shared": activity.reads[layer.name] / images * row,
+        "dense_reads": int(tap_counts(layer).sum()) * layer.inputs * row,
     }
 
 
-def _attention(golden: GoldenNetwork, activity: Activity, block: str, part: str) -> dict[str, float]:
-    """Integer columns of the streamed attention: counts and their differences (qk), rows of sums (av)."""
-    config, counts, images = golden.config, activity.attention[block], activity.images
-    width = config.head_dim
-    if part == "qk":
-        additions = (counts.counted + counts.updates) / images
-        adders = additions * add_energy(width.bit_length() + 1)  # the difference has a sign
-        return {"additions": additions, "adders": adders, "reads_each": 0.0, "reads_shared": 0.0}
+def _attention_counts(activity: Activity, attention: Attention) -> dict[str, float]:
+    """Integer columns of the streamed attention's first half: counts and their differences (qk)."""
+    counts = activity.attention[attention.index]
+    additions = (counts.counted + counts.updates) / activity.images
+    adders = additions * add_energy(attention.head_dim.bit_length() + 1)  # the difference has a sign
+    return {"additions": additions, "adders": adders, "reads_each": 0.0, "reads_shared": 0.0}
+
+
+def _attention_rows(golden: GoldenNetwork, activity: Activity, attention: Attention) -> dict[str, float]:
+    """Integer columns of the streamed attention's second half: rows of sums (av)."""
+    counts, images, width = activity.attention[attention.index], activity.images, attention.head_dim
     bits = golden.bounds.attention.unsigned_bits
-    rows = config.timesteps * (width + 1)
+    rows = golden.config.timesteps * (width + 1)
     moved = (2 * counts.updates + counts.outputs) / images * width * bits
     reads = moved / 64 * sram_energy(math.ceil(rows * width * bits / 8))
     additions = counts.additions / images

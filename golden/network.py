@@ -1,4 +1,4 @@
-"""The whole network on integers: the reference that every other implementation must equal, bit for bit.
+"""The golden model as the commands use it: `golden.reference` made fast, equal to it bit for bit.
 
 Numbers travel in float32 or float64 where the proven bounds of the actual weights show that every partial sum
 is a whole number that the type holds exactly (below 2^24 or 2^53); this is checked at construction. All
@@ -18,13 +18,16 @@ import torch
 
 from s2tdpt.golden import conv, head, stdp
 from s2tdpt.golden.bounds import Bounds, derive_bounds
+from s2tdpt.golden.config import NetworkConfig
 from s2tdpt.golden.errors import UserError
+from s2tdpt.golden.layers import Kind, Layer
 from s2tdpt.golden.lif import lif
 from s2tdpt.golden.parallel import map_pieces
 from s2tdpt.golden.params import Params
 from s2tdpt.golden.pool import or_pool
+from s2tdpt.golden.reference import checked_images
 from s2tdpt.golden.residual import scale_of
-from s2tdpt.golden.trace import is_binary
+from s2tdpt.golden.trace import traces
 
 Result = TypeVar("Result")
 Recorder = Callable[[str, torch.Tensor], None]
@@ -33,22 +36,33 @@ CHUNK_VALUES = 1 << 18
 """Values of the largest activation that one pass keeps, so that it stays in the cache."""
 
 
-def carrier(magnitude: int) -> torch.dtype:
+def carrier(magnitude: int, label: str = "parameters") -> torch.dtype:
     """Fastest floating type that holds every whole number up to `magnitude` exactly.
 
     Raises
     ------
     UserError
-        Not even float64 does.
+        Not even float64 does; the line begins with `label`.
     """
     if magnitude < 1 << 24:
         return torch.float32
     if magnitude < 1 << 53:
         return torch.float64
     raise UserError(
-        f"integers reach {magnitude}; expected less than 2^53 for exact evaluation; "
+        f"{label}: integers reach {magnitude}; expected less than 2^53 for exact evaluation; "
         "reduce biases, shifts or widths"
     )
+
+
+def shared_products(config: NetworkConfig) -> list[tuple[Layer, ...]]:
+    """Layers but the head, grouped by what one matrix product computes: q, k and v read the same spikes."""
+    groups: list[tuple[Layer, ...]] = []
+    for layer in config.layers()[:-1]:
+        if layer.kind in (Kind.K, Kind.V):
+            groups[-1] = (*groups[-1], layer)
+        else:
+            groups.append((layer,))
+    return groups
 
 
 class GoldenNetwork:
@@ -119,47 +133,41 @@ class GoldenNetwork:
         self._matrix: dict[str, torch.Tensor] = {}
         self._bias: dict[str, torch.Tensor] = {}
         self._threshold: dict[str, torch.Tensor] = {}
-        self._stream = carrier(self._stream_magnitude())
-        for layer in config.layer_names()[:-1]:
-            group = [layer]
-            if layer.endswith((".k", ".v")):
-                continue
-            if layer.endswith(".q"):  # q, k and v read the same spikes: one product
-                group = [layer[:-1] + part for part in "qkv"]
-            if config.is_writer(layer):
+        self._stream = self._carrier(self._stream_magnitude())
+        for group in shared_products(config):
+            name = group[0].name
+            if group[0].writer:
                 dtype = self._stream
-                scale = scale_of(torch.tensor(params.shift(layer)), dtype)
+                scale = scale_of(torch.tensor(params.shift(name)), dtype)
             else:
-                dtype = carrier(max(self._neuron_magnitude(member) for member in group))
-                self._threshold[layer] = self._join(params.threshold, group, dtype)
+                dtype = self._carrier(max(self._neuron_magnitude(layer) for layer in group))
+                self._threshold[name] = self._join(params.threshold, group, dtype)
                 scale = None
             weight = self._join(params.weight, group, dtype)
             matrix = conv.conv_matrix(weight) if weight.dim() == 4 else weight.T.contiguous()
-            self._matrix[layer] = matrix if scale is None else matrix * scale
-            self._bias[layer] = self._join(params.bias, group, dtype)
-        carrier(max(bounds.head_sum.magnitude, bounds.logits.magnitude))
+            self._matrix[name] = matrix if scale is None else matrix * scale
+            self._bias[name] = self._join(params.bias, group, dtype)
+        self._carrier(max(bounds.head_sum.magnitude, bounds.logits.magnitude))
         self._head_weight = torch.tensor(params.weight("head")).double()
         self._head_bias = torch.tensor(params.bias("head")).double()
         attention = max(bounds.attention_membrane.magnitude, bounds.attention.magnitude)
-        self._y_type = carrier(max(attention, params.attention_threshold))
+        self._y_type = self._carrier(max(attention, params.attention_threshold))
         self._lut = torch.tensor(params.lut).to(self._y_type)
-        positions = [
-            h * w * c
-            for (h, w), c in zip(
-                map(config.map_size, range(config.sps_depth)), config.sps_channels, strict=True
-            )
-        ]
-        largest = max(*positions, config.tokens * config.hidden_dim)
+        largest = max(layer.positions * layer.outputs for layer in config.layers())
         self._chunk = max(1, CHUNK_VALUES // (largest * config.timesteps))
 
-    @staticmethod
-    def _join(source: Callable[[str], np.ndarray], group: list[str], dtype: torch.dtype) -> torch.Tensor:
-        return torch.cat([torch.tensor(source(member)) for member in group]).to(dtype)
+    def _carrier(self, magnitude: int) -> torch.dtype:
+        return carrier(magnitude, self.params.label)
 
-    def _neuron_magnitude(self, layer: str) -> int:
-        bounds = self.bounds
-        threshold = int(self.params.threshold(layer).max())
-        return max(bounds.preact[layer].magnitude, bounds.membrane[layer].magnitude, threshold)
+    @staticmethod
+    def _join(
+        source: Callable[[str], np.ndarray], group: tuple[Layer, ...], dtype: torch.dtype
+    ) -> torch.Tensor:
+        return torch.cat([torch.tensor(source(layer.name)) for layer in group]).to(dtype)
+
+    def _neuron_magnitude(self, layer: Layer) -> int:
+        preact, membrane = self.bounds.preact[layer.name], self.bounds.membrane[layer.name]
+        return max(preact.magnitude, membrane.magnitude, int(self.params.threshold(layer.name).max()))
 
     def _stream_magnitude(self) -> int:
         """Anything that occurs on the stream, also while a product is being added to it term by term."""
@@ -172,24 +180,16 @@ class GoldenNetwork:
 
     def _run(self, images: torch.Tensor | np.ndarray, one: Callable[[torch.Tensor], Result]) -> list[Result]:
         """Results of `one` on pieces of the batch, in order; a batch without an image is one piece."""
-        config = self.config
-        if isinstance(images, np.ndarray):
-            images = torch.from_numpy(np.ascontiguousarray(images))
-        expected = (config.image_height, config.image_width, config.image_channels)
-        if images.dtype != torch.uint8 or images.dim() != 4 or tuple(images.shape[1:]) != expected:
-            raise UserError(
-                f"images are {str(images.dtype).removeprefix('torch.')}{list(images.shape)}; expected "
-                f"uint8[batch, {', '.join(map(str, expected))}]; convert or resize them"
-            )
-        return map_pieces(one, images.split(self._chunk))
+        return map_pieces(one, checked_images(images, self.config).split(self._chunk))
 
     def _traced_pass(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         """Traces of one piece of the batch."""
         trace: dict[str, torch.Tensor] = {}
+        known = traces(self.config)
 
         def record(name: str, value: torch.Tensor) -> None:
-            value = value.to(torch.uint8 if is_binary(name) else torch.int64)
-            if not name.startswith("head."):  # (T, B, ..., C) to (B, T, N, C)
+            value = value.to(torch.uint8 if known[name].spikes else torch.int64)
+            if not known[name].head:  # (T, B, ..., C) to (B, T, N, C)
                 value = value.flatten(2, -2).transpose(0, 1).contiguous()
             trace[name] = value
 

@@ -1,11 +1,11 @@
-"""The parameter file: one safetensors file of integers with a manifest. Only this module touches it.
+"""All integers of one network, and the parameter file that holds them.
 
-``docs/parameters.md`` describes the file and the meaning of every tensor.
+``docs/parameters.md`` describes the file and the meaning of every tensor; `golden.parameter_file` reads the
+container.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import tempfile
@@ -18,30 +18,21 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
+from s2tdpt.golden import parameter_file
 from s2tdpt.golden.bounds import derive_bounds
-from s2tdpt.golden.config import ATTENTION_UNITS, NetworkConfig, config_from_dict
+from s2tdpt.golden.config import NetworkConfig
 from s2tdpt.golden.errors import UserError
+from s2tdpt.golden.parameter_file import (
+    FORMAT,
+    MAX_SHIFT,
+    METADATA_KEY,
+    VERSION,
+    check_layout,
+    digest,
+    tensor_layout,
+)
 from s2tdpt.golden.stdp import build_lut
-
-FORMAT = "s2tdpt-parameters"
-VERSION = 1
-METADATA_KEY = "s2tdpt"
-MAX_SHIFT = 15
-
-
-def tensor_layout(config: NetworkConfig) -> dict[str, tuple[type[np.integer], tuple[int, ...]]]:
-    """Name, element type and shape of every tensor that a parameter file for `config` holds."""
-    layout: dict[str, tuple[type[np.integer], tuple[int, ...]]] = {}
-    for layer in config.layer_names():
-        shape = config.weight_shape(layer)
-        layout[f"{layer}.weight"] = (np.int8, shape)
-        layout[f"{layer}.bias"] = (np.int64 if layer == "head" else np.int32, shape[:1])
-        if config.is_writer(layer):
-            layout[f"{layer}.shift"] = (np.uint8, shape[:1])
-        elif layer != "head":
-            layout[f"{layer}.threshold"] = (np.int32, shape[:1])
-    layout["stdp.lut"] = (np.int16, (2 * config.head_dim + 1,))
-    return layout
+from s2tdpt.golden.strictjson import canonical
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +52,8 @@ class Params:
         Where the numbers came from: command, seed, data, accuracy, tool versions. Any JSON values.
     scales : dict of str to list of float
         Real value of one integer step by layer and channel. Informative: nothing is computed from it.
+    source : str, optional
+        The file that it was read from, for messages; does not belong to the contents.
 
     Raises
     ------
@@ -74,6 +67,7 @@ class Params:
     attention_threshold: int | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
     scales: dict[str, list[float]] = field(default_factory=dict)
+    source: str | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         put = object.__setattr__
@@ -109,6 +103,11 @@ class Params:
         """int16 STDP table, ``(2 d_h + 1,)``, indexed by count difference + d_h."""
         return self.tensors["stdp.lut"]
 
+    @property
+    def label(self) -> str:
+        """What messages call it: its file, else its configuration."""
+        return self.source or f"parameters of {self.config.name}"
+
     @cached_property
     def _body(self) -> dict[str, Any]:
         return {
@@ -127,7 +126,7 @@ class Params:
 
     @cached_property
     def _checksum(self) -> str:
-        return _digest(self._body, self.tensors)
+        return digest(self._body, self.tensors)
 
     def checksum(self) -> str:
         """SHA-256, hexadecimal, over the manifest and every tensor."""
@@ -148,7 +147,7 @@ class Params:
         path = Path(path)
         if path.exists() and not force:
             raise UserError(f"{path} exists already; expected a new file; choose another or use --force")
-        metadata = {METADATA_KEY: _canonical(self.manifest())}
+        metadata = {METADATA_KEY: canonical(self.manifest())}
         data = safetensors.numpy.save(dict(self.tensors), metadata=metadata)
         temporary = None
         try:
@@ -182,21 +181,7 @@ class Params:
             Missing, truncated, altered, not a parameter file, written by a newer version or for another
             configuration; one line.
         """
-        data = _read(Path(path))
-        manifest, text = _manifest_of(data, path)
-        try:
-            tensors = safetensors.numpy.load(data)
-        except Exception as error:  # the library raises several unrelated types
-            raise _damaged(path, f"its tensors cannot be read ({type(error).__name__})") from None
-        body = {key: value for key, value in manifest.items() if key != "sha256"}
-        if text != _canonical(manifest) or manifest.get("sha256") != _digest(body, tensors):
-            raise _damaged(path, "its checksum does not match its contents")
-        missing = {"config", "residual_threshold", "attention_threshold"} - manifest.keys()
-        if missing:
-            raise UserError(
-                f"{path}: the manifest lacks {', '.join(sorted(missing))}; expected all; write it anew"
-            )
-        config = config_from_dict(manifest["config"], source=f"{path}: configuration in the manifest")
+        manifest, config, tensors = parameter_file.read(Path(path))
         if expect_config is not None and (differences := expect_config.differences(config)):
             raise UserError(
                 f"{path} was made for another configuration ({config.name}; {differences[0]}); expected "
@@ -208,115 +193,30 @@ class Params:
                 tensors=tensors,
                 residual_threshold=manifest["residual_threshold"],
                 attention_threshold=manifest["attention_threshold"],
-                provenance=manifest.get("provenance", {}),
-                scales=manifest.get("scales", {}),
+                provenance=manifest["provenance"],
+                scales=manifest["scales"],
             )
         except UserError as error:
             raise UserError(f"{path}: {error}") from None
+        object.__setattr__(params, "source", str(path))
         # What was read is the truth: the stored manifest, not one that this version would derive.
-        params.__dict__["_body"] = body
+        params.__dict__["_body"] = {key: value for key, value in manifest.items() if key != "sha256"}
         params.__dict__["_checksum"] = manifest["sha256"]
         return params
 
 
-def _canonical(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-
-
-def _digest(body: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> str:
-    digest = hashlib.sha256(_canonical(body).encode("ascii"))
-    for name in sorted(tensors):
-        array = np.asarray(tensors[name])
-        shape = ",".join(str(n) for n in array.shape)
-        digest.update(f"\n{name}:{array.dtype.name}:{shape}\n".encode())
-        digest.update(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).tobytes())
-    return digest.hexdigest()
-
-
-def _damaged(path: str | Path, what: str) -> UserError:
-    return UserError(f"{path} is damaged: {what}; expected an intact parameter file; copy or export it again")
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(
-            f"cannot read {path}: {error.strerror}; expected a parameter file (.safetensors); check the path"
-        ) from None
-
-
-def _manifest_of(data: bytes, path: str | Path) -> tuple[dict[str, Any], str]:
-    """The manifest in the safetensors header, and its text."""
-    foreign = UserError(f"{path} is not a safetensors file; expected a parameter file; check the path")
-    if len(data) < 10:
-        raise foreign
-    length = int.from_bytes(data[:8], "little")
-    if data[8:9] != b"{":
-        raise foreign
-    if length > len(data) - 8:
-        raise _damaged(path, f"it is truncated or its header length is wrong ({len(data)} bytes)")
-    try:
-        header = json.loads(data[8 : 8 + length])
-        end = max((v["data_offsets"][1] for k, v in header.items() if k != "__metadata__"), default=0)
-        metadata = header.get("__metadata__", {})
-        text = metadata.get(METADATA_KEY)
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError):
-        raise _damaged(path, "its header cannot be read") from None
-    if isinstance(end, int) and end > len(data) - 8 - length:
-        raise _damaged(path, f"it is truncated (tensor bytes {len(data) - 8 - length} of {end})")
-    if text is None:
-        raise UserError(
-            f"{path} holds no '{METADATA_KEY}' manifest; expected a parameter file, not any safetensors "
-            "file; export one from a checkpoint"
-        )
-    try:
-        manifest = json.loads(text)
-        kind, version = manifest["format"], manifest["version"]
-    except (ValueError, TypeError, KeyError):
-        raise _damaged(path, "its manifest cannot be read") from None
-    if kind != FORMAT or isinstance(version, bool) or not isinstance(version, int) or version < 1:
-        raise UserError(
-            f"{path} has format {kind!r} version {version!r}; expected {FORMAT} version {VERSION}; "
-            "export it again"
-        )
-    if version > VERSION:
-        raise UserError(
-            f"{path} was written by a newer version (format version {version}); expected at most {VERSION}; "
-            "update this program"
-        )
-    return manifest, text
-
-
 def _checked_tensors(config: NetworkConfig, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Read-only copies of `tensors`, in the order of the layout, each within its range."""
-    layout = tensor_layout(config)
-    for name in tensors:
-        if name not in layout:
-            raise UserError(f"unknown tensor '{name}'; expected only those of {config.name}; remove it")
-    limit = 127 if config.weight_bits == 8 else 7
-    ranges = {
-        "weight": (-limit, limit),
-        "threshold": (1, 2**31 - 1),
-        "shift": (0, MAX_SHIFT),
-        "lut": (1, ATTENTION_UNITS - 1),
-    }
+    arrays = {name: np.asarray(tensor) for name, tensor in tensors.items()}
+    check_layout(config, {name: (array.dtype.name, array.shape) for name, array in arrays.items()})
     checked = {}
-    for name, (dtype, shape) in layout.items():
-        if name not in tensors:
-            raise UserError(f"tensor '{name}' is missing; expected shape {shape}; export it again")
-        array = np.asarray(tensors[name])
-        if array.dtype != dtype or array.shape != shape:
+    for name, layout in tensor_layout(config).items():
+        array = np.array(arrays[name], order="C")
+        if array.min() < layout.lo or array.max() > layout.hi:
             raise UserError(
-                f"tensor '{name}' is {array.dtype}{list(array.shape)}; expected "
-                f"{np.dtype(dtype).name}{list(shape)}; export it again"
+                f"tensor '{name}' spans {array.min()}..{array.max()}; expected {layout.lo}..{layout.hi}; "
+                "export it again"
             )
-        low, high = ranges.get(name.rpartition(".")[2], (None, None))
-        if low is not None and array.size and (array.min() < low or array.max() > high):
-            raise UserError(
-                f"tensor '{name}' spans {array.min()}..{array.max()}; expected {low}..{high}; export it again"
-            )
-        array = np.array(array, order="C")
         array.setflags(write=False)
         checked[name] = array
     return checked
@@ -340,40 +240,38 @@ def random_params(config: NetworkConfig, seed: int = 0, sparsity: float = 0.2) -
     if not 0.0 <= sparsity < 1.0:
         raise UserError(f"sparsity is {sparsity}; expected 0 <= sparsity < 1; correct the value")
     rng = np.random.default_rng(seed)
-    limit = 127 if config.weight_bits == 8 else 7
+    limit = config.weight_limit
     theta = config.residual_threshold
     rate = 0.2
     tensors: dict[str, np.ndarray] = {}
-    for layer in config.layer_names():
-        shape = config.weight_shape(layer)
-        channels = shape[0]
+    for layer in config.layers():
+        name, shape, channels = layer.name, layer.weight_shape, layer.outputs
         weight = rng.integers(-limit, limit + 1, size=shape)
         weight[rng.random(shape) < sparsity] = 0
         extreme = rng.random(channels) < 1 / 16
         sign = rng.choice([-limit, limit], size=channels).reshape(-1, *[1] * (len(shape) - 1))
         weight[extreme] = sign[extreme]
-        tensors[f"{layer}.weight"] = weight.astype(np.int8)
+        tensors[f"{name}.weight"] = weight.astype(np.int8)
         flat = weight.reshape(channels, -1).astype(np.float64)
-        if layer == "head":
-            tensors["head.bias"] = rng.integers(-theta, theta + 1, size=channels).astype(np.int64)
+        if layer.head:
+            tensors[f"{name}.bias"] = rng.integers(-theta, theta + 1, size=channels).astype(np.int64)
             continue
-        if layer == "sps.0":  # bytes, taken as uniform
+        if layer.reads_pixels:  # bytes, taken as uniform
             mean, spread = 127.5 - config.pixel_zero_point, 74.0
         else:
-            pooled = layer.startswith("sps.") and config.sps_pool[int(layer[4:])]
-            p = 0.6 if pooled else rate  # the union of nine neighbours is much denser
+            p = 0.6 if layer.pools else rate  # the union of nine neighbours is much denser
             mean, spread = p, float(np.sqrt(p * (1 - p)))
         centre = mean * flat.sum(axis=1)
         scale = np.maximum(spread * np.sqrt((flat**2).sum(axis=1)), 1.0)
-        if config.is_writer(layer):
+        if layer.writer:
             shift = np.clip(np.rint(np.log2(0.5 * theta / scale)), 0, MAX_SHIFT).astype(np.int64)
             bias = np.rint(-centre * 2.0**shift + rng.uniform(-0.3, 0.5, channels) * theta)
-            tensors[f"{layer}.shift"] = shift.astype(np.uint8)
+            tensors[f"{name}.shift"] = shift.astype(np.uint8)
         else:
             bias = np.rint(-centre + rng.uniform(-0.4, 0.6, channels) * scale)
             firing = np.maximum(np.rint(rng.uniform(1.0, 2.0, channels) * scale), 1)
-            tensors[f"{layer}.threshold"] = firing.astype(np.int32)
-        tensors[f"{layer}.bias"] = bias.astype(np.int32)
+            tensors[f"{name}.threshold"] = firing.astype(np.int32)
+        tensors[f"{name}.bias"] = bias.astype(np.int32)
     tensors["stdp.lut"] = build_lut(config)
     attention = max(1, round(1.7 * config.tokens * rate * config.stdp_offset))
     return Params(

@@ -1,57 +1,89 @@
-"""Names, order and shapes of everything that :meth:`golden.network.GoldenNetwork.trace` records."""
+"""Names, order and shapes of everything that the integer models record."""
 
 from __future__ import annotations
 
-from s2tdpt.golden.config import NetworkConfig
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType
 
-BLOCK_TRACES = ("x", "q", "k", "v", "y", "attn", "u_attn", "mlp_in", "hidden", "u")
-HEAD_TRACES = ("sum", "logits", "class")
-BINARY = ("spikes", "pooled", "x", "q", "k", "v", "attn", "mlp_in", "hidden")
+from s2tdpt.golden.config import NetworkConfig
+from s2tdpt.golden.layers import HEAD_SUM, Attention, Layer, StreamNeurons
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One recorded tensor.
+
+    Attributes
+    ----------
+    name : str
+    shape : tuple of int
+        Without the batch axis: ``(T, N, C)`` with N the positions of the map in raster order, ``(D,)`` for
+        ``head.sum``, ``(classes,)`` for ``head.logits``, ``()`` for ``head.class``.
+    spikes : bool
+        Whether it holds spikes (0 or 1).
+    size : (int, int) or None
+        Height and width of its map; None for the head's.
+    stride : int
+        Pixels of the image between neighbouring positions of the map.
+    block : int or None
+        Number of its encoder block; None for the stem's and the head's.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    spikes: bool = False
+    size: tuple[int, int] | None = None
+    stride: int = 1
+    block: int | None = None
+
+    @property
+    def head(self) -> bool:
+        """Whether it is one of the head's, without axes of time and position."""
+        return self.size is None
+
+
+@lru_cache(maxsize=256)
+def traces(config: NetworkConfig) -> Mapping[str, Trace]:
+    """Every trace of a network by name, in network order."""
+    found: list[Trace] = []
+    stride, size = 1, config.map_size(0)
+
+    def put(name: str, channels: int, spikes: bool, block: int | None) -> None:
+        shape = (config.timesteps, size[0] * size[1], channels)
+        found.append(Trace(name, shape, spikes, size, stride, block))
+
+    for part in config.parts():
+        match part:
+            case Layer(head=True):
+                found.append(Trace(HEAD_SUM, (part.inputs,)))
+                found.append(Trace(part.writes, (part.outputs,)))
+                found.append(Trace("head.class", ()))
+            case Layer():
+                size = part.size
+                if part.pools is not None:
+                    stride *= 2
+                    put(part.reads, part.inputs, True, None)
+                put(part.writes, part.outputs, part.lif_fed, part.block)
+            case Attention():
+                put(part.sums, part.channels, False, part.index)
+                put(part.writes, part.channels, True, part.index)
+            case StreamNeurons():
+                put(part.writes, part.channels, True, part.index)
+    return MappingProxyType({trace.name: trace for trace in found})
 
 
 def trace_shapes(config: NetworkConfig) -> dict[str, tuple[int, ...]]:
-    """Shape of every trace without the batch axis, in network order.
-
-    Maps and streams are ``(T, N, C)`` with N the positions of the map in raster order; ``head.sum`` is
-    ``(D,)``, ``head.logits`` is ``(classes,)`` and ``head.class`` is ``()``.
-    """
-    steps, n, d = config.timesteps, config.tokens, config.embed_dim
-    shapes: dict[str, tuple[int, ...]] = {}
-    for i, channels in enumerate(config.sps_channels):
-        h, w = config.map_size(i)
-        if config.sps_pool[i]:
-            shapes[f"sps.{i}.pooled"] = (steps, h * w, config.sps_channels[i - 1])
-        if i + 1 < config.sps_depth:
-            shapes[f"sps.{i}.spikes"] = (steps, h * w, channels)
-    shapes["sps.u"] = (steps, n, d)
-    for b in range(config.depth):
-        for name in BLOCK_TRACES:
-            shapes[f"block.{b}.{name}"] = (steps, n, config.hidden_dim if name == "hidden" else d)
-    shapes["head.sum"] = (d,)
-    shapes["head.logits"] = (config.num_classes,)
-    shapes["head.class"] = ()
-    return shapes
+    """Shape of every trace without the batch axis, in network order."""
+    return {name: trace.shape for name, trace in traces(config).items()}
 
 
 def trace_names(config: NetworkConfig) -> tuple[str, ...]:
     """Names of all traces in network order."""
-    return tuple(trace_shapes(config))
+    return tuple(traces(config))
 
 
-def is_binary(name: str) -> bool:
-    """Whether the trace `name` holds spikes (0 or 1)."""
-    return name.rpartition(".")[2] in BINARY
-
-
-def network_order(name: str) -> tuple[int, ...]:
-    """Sorting key that puts trace names in network order; ValueError for a name that is none."""
-    parts = name.split(".")
-    if name == "sps.u":
-        return (1,)
-    if len(parts) == 3 and parts[0] == "sps" and parts[2] in ("pooled", "spikes"):
-        return (0, int(parts[1]), parts[2] == "spikes")
-    if len(parts) == 3 and parts[0] == "block" and parts[2] in BLOCK_TRACES:
-        return (2, int(parts[1]), BLOCK_TRACES.index(parts[2]))
-    if len(parts) == 2 and parts[0] == "head" and parts[1] in HEAD_TRACES:
-        return (3, HEAD_TRACES.index(parts[1]))
-    raise ValueError(f"'{name}' is not the name of a trace")
+def spike_traces(config: NetworkConfig) -> tuple[str, ...]:
+    """Names of the traces that hold spikes, in network order."""
+    return tuple(name for name, trace in traces(config).items() if trace.spikes)

@@ -7,16 +7,17 @@ import warnings
 
 import click
 
-from s2tdpt.golden.errors import UserError
+from s2tdpt.golden.errors import UserError, printable
 from s2tdpt.scripts.bench import bench
 from s2tdpt.scripts.controls import ablate, controls
 from s2tdpt.scripts.cycles import cycles
 from s2tdpt.scripts.energy import energy
 from s2tdpt.scripts.evaluation import evaluate
 from s2tdpt.scripts.explain import explain
+from s2tdpt.scripts.export import export
 from s2tdpt.scripts.hardware import cosim, generate, synth
 from s2tdpt.scripts.information import info
-from s2tdpt.scripts.software import export, train
+from s2tdpt.scripts.software import train
 
 
 class Group(click.Group):
@@ -54,7 +55,7 @@ class Group(click.Group):
 def fail(message: str) -> None:
     """Say in one line what is wrong, and end with exit code 2."""
     warnings.simplefilter("ignore")  # of hardware that was described and now is not generated
-    print(f"s2tdpt: error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"s2tdpt: error: {printable(' '.join(message.split()))}", file=sys.stderr)
     sys.exit(2)
 
 

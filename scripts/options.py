@@ -16,17 +16,10 @@ from rich.console import Console
 from s2tdpt.golden.config import NetworkConfig
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.params import Params
+from s2tdpt.golden.shipped import load, shipped_models
 from s2tdpt.hw.config import HardwareConfig, hardware_config_from, load_hardware_config
 
-MODELS = Path(__file__).resolve().parents[1] / "golden" / "models"
-"""Parameter files that come with the project."""
 DEFAULT_MODEL = "digits"
-
-
-def shipped_models() -> list[str]:
-    """Names of the parameter files in `MODELS`."""
-    return sorted(path.stem for path in MODELS.glob("*.safetensors"))
-
 
 console = Console()
 notes = Console(stderr=True)
@@ -117,14 +110,8 @@ def machine(hardware: Path | None, lanes, rows, post_lanes, weights) -> Hardware
 
 
 def load_params(name: str) -> Params:
-    """A shipped parameter file by name, or any by path."""
-    shipped = MODELS / f"{name}.safetensors"
-    if shipped.is_file() and not Path(name).is_file():
-        return Params.load(shipped)
-    if not Path(name).exists():
-        known = ", ".join(shipped_models())
-        raise UserError(f"no parameter file {name}; expected a path or one of {known}; check the name")
-    return Params.load(Path(name))
+    """The value of `params_option`: a shipped parameter file by name, or any by path."""
+    return load(name)
 
 
 def load_images(paths: tuple[Path, ...], config: NetworkConfig) -> np.ndarray:

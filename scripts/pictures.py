@@ -15,6 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from s2tdpt.golden.config import NetworkConfig
+from s2tdpt.golden.trace import traces
 from s2tdpt.sw.explain import Explanation, to_pixels
 
 DPI = 110
@@ -153,7 +154,7 @@ def draw_image(
     one: Explanation, title: str, right: bool | None, config: NetworkConfig, names: Sequence[str]
 ) -> bytes:
     """One image: the image, Grad-CAM and the largest logits; below, the firing-rate map of every layer."""
-    stem = [name for name in one.spikes if name.startswith("sps.")][-len(BLOCK_MAPS) :]
+    stem = [name for name in one.spikes if traces(config)[name].block is None][-len(BLOCK_MAPS) :]
     rows = [stem] if stem else []
     rows += [[f"block.{b}.{part}" for part in BLOCK_MAPS] for b in range(config.depth)]
     head, large, across, down = 0.75, 2.3, CELL + GAP, CELL + 0.5

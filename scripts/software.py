@@ -1,4 +1,4 @@
-"""s2tdpt train, export: from data to a parameter file."""
+"""s2tdpt train: from data to a parameter file."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ import click
 from rich.table import Table
 
 from s2tdpt.golden.config import load_config
-from s2tdpt.golden.errors import UserError
 from s2tdpt.scripts.options import (
-    check_file,
     check_folder,
     console,
     data_option,
@@ -177,54 +175,3 @@ def train(
         click.echo("A control attention has no parameter file: the hardware does not compute it.")
     else:
         click.echo("Stopped; continue with --resume.")
-
-
-@click.command(short_help="Checkpoint of a run to parameter file.")
-@click.argument("checkpoint", type=click.Path(path_type=Path))
-@click.option(
-    "--out",
-    "-o",
-    type=click.Path(path_type=Path),
-    required=True,
-    callback=check_file,
-    help="Parameter file to write.",
-)
-@force_option
-def export(checkpoint: Path, out: Path, force: bool) -> None:
-    """Write the parameter file of an integer-stage CHECKPOINT (qat.safetensors of a run).
-
-    \b
-    Example:
-      s2tdpt export runs/digits/qat.safetensors --out digits.safetensors
-    """
-    from s2tdpt.golden.config import config_from_dict
-    from s2tdpt.sw.checkpoint import read_checkpoint, restore_result
-    from s2tdpt.sw.export import export as to_params
-    from s2tdpt.sw.export import tool_versions
-    from s2tdpt.sw.quantize import QatNetwork
-
-    tensors, meta = read_checkpoint(checkpoint)
-    if missing := [key for key in ("stage", "epoch", "config", "settings") if key not in meta]:
-        raise UserError(
-            f"{checkpoint} lacks {missing[0]} in its header; expected a checkpoint that training wrote; "
-            "name qat.safetensors of a run"
-        )
-    if meta["stage"] != "qat":
-        raise UserError(
-            f"{checkpoint} is a checkpoint of stage {meta['stage']}; expected the integer stage; "
-            "name qat.safetensors of a run"
-        )
-    settings = meta["settings"]
-    network = QatNetwork(
-        config_from_dict(meta["config"], source=str(checkpoint)), settings["variant"], settings["half_width"]
-    )
-    restore_result(checkpoint, tensors, network)
-    provenance = {
-        "command": command_line(),
-        "seed": settings["seed"],
-        "settings": settings,
-        "epoch": meta["epoch"],
-        "versions": tool_versions(),
-    }
-    to_params(network.eval(), provenance).save(out, force=force)
-    click.echo(f"wrote {out}")

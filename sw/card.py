@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from s2tdpt.golden.complexity import parameter_count
 from s2tdpt.golden.params import Params
+from s2tdpt.golden.trace import traces
 
 
 def model_card(params: Params, name: str) -> str:
@@ -14,7 +14,7 @@ def model_card(params: Params, name: str) -> str:
     config, known = params.config, params.provenance
     accuracy: dict[str, Any] = known["accuracy"]
     count = accuracy["test_images"]
-    weights = sum(math.prod(config.weight_shape(layer)) for layer in config.layer_names())
+    weights = sum(layer.weights for layer in config.layers())
     versions = ", ".join(f"{tool} {version}" for tool, version in sorted(known["versions"].items()))
     stem = "-".join(map(str, config.sps_channels))
 
@@ -49,9 +49,11 @@ def model_card(params: Params, name: str) -> str:
         ),
         ("synaptic rate (additions / dense multiply-accumulates)", percent(known["synaptic_rate"])),
     ]
-    rates = [
-        (f"`{trace}`", percent(rate)) for trace, rate in sorted(known["firing_rates"].items(), key=_place)
-    ]
+    spikes = traces(config)
+    measured = sorted(
+        known["firing_rates"].items(), key=lambda rate: (spikes[rate[0]].block is not None, rate[0])
+    )
+    rates = [(f"`{name}`", percent(rate)) for name, rate in measured]  # the stem first, then the blocks
     return "\n".join(
         [
             f"# {name}",
@@ -68,11 +70,6 @@ def model_card(params: Params, name: str) -> str:
             "",
         ]
     )
-
-
-def _place(rate: tuple[str, float]) -> tuple[bool, str]:
-    """The stem first, then the blocks."""
-    return not rate[0].startswith("sps."), rate[0]
 
 
 def _training(known: dict[str, Any]) -> str:

@@ -17,20 +17,15 @@ import torch
 from torch import Tensor, nn
 
 from s2tdpt.golden.complexity import trace_bytes
+from s2tdpt.golden.layers import Attention
+from s2tdpt.golden.trace import spike_traces
 from s2tdpt.sw.quantize import QatNetwork
 from s2tdpt.sw.regularise import synaptic_rate
 
-SPIKE_NAMES = ("spikes", "pooled", "x", "q", "k", "v", "attn", "mlp_in", "hidden")
-"""Last parts of the trace names that hold binary values."""
 TRACE_BUDGET = 1 << 29
 """Bytes that `verify_equal` may take."""
 BYTES_A_TRACED_BYTE = 16
 """For a byte of a golden trace: a spike is one there, in the training network a float and then int64."""
-
-
-def is_spikes(name: str) -> bool:
-    """Whether the trace called `name` is binary."""
-    return name.rpartition(".")[2] in SPIKE_NAMES
 
 
 def as_images(images: np.ndarray | Tensor) -> Tensor:
@@ -72,16 +67,17 @@ def evaluate(
     network.eval()
     images, labels, config = as_images(images), torch.as_tensor(labels), network.config
     correct, sums, synaptic, spread = 0, {}, 0.0, {}
+    attentions = [part for part in config.parts() if isinstance(part, Attention)]
     for start in range(0, len(images), batch_size):
         batch, record = images[start : start + batch_size].to(device), {}
         logits = network(batch, record)
         correct += int((logits.argmax(1).cpu() == labels[start : start + batch_size]).sum())
         synaptic += float(synaptic_rate(record, config)) * len(batch)
-        for name, value in record.items():
-            if is_spikes(name):
-                sums[name] = sums.get(name, 0.0) + float(value.double().mean()) * len(batch)
-            if name.endswith((".q", ".k")) and config.tokens > 1:
-                counts = value.double().unflatten(-1, (config.heads, -1)).sum(-1)
+        for name in spike_traces(config):
+            sums[name] = sums.get(name, 0.0) + float(record[name].double().mean()) * len(batch)
+        if config.tokens > 1:
+            for name in (name for attention in attentions for name in (attention.q, attention.k)):
+                counts = record[name].double().unflatten(-1, (config.heads, -1)).sum(-1)
                 spread[name] = spread.get(name, 0.0) + float(counts.std(dim=2).mean()) * len(batch)
     network.train(was_training)
     total = len(images)
@@ -165,10 +161,9 @@ def verify_equal(
 
 def _place(name: str, image: int, rest: tuple[int, ...]) -> str:
     """Where an element of a trace is, in words."""
-    if name == "head.logits":
-        axes = ("class",)
-    else:
-        axes = ("channel",) if name.startswith("head.") else ("step", "token", "channel")
+    axes = ("class",) if name == "head.logits" else ("channel",)
+    if len(rest) == 3:
+        axes = ("step", "token", "channel")
     return ", ".join([f"image {image}", *(f"{axis} {i}" for axis, i in zip(axes, rest, strict=False))])
 
 

@@ -25,8 +25,9 @@ from torch.autograd.graph import GradientEdge
 from s2tdpt.golden.compare import first_difference
 from s2tdpt.golden.config import NetworkConfig
 from s2tdpt.golden.errors import UserError
+from s2tdpt.golden.layers import BLOCK_TRACES
 from s2tdpt.golden.network import GoldenNetwork
-from s2tdpt.golden.trace import BLOCK_TRACES, is_binary, trace_names
+from s2tdpt.golden.trace import spike_traces, traces
 from s2tdpt.sw.quantize import QatNetwork
 
 BATCH = 8
@@ -134,7 +135,7 @@ def confusion_matrix(labels: np.ndarray, classes: np.ndarray, num_classes: int) 
 
 def cam_layers(config: NetworkConfig) -> tuple[str, ...]:
     """Names of the maps on which Grad-CAM can be taken, in network order: all traces but the head's."""
-    return tuple(name for name in trace_names(config) if not name.startswith("head."))
+    return tuple(name for name, trace in traces(config).items() if not trace.head)
 
 
 def default_layer(config: NetworkConfig) -> str:
@@ -147,7 +148,7 @@ def check_layer(name: str, config: NetworkConfig) -> str:
     known = cam_layers(config)
     if name in known:
         return name
-    stem = ", ".join(part for part in known if part.startswith("sps."))
+    stem = ", ".join(part for part in known if traces(config)[part].block is None)
     raise UserError(
         f"unknown layer {name!r}; expected {stem}, or block.B.PART with B from 0 to {config.depth - 1} and "
         f"PART one of {', '.join(BLOCK_TRACES)}; choose one"
@@ -155,10 +156,8 @@ def check_layer(name: str, config: NetworkConfig) -> str:
 
 
 def map_shape(config: NetworkConfig, name: str) -> tuple[int, int]:
-    """(h, w) of the trace `name`: of its stem convolution, else of the tokens."""
-    parts = name.split(".")
-    stem = parts[0] == "sps" and parts[1] != "u"
-    return config.map_size(int(parts[1]) if stem else config.sps_depth - 1)
+    """(h, w) of the map of the trace `name`."""
+    return traces(config)[name].size
 
 
 def to_pixels(values: np.ndarray, config: NetworkConfig, name: str) -> np.ndarray:
@@ -167,9 +166,7 @@ def to_pixels(values: np.ndarray, config: NetworkConfig, name: str) -> np.ndarra
     Position i of a map behind p pools (3x3, stride 2, padding 1) is centred on pixel 2^p i; pixels beyond
     the last centre take its value.
     """
-    parts = name.split(".")
-    last = int(parts[1]) if parts[0] == "sps" and parts[1] != "u" else config.sps_depth - 1
-    stride = 2 ** sum(config.sps_pool[: last + 1])
+    stride = traces(config)[name].stride
     for axis, size in enumerate((config.image_height, config.image_width)):
         place = np.minimum(np.arange(size) / stride, values.shape[axis] - 1)
         low = place.astype(int)
@@ -193,9 +190,8 @@ def firing_counts(trace: dict[str, Tensor], config: NetworkConfig) -> dict[str, 
         Divided by T C they are the firing rates.
     """
     return {
-        name: value.sum(dim=(1, 3), dtype=torch.int64).unflatten(1, map_shape(config, name)).numpy()
-        for name, value in trace.items()
-        if is_binary(name)
+        name: trace[name].sum(dim=(1, 3), dtype=torch.int64).unflatten(1, map_shape(config, name)).numpy()
+        for name in spike_traces(config)
     }
 
 
@@ -280,7 +276,7 @@ def check_equal(trace: dict[str, Tensor], record: dict[str, Tensor], first_image
     """
     expected = {name: value.numpy() for name, value in trace.items() if name != "head.class"}
     got = {
-        name: (value if name.startswith("head.") else value.transpose(0, 1)).detach().cpu().numpy()
+        name: (value.transpose(0, 1) if value.dim() == 4 else value).detach().cpu().numpy()
         for name, value in record.items()
     }
     if odd := sorted(expected.keys() ^ got.keys()):
@@ -313,7 +309,8 @@ def class_activation(
     """
     score = logits.gather(1, targets[:, None].to(logits.device)).sum()  # images do not influence each other
     values = record[layer].detach().double()
-    gradient = _gradient(score, record[layer], layer.startswith("sps.") and layer != "sps.u")
+    place = traces(config)[layer]
+    gradient = _gradient(score, record[layer], stem=place.spikes and place.block is None)
     weight = gradient.double().mean(dim=2, keepdim=True)
     summed = (weight * values).sum(dim=(0, 3))  # [B, N]
     return summed.unflatten(1, map_shape(config, layer)).cpu().numpy()

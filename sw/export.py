@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from s2tdpt.golden.errors import UserError
-from s2tdpt.golden.params import Params, tensor_layout
+from s2tdpt.golden.parameter_file import tensor_layout
+from s2tdpt.golden.params import Params
 from s2tdpt.golden.stdp import build_lut
 from s2tdpt.sw.attention import DEFAULT_HALF_WIDTH, DEFAULT_VARIANT, STDP_GRADIENTS
 from s2tdpt.sw.quantize import QatNetwork
@@ -58,7 +59,9 @@ def export(network: QatNetwork, provenance: dict | None = None) -> Params:
                 "train again with a lower learning rate"
             )
     layout = tensor_layout(config)
-    arrays = {name: tensor.cpu().double().numpy().astype(layout[name][0]) for name, tensor in tensors.items()}
+    arrays = {
+        name: tensor.cpu().double().numpy().astype(layout[name].dtype) for name, tensor in tensors.items()
+    }
     arrays["stdp.lut"] = build_lut(config)
     return Params(
         config=config,
@@ -88,8 +91,8 @@ def from_params(
     network.attention_threshold = params.attention_threshold
     step = 2.0**-config.residual_fraction_bits
     with torch.no_grad():
-        for name in config.layer_names():
-            layer = network.layer(name)
+        for place in config.layers():
+            name, layer = place.name, network.layer(place.name)
             layer.weight.copy_(_doubles(params.weight(name)) / layer.limit)
             if layer.gain is not None:
                 layer.gain.copy_(torch.exp2(_doubles(params.shift(name))))
@@ -105,7 +108,7 @@ def from_params(
                 usable = len(stored) == len(derived) and bool((stored > 0).all())
                 layer.scale.copy_(stored if usable else derived)
                 layer.unit.copy_(layer.scale)
-                if name == "head":
+                if place.head:
                     layer.unit.mul_(step / (config.timesteps * config.tokens))
             bias = _doubles(params.bias(name))
             layer.bias.copy_(bias * layer.unit)

@@ -26,9 +26,9 @@ def fold(network: Network) -> Network:
     folded = Network(network.config, network.variant, network.half_width, True, network.attention_seed)
     folded.to(network.head.weight)
     with torch.no_grad():
-        for name in network.config.layer_names():
-            source, target = network.layer(name), folded.layer(name)
-            if name == "head":
+        for layer in network.config.layers():
+            source, target = network.layer(layer.name), folded.layer(layer.name)
+            if layer.head:
                 target.load_state_dict(source.state_dict())
                 continue
             norm, weight = source.norm, source.map.weight.double()

@@ -190,10 +190,10 @@ class Network(nn.Module):
 
     def layer(self, name: str) -> nn.Module:
         """The module of a layer of `config.layer_names()`, e.g. ``sps.0``, ``block.1.fc2``, ``head``."""
-        kind, *rest = name.split(".")
-        if kind == "head":
+        layer = self.config.layer(name)
+        if layer.head:
             return self.head
-        return self.sps.stages[int(rest[0])] if kind == "sps" else getattr(self.blocks[int(rest[0])], rest[1])
+        return self.sps.stages[layer.index] if layer.stem else getattr(self.blocks[layer.index], layer.kind)
 
     def forward(self, images: Tensor, record: Record | None = None) -> Tensor:
         """Logits [B, K] of images [B, H, W, C] (pixels 0..255).

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from s2tdpt.golden.config import NetworkConfig
 from s2tdpt.golden.errors import UserError
-from s2tdpt.golden.params import MAX_SHIFT
+from s2tdpt.golden.parameter_file import MAX_SHIFT
 from s2tdpt.sw.attention import DEFAULT_HALF_WIDTH, DEFAULT_VARIANT, make_attention
 from s2tdpt.sw.network import (
     PIXEL_SCALE,
@@ -190,10 +190,9 @@ class QatNetwork(nn.Module):
         super().__init__()
         self.config, self.variant, self.half_width = config, variant, half_width
         self.layers = nn.ModuleDict()
-        for name in config.layer_names():
-            writer = config.is_writer(name)
-            self.layers[name.replace(".", "/")] = QuantLayer(
-                config.weight_shape(name), config.weight_bits, writer, not writer and name != "head"
+        for layer in config.layers():
+            self.layers[layer.name.replace(".", "/")] = QuantLayer(
+                layer.weight_shape, config.weight_bits, layer.writer, layer.lif_fed
             )
         self.attentions = nn.ModuleList(
             make_attention(config, variant, half_width, attention_seed + b) for b in range(config.depth)
@@ -210,11 +209,11 @@ class QatNetwork(nn.Module):
         network = cls(config, folded.variant, folded.half_width, folded.attention_seed)
         step = 2.0**-config.residual_fraction_bits
         theta = 2.0 * config.v_threshold
-        for name in config.layer_names():
-            layer, source = network.layer(name), folded.layer(name)
-            linear = source if name == "head" else source.map
+        for place in config.layers():
+            layer, source, head = network.layer(place.name), folded.layer(place.name), place.head
+            linear = source if head else source.map
             weight = linear.weight.detach().double()
-            if name == "sps.0":
+            if place.reads_pixels:
                 weight = weight * PIXEL_SCALE  # the sum's unit becomes one pixel step
             rows, limit = weight.flatten(1), layer.limit
             if layer.gain is not None:  # writer: a power of two on the grid of U
@@ -224,7 +223,6 @@ class QatNetwork(nn.Module):
                 layer.gain.copy_(layer.scale / step)
                 layer.unit.fill_(step)
             else:
-                head = name == "head"
                 rows = rows.reshape(1, -1) if head else rows  # classes are compared: one scale for all
                 largest = rows.abs().amax(1).clamp_min(1e-12 if head else theta * FINEST_STEP * limit) / limit
                 fractions = torch.linspace(1.0, 0.4, 31, dtype=torch.float64, device=rows.device)[:, None]
@@ -256,11 +254,10 @@ class QatNetwork(nn.Module):
     def magnitude_bound(self) -> float:
         """No value before the head's sum can exceed this magnitude (membranes: twice their input)."""
         config, residual, bound = self.config, 0.0, 510.0 * self.config.tokens
-        for name in config.layer_names()[:-1]:
-            layer = self.layer(name)
-            largest = layer.sum_bound(
-                max(255 - config.pixel_zero_point, config.pixel_zero_point) if name == "sps.0" else 1
-            )
+        pixel = max(255 - config.pixel_zero_point, config.pixel_zero_point)
+        for place in config.layers()[:-1]:
+            layer = self.layer(place.name)
+            largest = layer.sum_bound(pixel if place.reads_pixels else 1)
             if layer.gain is not None:
                 residual += largest
             bound = max(bound, 2.0 * largest, 2.0 * residual)
@@ -333,7 +330,7 @@ class QatNetwork(nn.Module):
         self.eval()(images, record)
         self.train(was_training)
         trace = {
-            name: (value if name.startswith("head.") else value.transpose(0, 1)).long().contiguous()
+            name: (value.transpose(0, 1) if value.dim() == 4 else value).long().contiguous()
             for name, value in record.items()
         }
         # The lowest index of the maximum; torch.argmax does not promise which of equals it returns.

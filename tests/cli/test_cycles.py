@@ -167,7 +167,7 @@ def test_images_of_a_data_set(shell, monkeypatch):
 
 
 def shipped(name: str):
-    from s2tdpt.scripts.options import MODELS
+    from s2tdpt.golden.shipped import FOLDER as MODELS
 
     return MODELS / f"{name}.safetensors"
 

@@ -115,7 +115,7 @@ def test_counts_are_those_of_the_machine(name):
     mine = {layer: count * config.weight_shape(layer)[0] for layer, count in activity.events.items()}
     assert mine == machine
     for block, counts in activity.attention.items():
-        q, k, v = (sources[f"{block}.{part}"] for part in "qkv")
+        q, k, v = (sources[f"block.{block}.{part}"] for part in "qkv")
         assert counts.updates == row_updates(q, k, v, heads=config.heads).sum()
 
 

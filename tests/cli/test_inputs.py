@@ -25,7 +25,7 @@ BAD_CONFIGURATIONS = {
     "heads do not divide": (digits(heads=3), "heads 3 does not divide the embedding width 64; expected"),
     "missing field": ({"name": "x"}, "field 'image_height' is missing"),
     "no object": ([1], "holds a JSON list; expected an object of fields"),
-    "no JSON": ("{", "network.json is not valid JSON at line 1"),
+    "no JSON": ("{", "network.json is not valid JSON (no JSON at line 1, column 2)"),
 }
 
 

@@ -17,8 +17,9 @@ from s2tdpt.golden.complexity import macs
 from s2tdpt.golden.config import load_config
 from s2tdpt.golden.network import GoldenNetwork
 from s2tdpt.golden.params import Params
+from s2tdpt.golden.shipped import FOLDER as MODELS
+from s2tdpt.golden.shipped import shipped_models
 from s2tdpt.hw.config import HardwareConfig
-from s2tdpt.scripts.options import MODELS, shipped_models
 from s2tdpt.sim import cosim as cosim_module
 from s2tdpt.sim.design import generate as generate_design
 from s2tdpt.sw.datasets import load_digits

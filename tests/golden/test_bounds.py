@@ -8,9 +8,11 @@ import torch
 
 from s2tdpt.golden.bounds import (
     Interval,
+    attention_interval,
+    carried_interval,
     derive_bounds,
+    lif_interval,
     lif_membrane,
-    neuron_layers,
     pixel_sums,
     union,
     weight_sums,
@@ -96,6 +98,33 @@ def test_membrane_interval_is_exact_for_every_small_case():
                 assert (low[0], high[0]) == (min(seen), max(seen)), (lo, hi, threshold, steps)
 
 
+def test_interval_of_neurons_with_mixed_thresholds():
+    """Thresholds of which only the largest is known, all input sequences of all small intervals."""
+    for lo, hi in itertools.combinations_with_replacement(range(-4, 6), 2):
+        drive = Interval(lo, hi)
+        for largest in (1, 2, 4, 7):
+            for steps in (1, 2, 3):
+                seen, carried = set(), {0}
+                for sequence in itertools.product(range(lo, hi + 1), repeat=steps):
+                    for threshold in range(1, largest + 1):
+                        h = 0
+                        for x in sequence:
+                            seen.add(h + x)
+                            h = 0 if h + x >= threshold else (h + x) >> 1
+                            carried.add(h)
+                u = lif_interval(drive, largest, steps)
+                assert u.lo <= min(seen) and max(seen) <= u.hi
+                h = carried_interval(u, largest)
+                assert h.lo <= min(carried) and max(carried) <= h.hi
+                for threshold in range(1, largest + 1):
+                    low, high = lif_membrane((objects(lo), objects(hi)), threshold, steps)
+                    assert u.lo <= low[0] and high[0] <= u.hi
+                if lo <= 0 <= hi:  # any state can be kept or lost: the ends are attained
+                    assert (u.lo, u.hi) == (min(seen), max(seen))
+    assert lif_interval(Interval(-4, 5), 7, 1) == Interval(-4, 5)
+    assert carried_interval(Interval(-5, 20), 7) == Interval(-3, 3)
+
+
 def test_membrane_interval_is_attained_over_eight_steps():
     rng = np.random.default_rng(0)
     lo = rng.integers(-900, 200, 300)
@@ -140,34 +169,30 @@ def test_no_integer_of_a_running_network_leaves_its_interval(name):
     images = images_for(config, 6)
     images[0], images[1] = 0, 255
     trace = {key: value.long().numpy() for key, value in GoldenNetwork(params).trace(images).items()}
-    streams = {f"sps.{config.sps_depth - 1}": trace["sps.u"]}
-    sums = {}
+    for layer in config.layers():
+        name = layer.name
+        if layer.block is not None:
+            value = trace[layer.reads] @ params.weight(name).astype(np.int64).T
+            assert_inside(bounds.acc[name], value.min(), value.max())
+            if layer.writer:
+                written = (value << params.shift(name)) + params.bias(name)
+                assert_inside(bounds.written[name], written.min(), written.max())
+            else:
+                ends = membranes(value + params.bias(name), params.threshold(name))
+                assert_inside(bounds.membrane[name], *ends)
+        if layer.writer:
+            u = trace[layer.writes]
+            assert_inside(bounds.residual[name], u.min(), u.max())
+            assert_inside(bounds.residual_any, u.min(), u.max())
+            if name in bounds.residual_membrane:
+                ends = membranes(u, params.residual_threshold)
+                assert_inside(bounds.residual_membrane[name], *ends)
     for b in range(config.depth):
-        block = f"block.{b}"
-        streams[f"{block}.proj"], streams[f"{block}.fc2"] = trace[f"{block}.u_attn"], trace[f"{block}.u"]
-        inputs = {"q": "x", "k": "x", "v": "x", "proj": "attn", "fc1": "mlp_in", "fc2": "hidden"}
-        for part, spikes in inputs.items():
-            weight = params.weight(f"{block}.{part}").astype(np.int64)
-            sums[f"{block}.{part}"] = trace[f"{block}.{spikes}"] @ weight.T
-        y = trace[f"{block}.y"]
+        y = trace[f"block.{b}.y"]
         assert_inside(bounds.attention, y.min(), y.max())
         assert_inside(bounds.attention_membrane, *membranes(y, params.attention_threshold))
-    for layer, value in sums.items():
-        assert_inside(bounds.acc[layer], value.min(), value.max())
-        if config.is_writer(layer):
-            written = (value << params.shift(layer)) + params.bias(layer)
-            assert_inside(bounds.written[layer], written.min(), written.max())
-        else:
-            ends = membranes(value + params.bias(layer), params.threshold(layer))
-            assert_inside(bounds.membrane[layer], *ends)
-    for layer, u in streams.items():
-        assert_inside(bounds.residual[layer], u.min(), u.max())
-        assert_inside(bounds.residual_any, u.min(), u.max())
-        if layer in bounds.residual_membrane:
-            ends = membranes(u, params.residual_threshold)
-            assert_inside(bounds.residual_membrane[layer], *ends)
     assert set(bounds.residual) - set(bounds.residual_membrane) == {f"block.{config.depth - 1}.fc2"}
-    assert set(bounds.membrane) == set(neuron_layers(config))
+    assert set(bounds.membrane) == {layer.name for layer in config.layers() if layer.lif_fed}
     assert_inside(bounds.head_sum, trace["head.sum"].min(), trace["head.sum"].max())
     assert_inside(bounds.logits, trace["head.logits"].min(), trace["head.logits"].max())
 
@@ -195,6 +220,10 @@ def test_attention_attains_its_interval():
     k[..., : max(0, best)] = 1
     y = attention_matrix(q, k, torch.ones_like(spikes), lut, 1)
     assert y.max().item() == derive_bounds(params).attention.hi == 9 * int(lut.max())
+    assert attention_interval(params.lut, 9) == derive_bounds(params).attention
+    assert attention_interval([-3, 5], 4) == Interval(-12, 20) and attention_interval([2], 3) == Interval(
+        0, 6
+    )
 
 
 def test_head_interval_is_attained_by_its_own_sums():

@@ -19,7 +19,7 @@ from s2tdpt.golden.energy import (
 )
 from s2tdpt.golden.network import GoldenNetwork
 from s2tdpt.golden.params import Params
-from s2tdpt.golden.trace import is_binary, trace_names, trace_shapes
+from s2tdpt.golden.trace import spike_traces, trace_names, trace_shapes
 from tests.golden.shapes import SHAPES, images_for, make_config, params_for
 
 TINY = make_config(
@@ -81,10 +81,10 @@ def test_every_layer_has_a_source_in_the_trace(name):
     assert list(sources) == [layer for layer in config.layer_names() if layer not in ("sps.0", "head")]
     shapes = trace_shapes(config)
     for layer, source in sources.items():
-        assert is_binary(source)
+        assert source in spike_traces(config)
         inputs = config.weight_shape(layer)[1]
         assert shapes[source][2] == inputs
-        taps = tap_counts(config, layer)
+        taps = tap_counts(config.layer(layer))
         assert len(taps) == shapes[source][1]
         outputs = config.weight_shape(layer)[0]
         # MACs count the taps outside the map as well, events do not.
@@ -92,23 +92,27 @@ def test_every_layer_has_a_source_in_the_trace(name):
         assert macs(config)[layer] == full * inputs * outputs
         assert taps.sum() <= full and (taps.sum() < full) == layer.startswith("sps.")
     assert trace_bytes(config) == sum(
-        np.prod(shape) * (1 if is_binary(trace) else 8) for trace, shape in shapes.items()
+        np.prod(shape) * (1 if trace in spike_traces(config) else 8) for trace, shape in shapes.items()
     )
 
 
 def test_taps_at_the_border():
     config = make_config(image_height=3, image_width=2, sps_channels=[1, 2], sps_pool=[False, False])
-    assert tap_counts(config, "sps.0").tolist() == tap_counts(config, "sps.1").tolist() == [4, 4, 6, 6, 4, 4]
+    assert (
+        tap_counts(config.layer("sps.0")).tolist()
+        == tap_counts(config.layer("sps.1")).tolist()
+        == [4, 4, 6, 6, 4, 4]
+    )
     line = make_config(image_height=1, image_width=4, sps_channels=[2], sps_pool=[False])
-    assert tap_counts(line, "sps.0").tolist() == [2, 3, 3, 2]
+    assert tap_counts(line.layer("sps.0")).tolist() == [2, 3, 3, 2]
     point = make_config(image_height=1, image_width=1, sps_channels=[2], sps_pool=[False])
-    assert tap_counts(point, "sps.0").tolist() == [1]
-    assert tap_counts(config, "block.0.q").tolist() == [1] * 6
+    assert tap_counts(point.layer("sps.0")).tolist() == [1]
+    assert tap_counts(config.layer("block.0.q")).tolist() == [1] * 6
 
 
 def empty_trace(config) -> dict[str, np.ndarray]:
     return {
-        name: np.zeros((1, *shape), np.uint8 if is_binary(name) else np.int64)
+        name: np.zeros((1, *shape), np.uint8 if name in spike_traces(config) else np.int64)
         for name, shape in trace_shapes(config).items()
     }
 
@@ -160,7 +164,7 @@ def test_counts_of_a_projection_and_the_attention_by_hand():
     activity.add(np.zeros((1, 1, 3, 2), np.uint8), trace)
     # Token 0 defines the rows of each of the 4 (step, head): 2 and 1, 1 and 3 rows; then token 2 touches 2
     # rows in step 0, token 1 touches 3 rows in step 1.
-    assert activity.attention["block.0"] == AttentionCounts(
+    assert activity.attention[0] == AttentionCounts(
         counted=4 + 1 + 3, updates=(2 + 1 + 1 + 3) + 2 + 3, additions=3 * 2 + 1 * 3, outputs=3 * 2 * 2
     )
     for part in "qkv":
@@ -198,7 +202,7 @@ def reference_counts(config, trace):
                     if j == 0 or v[j].any():
                         counts.updates += len(occurring)
                         counts.additions += len(occurring) * int(v[j].sum())
-        attention[f"block.{b}"] = counts
+        attention[b] = counts
     return events, reads, attention
 
 
@@ -234,7 +238,9 @@ def test_measure_is_independent_of_the_pieces(monkeypatch):
     monkeypatch.setattr("s2tdpt.golden.activity.TRACE_BUDGET", 1)
     assert measure(golden, images).events == whole.events
     trace = golden.trace(images)
-    expected = {name: float(value.double().mean()) for name, value in trace.items() if is_binary(name)}
+    expected = {
+        name: float(value.double().mean()) for name, value in trace.items() if name in spike_traces(config)
+    }
     assert whole.rates == pytest.approx(expected)
 
 
@@ -271,7 +277,7 @@ def test_integer_column_by_hand(weight, adder):
     layers = ["sps.0", *(f"block.0.{part}" for part in ("q", "k", "v", "proj", "fc1", "fc2")), "head"]
     activity.events = {layer: 16 + 2 * i for i, layer in enumerate(layers)}
     activity.reads = {layer: 8 + 2 * i for i, layer in enumerate(layers)}
-    activity.attention = {"block.0": AttentionCounts(counted=10, updates=6, additions=14, outputs=16)}
+    activity.attention = {0: AttentionCounts(counted=10, updates=6, additions=14, outputs=16)}
     report = energy_report(golden, activity)
     assert report.weight_bytes == 18 + 6 * 4 + 4 and report.accuracy == 0.5
     rows = {row.name: row for row in report.layers}

@@ -12,6 +12,7 @@ from s2tdpt.golden.network import GoldenNetwork, carrier
 from s2tdpt.golden.parallel import map_pieces
 from s2tdpt.golden.params import Params, random_params
 from s2tdpt.golden.pool import or_pool
+from s2tdpt.golden.reference import ReferenceNetwork
 from s2tdpt.golden.residual import written
 from s2tdpt.golden.trace import trace_shapes
 from tests.golden.shapes import SHAPES, images_for, make_config, params_for
@@ -85,18 +86,21 @@ def test_named_configurations_run_in_both_forms():
         assert results[0].shape == (2, config.num_classes)
 
 
-def test_inputs_and_options_are_checked():
-    network = GoldenNetwork(params_for(SHAPES["base"]))
+@pytest.mark.parametrize("model", [GoldenNetwork, ReferenceNetwork])
+def test_inputs_are_checked(model):
+    network = model(params_for(SHAPES["base"]))
     good = images_for(SHAPES["base"], 2)
     assert torch.equal(network(good), network(torch.tensor(good)))
     assert network(good[:0]).shape == (0, 5) and network.classify(good).shape == (2,)
-    for form in ("matrix", "rows"):
-        empty = GoldenNetwork(params_for(SHAPES["base"]), form).trace(good[:0])
-        assert {name: value.shape[1:] for name, value in empty.items()} == trace_shapes(SHAPES["base"])
-        assert all(len(value) == 0 for value in empty.values())
+    empty = network.trace(good[:0])
+    assert {name: value.shape[1:] for name, value in empty.items()} == trace_shapes(SHAPES["base"])
+    assert all(len(value) == 0 for value in empty.values())
     for bad in (good.astype(np.int16), good[0], good[:, :5], good.astype(np.float32)):
         with pytest.raises(UserError, match=r"expected uint8\[batch, 6, 6, 2\]"):
             network(bad)
+
+
+def test_options_are_checked():
     with pytest.raises(UserError, match="unknown attention form 'fast'"):
         GoldenNetwork(params_for(SHAPES["base"]), attention="fast")
 
@@ -109,8 +113,12 @@ def test_carrier_types():
     config = make_config()
     tensors = {name: np.array(value) for name, value in params_for(config).tensors.items()}
     tensors["head.bias"][0] = 2**60
-    with pytest.raises(UserError, match="integers reach"):
+    with pytest.raises(UserError, match="^parameters of tiny: integers reach"):
         GoldenNetwork(Params(config, tensors))
+    ReferenceNetwork(Params(config, tensors))
+    tensors["head.bias"][0] = 2**63 - 1
+    with pytest.raises(UserError, match="^parameters of tiny: integers need 65 bits; expected at most 64"):
+        ReferenceNetwork(Params(config, tensors))
 
 
 def test_pieces_keep_their_order_and_raise():

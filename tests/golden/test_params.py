@@ -11,7 +11,9 @@ import safetensors.numpy
 from s2tdpt.golden.bounds import derive_bounds
 from s2tdpt.golden.config import load_config
 from s2tdpt.golden.errors import UserError
-from s2tdpt.golden.params import METADATA_KEY, Params, _canonical, _digest, random_params, tensor_layout
+from s2tdpt.golden.parameter_file import METADATA_KEY, digest, tensor_layout
+from s2tdpt.golden.params import Params, random_params
+from s2tdpt.golden.strictjson import canonical
 from tests.golden import loops
 from tests.golden.shapes import SHAPES, make_config, params_for
 
@@ -160,7 +162,7 @@ def rewrite(path, change):
         manifest = json.loads(file.metadata()[METADATA_KEY])
     tensors = safetensors.numpy.load(path.read_bytes())
     body = {key: value for key, value in change(manifest).items() if key != "sha256"}
-    text = _canonical({**body, "sha256": _digest(body, tensors)})
+    text = canonical({**body, "sha256": digest(body, tensors)})
     path.write_bytes(safetensors.numpy.save(tensors, metadata={METADATA_KEY: text}))
 
 

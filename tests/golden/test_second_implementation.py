@@ -1,13 +1,16 @@
-"""The network against a second implementation written from the documentation, at every trace."""
+"""The reference, the fast model and a second implementation in loops: equal at every trace."""
 
 import numpy as np
 import pytest
+import torch
 
 from s2tdpt.golden.compare import first_difference
 from s2tdpt.golden.config import NetworkConfig
 from s2tdpt.golden.network import GoldenNetwork
 from s2tdpt.golden.params import Params
-from s2tdpt.golden.trace import trace_names, trace_shapes
+from s2tdpt.golden.reference import ReferenceNetwork
+from s2tdpt.golden.shipped import load
+from s2tdpt.golden.trace import spike_traces, trace_names, trace_shapes
 from tests.golden import loops
 from tests.golden.shapes import SHAPES, images_for, make_config, params_for, random_config
 
@@ -23,12 +26,14 @@ def traces_of_loops(params: Params, images: np.ndarray, directory) -> dict[str, 
 def check(config: NetworkConfig, params: Params, directory, count: int = 2) -> dict[str, np.ndarray]:
     images = images_for(config, count)
     expected = traces_of_loops(params, images, directory)
-    for attention in ("matrix", "rows"):
-        network = GoldenNetwork(params, attention)
+    for network in (ReferenceNetwork(params), GoldenNetwork(params), GoldenNetwork(params, "rows")):
         got = network.trace(images)
         assert tuple(got) == trace_names(config)
         assert {name: tuple(value.shape[1:]) for name, value in got.items()} == trace_shapes(config)
         assert first_difference(expected, got) is None
+        spikes = set(spike_traces(config))
+        assert {name for name, value in got.items() if value.dtype == torch.uint8} == spikes
+        assert {value.dtype for name, value in got.items() if name not in spikes} == {torch.int64}
         assert np.array_equal(network.forward(images).numpy(), expected["head.logits"])
         assert np.array_equal(network.classify(images).numpy(), expected["head.class"])
     return expected
@@ -83,3 +88,22 @@ def test_changed_weights_are_seen():
     images = images_for(config, 4)
     difference = first_difference(GoldenNetwork(params).trace(images), GoldenNetwork(changed).trace(images))
     assert difference is not None and difference.name == "block.0.q"
+
+
+@pytest.mark.parametrize("seed", range(12, 60))
+def test_the_fast_model_is_the_reference(seed):
+    """More shapes and images than the loops have time for."""
+    config = random_config(seed)
+    params, images = params_for(config, seed), images_for(config, 5, seed)
+    expected = ReferenceNetwork(params).trace(images)
+    for attention in ("matrix", "rows"):
+        assert first_difference(expected, GoldenNetwork(params, attention).trace(images)) is None
+
+
+@pytest.mark.parametrize("name", ["digits", "digits-int4", "s2tdpt-2-128"])
+def test_the_fast_model_is_the_reference_on_shipped_parameters(name):
+    params = load(name)
+    images = images_for(params.config, 1)
+    assert (
+        first_difference(ReferenceNetwork(params).trace(images), GoldenNetwork(params).trace(images)) is None
+    )

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from s2tdpt.golden.config import CONFIG_DIRECTORY, load_config
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.network import GoldenNetwork
-from s2tdpt.golden.params import Params, random_params, tensor_layout
+from s2tdpt.golden.parameter_file import tensor_layout
+from s2tdpt.golden.params import Params, random_params
 from s2tdpt.golden.stdp import build_lut
 from s2tdpt.sw.datasets import load_digits
 from s2tdpt.sw.explain import (
@@ -202,7 +203,7 @@ def colours() -> Params:
         heads=1,
         mlp_ratio=1,
     )
-    tensors = {name: np.zeros(shape, dtype) for name, (dtype, shape) in tensor_layout(config).items()}
+    tensors = {name: np.zeros(t.shape, t.dtype) for name, t in tensor_layout(config).items()}
     for name in tensors:
         if name.endswith(".threshold"):
             tensors[name][:] = 1 << 20  # out of reach

@@ -11,9 +11,10 @@ from s2tdpt.golden.config import load_config
 from s2tdpt.golden.network import GoldenNetwork
 from s2tdpt.golden.params import Params
 from s2tdpt.golden.samples import sample_images
+from s2tdpt.golden.trace import spike_traces
 from s2tdpt.sw.card import model_card
 from s2tdpt.sw.datasets import load_dataset
-from s2tdpt.sw.evaluate import is_spikes, verify_equal
+from s2tdpt.sw.evaluate import verify_equal
 from s2tdpt.sw.export import from_params
 from s2tdpt.sw.settings import TrainSettings, default_settings
 
@@ -36,7 +37,7 @@ def test_accuracy_is_the_recorded_one_and_attention_is_alive(path):
     accuracy = float((trace["head.class"].numpy() == data.test_labels).mean())
     assert accuracy == params.provenance["accuracy"]["integer"] >= 0.975
     for name, value in trace.items():
-        if is_spikes(name):
+        if name in spike_traces(params.config):
             rate = float(value.double().mean())
             assert round(rate, 6) == params.provenance["firing_rates"][name], name
             assert 0.004 < rate < 0.25, (name, rate)

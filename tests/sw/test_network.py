@@ -6,7 +6,7 @@ import torch
 from s2tdpt.golden import complexity
 from s2tdpt.golden.config import load_config
 from s2tdpt.golden.errors import UserError
-from s2tdpt.sw.evaluate import is_spikes
+from s2tdpt.golden.trace import spike_traces
 from s2tdpt.sw.fold import fold
 from s2tdpt.sw.network import Network, parameter_count
 from tests.sw.helpers import ODD_SHAPES, images_for, lively
@@ -43,11 +43,10 @@ def test_folding_keeps_every_spike(name):
         assert not any("norm" in key for key in folded.state_dict())
         assert torch.allclose(logits, folded(images, after), rtol=0, atol=1e-11)
     assert before.keys() == after.keys()
-    for key in before:
-        if is_spikes(key):
-            assert torch.equal(before[key], after[key]), key
-            assert before[key].unique().tolist() in ([0.0, 1.0], [0.0], [1.0])
-    assert any(0 < float(before[key].mean()) < 1 for key in before if is_spikes(key))
+    for key in spike_traces(config):
+        assert torch.equal(before[key], after[key]), key
+        assert before[key].unique().tolist() in ([0.0, 1.0], [0.0], [1.0])
+    assert any(0 < float(before[key].mean()) < 1 for key in spike_traces(config))
 
 
 def test_folding_twice_is_refused():

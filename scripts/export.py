@@ -1,0 +1,182 @@
+"""s2tdpt export: a parameter file from a checkpoint, or of any network without training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import numpy as np
+from rich.table import Table
+
+from s2tdpt.golden.calibrate import Calibration, calibrate
+from s2tdpt.golden.config import NetworkConfig, load_config
+from s2tdpt.golden.errors import UserError
+from s2tdpt.golden.rates import Rates, driven
+from s2tdpt.golden.samples import sample_images
+from s2tdpt.scripts.options import (
+    check_file,
+    console,
+    force_option,
+    json_option,
+    load_images,
+    quiet,
+    write_json,
+)
+from s2tdpt.scripts.software import command_line
+
+DIGITS, RANDOM = 64, 16
+"""Images of a calibration where no samples fit: of the digits, and of random bytes."""
+
+
+@click.command(short_help="Checkpoint of a run, or calibrated firing rates, to parameter file.")
+@click.argument("checkpoint", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    "-o",
+    type=click.Path(path_type=Path),
+    required=True,
+    callback=check_file,
+    help="Parameter file to write.",
+)
+@click.option(
+    "--calibrated",
+    is_flag=True,
+    help="Random weights with given firing rates instead of a checkpoint: for measuring machines.",
+)
+@click.option("--config", "-c", metavar="NAME|FILE", help="With --calibrated: the network.")
+@click.option(
+    "--rate",
+    type=float,
+    metavar="MEAN",
+    help="With --calibrated: mean rate over all multiply-accumulates, 0 to 1, by one factor on the published "
+    "rates. Default: those themselves, 0.14 of S2TDPT-4-384.",
+)
+@click.option(
+    "--images",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="FILE",
+    help="With --calibrated: images on which the rates hold. Default: what comes with the project, else "
+    "random ones.",
+)
+@click.option("--seed", type=click.IntRange(0), help="With --calibrated: of the weights; 0 unless given.")
+@force_option
+@json_option
+def export(checkpoint, out, calibrated, config, rate, images, seed, force, json_path) -> None:
+    """Write a parameter file: of an integer-stage CHECKPOINT (qat.safetensors of a run), or --calibrated.
+
+    A calibrated file classifies nothing, and says so in its manifest.
+
+    \b
+    Examples:
+      s2tdpt export runs/digits/qat.safetensors --out digits.safetensors
+      s2tdpt export --calibrated -c s2tdpt-4-384-int4 --out large.safetensors
+      s2tdpt export --calibrated -c digits --rate 0.05 --out quiet.safetensors
+    """
+    if calibrated == (checkpoint is not None):
+        raise UserError("export takes one CHECKPOINT or --calibrated; expected one of them; name one")
+    if out.exists() and not force:
+        raise UserError(f"{out} exists already; expected a new file; choose another or use --force")
+    if calibrated:
+        if config is None:
+            raise UserError("--calibrated without a network; expected --config NAME|FILE; name one")
+        result = _calibrate(load_config(config), rate, images, seed or 0)
+        result.params.save(out, force=force)
+        _show(result, out, json_path)
+        return
+    for option, value in (("--config", config), ("--rate", rate), ("--images", images), ("--seed", seed)):
+        if value not in (None, ()):
+            raise UserError(f"{option} belongs to --calibrated; expected a checkpoint alone; leave it out")
+    params = _from_checkpoint(checkpoint)
+    params.save(out, force=force)
+    if json_path is not None:
+        write_json(json_path, {"params": str(out), "sha256": params.checksum()})
+    if not quiet(json_path):
+        click.echo(f"wrote {out}")
+
+
+def _from_checkpoint(checkpoint: Path):
+    """Parameters of the integer stage of a run."""
+    from s2tdpt.golden.config import config_from_dict
+    from s2tdpt.sw.checkpoint import read_checkpoint, restore_result
+    from s2tdpt.sw.export import export as to_params
+    from s2tdpt.sw.export import tool_versions
+    from s2tdpt.sw.quantize import QatNetwork
+
+    tensors, meta = read_checkpoint(checkpoint)
+    if missing := [key for key in ("stage", "epoch", "config", "settings") if key not in meta]:
+        raise UserError(
+            f"{checkpoint} lacks {missing[0]} in its header; expected a checkpoint that training wrote; "
+            "name qat.safetensors of a run"
+        )
+    if meta["stage"] != "qat":
+        raise UserError(
+            f"{checkpoint} is a checkpoint of stage {meta['stage']}; expected the integer stage; "
+            "name qat.safetensors of a run"
+        )
+    settings = meta["settings"]
+    network = QatNetwork(
+        config_from_dict(meta["config"], source=str(checkpoint)), settings["variant"], settings["half_width"]
+    )
+    restore_result(checkpoint, tensors, network)
+    provenance = {
+        "command": command_line(),
+        "seed": settings["seed"],
+        "settings": settings,
+        "epoch": meta["epoch"],
+        "versions": tool_versions(),
+    }
+    return to_params(network.eval(), provenance)
+
+
+def _calibrate(config: NetworkConfig, rate: float | None, paths: tuple[Path, ...], seed: int) -> Calibration:
+    rates = Rates()
+    if rate is not None:
+        rates = rates.scaled(config, rate)
+    images, description = _images(config, paths, seed)
+    known = {"command": command_line(), "images": description}
+    with console.status("calibrating") as status:
+        return calibrate(config, images, rates, seed, known, lambda name: status.update(f"calibrated {name}"))
+
+
+def _images(config: NetworkConfig, paths: tuple[Path, ...], seed: int) -> tuple[np.ndarray, str]:
+    """Images to calibrate on, and what they are."""
+    if paths:
+        return load_images(paths, config), "given"
+    found = sample_images(config)
+    if found is not None:
+        return found[0], found[2]
+    shape = (config.image_height, config.image_width, config.image_channels)
+    if shape == (8, 8, 1):
+        from s2tdpt.sw.datasets import load_dataset
+
+        return np.asarray(load_dataset("digits").test_images)[:DIGITS], f"the first {DIGITS} test digits"
+    images = np.random.default_rng(seed).integers(0, 256, (RANDOM, *shape)).astype(np.uint8)
+    return images, f"{RANDOM} of random bytes"
+
+
+def _show(result: Calibration, out: Path, json_path: Path | None) -> None:
+    params = result.params
+    data = {
+        "params": str(out),
+        "sha256": params.checksum(),
+        "config": params.config.name,
+        "images": params.provenance["images"],
+        "synaptic_rate": result.synaptic_rate,
+        "firing_rates": result.rates,
+        "widths": params.manifest()["widths"],
+    }
+    if json_path is not None:
+        write_json(json_path, data)
+    if quiet(json_path):
+        return
+    click.echo(f"{params.config.name}: firing rates on {data['images']}")
+    table = Table()
+    table.add_column("layer")
+    table.add_column("driven by")
+    table.add_column("rate", justify="right")
+    for layer in driven(params.config):
+        table.add_row(layer.name, layer.reads, f"{100 * result.rates[layer.reads]:.2f} %")
+    console.print(table)
+    click.echo(f"Mean over multiply-accumulates: {100 * result.synaptic_rate:.2f} %")
+    click.echo(f"wrote {out} (random weights: it classifies nothing)")

@@ -24,7 +24,7 @@ __all__ = [
 READY_DELAY = 2
 """From the pulse that completes a head to its beginning."""
 
-SCAN_DELAY = 3
+SCAN_DELAY = 4
 """First pass: from the beginning of a head to the second pass, less a cycle a token."""
 
 TOKEN_CYCLES = 2
@@ -108,7 +108,7 @@ def head_cycles(q: np.ndarray, k: np.ndarray, v: np.ndarray, program: Program) -
 
     From the cycle in which the head begins to the one in which the next head can, or, after a block's last
     head, `output_delay` cycles before `blocks` counts:
-    ``4 + N + (cycles of the row updates) + N * max(T, parts)``. A token's row updates take as long as in the
+    ``5 + N + (cycles of the row updates) + N * max(T, parts)``. A token's row updates take as long as in the
     engine that has the most of them, at least `TOKEN_CYCLES`; an engine spends 2 more cycles on each of its
     tokens if a step has less than 3 different query counts.
 

@@ -93,9 +93,8 @@ class RowNeurons(wiring.Component):
         sizes, word = self._sizes, self.word
         steps, width = sizes.steps, sizes.head_dim
         m.submodules.cell = cell = self._cell
-        last = Signal()
+        last = Signal(init=steps == 1)  # `step` is the last one
         m.d.comb += [
-            last.eq(self.step == steps - 1),
             cell.en.eq(self.en),
             cell.last.eq(last),
             cell.x.eq(self.sums),
@@ -110,9 +109,11 @@ class RowNeurons(wiring.Component):
             m.d.sync += [
                 earlier.eq(history[width:]),
                 self.step.eq(exact(self.step + 1, self.step.shape())),
+                last.eq(self.step == steps - 2),
             ]
         with m.If(word.en):
-            m.d.sync += [self.step.eq(0), self.token.eq(exact(self.token + 1, self.token.shape()))]
+            m.d.sync += [last.eq(steps == 1), self.step.eq(0)]
+            m.d.sync += self.token.eq(exact(self.token + 1, self.token.shape()))
             with m.If(self.token == sizes.tokens - 1):
                 m.d.sync += [self.token.eq(0), self.head.eq(exact(self.head + 1, self.head.shape()))]
                 with m.If(self.head == sizes.heads - 1):

@@ -16,8 +16,8 @@ __all__ = ["CountLister", "QueryReader"]
 class QueryReader(wiring.Component):
     """Reads the query counts of a head twice: a token a cycle to see them, then for a row in every step.
 
-    Latency: the first count of a pass is there 3 cycles after `scan` or `emit`; `scanned` comes with the
-    last one, ``tokens + 2`` cycles after `scan`, and `emitted` ``tokens * max(T, parts)`` after `emit`.
+    Latency: the first count of a pass is there 3 cycles after `scan` or `emit`; `scanned` comes
+    ``tokens + 3`` cycles after `scan`, and `emitted` ``tokens * max(T, parts)`` after `emit`.
     Throughput: a token a cycle, then a token in ``max(T, parts)`` cycles (the output of a token has `parts`
     pieces). Resources: two registers of ``T`` counts, counters of tokens and addresses.
 
@@ -34,8 +34,9 @@ class QueryReader(wiring.Component):
     queries : ``Out(QueryPort)``
     count : ``Out``, array of ``T``
         Counts of a token in the first pass, valid with `count_en`.
-    count_en, scanned : ``Out(1)``
-        The latter: it is the last one.
+    count_en : ``Out(1)``
+    scanned : ``Out(1)``
+        Pulse: the last count has been given out one cycle ago.
     rows : ``Out(RowRequest)``
     emitted : ``Out(1)``
         Pulse: the head's last token has had its time.
@@ -86,7 +87,12 @@ class QueryReader(wiring.Component):
 
         read, last_read = Signal(), Signal()  # a word arrives; it is the last one
         m.d.sync += [read.eq(self.queries.en), last_read.eq(last_token)]
-        m.d.sync += [self.count_en.eq(read & ~emitting), self.scanned.eq(read & ~emitting & last_read)]
+        last_count = Signal()
+        m.d.sync += [
+            self.count_en.eq(read & ~emitting),
+            last_count.eq(read & ~emitting & last_read),
+            self.scanned.eq(last_count),
+        ]
         self._emit_rows(m, read, emitting)
         return m
 
@@ -117,7 +123,7 @@ class QueryReader(wiring.Component):
 class CountLister(wiring.Component):
     """The different query counts of one step, in the order in which they first occur.
 
-    Latency: a count is listed in the cycle after `en`; reading is combinational. Throughput: a count a
+    Latency: a count is listed 2 cycles after `en`; reading is combinational. Throughput: a count a
     cycle. Resources: ``head_dim + 1`` flip-flops and a LUT memory of ``min(tokens, head_dim + 1)`` counts.
 
     Parameters
@@ -147,16 +153,19 @@ class CountLister(wiring.Component):
         read, write = counts.read_port(domain="comb"), counts.write_port()
         seen = Signal(sizes.head_dim + 1)
         end = Signal(self.list.top.shape())  # one above `top`, modulo its range
+        fresh, count = Signal(), Signal(sizes.count)
+        m.d.sync += [fresh.eq(self.en & ~seen.bit_select(self.new, 1)), count.eq(self.new)]
         m.d.comb += [
             read.addr.eq(self.list.index),
             self.list.count.eq(read.data),
             write.addr.eq(end),
-            write.data.eq(self.new),
-            write.en.eq(self.en & ~seen.bit_select(self.new, 1)),
+            write.data.eq(count),
+            write.en.eq(fresh),
         ]
-        with m.If(write.en):
+        with m.If(self.en):
+            m.d.sync += seen.bit_select(self.new, 1).eq(1)
+        with m.If(fresh):
             m.d.sync += [
-                seen.bit_select(self.new, 1).eq(1),
                 self.list.top.eq(end),
                 self.list.single.eq(end == 0),
                 self.list.few.eq(end < REUSE - 1),

@@ -216,10 +216,9 @@ class RowUse(wiring.Signature):
     -------
     row : ``Out``
         Its address.
-    updates : ``Out(1)``
-        It is added to.
+    en : ``Out(1)``
     emits : ``Out(1)``
-        It is handed to the neurons.
+        It is handed to the neurons, not added to.
     defines : ``Out(1)``
         It is zero before the addition.
     key, query : ``Out``
@@ -232,7 +231,7 @@ class RowUse(wiring.Signature):
         super().__init__(
             {
                 "row": Out(sizes.local_step(engine) + sizes.count.width),
-                "updates": Out(1),
+                "en": Out(1),
                 "emits": Out(1),
                 "defines": Out(1),
                 "key": Out(sizes.count),

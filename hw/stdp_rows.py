@@ -63,7 +63,7 @@ class RowIssue(wiring.Component):
         ends, ends_step = Signal(), Signal()  # the last row of the last step; of its step
         m.d.comb += [
             ends.eq(ends_step & (later == 0)),
-            self.done.eq(Mux(few, ~busy & ~self.use.updates, ~busy | ends)),
+            self.done.eq(Mux(few, ~busy & ~self.use.en, ~busy | ends)),
         ]
         m.d.sync += few.eq(Cat(entry.few for entry in self.lists).any())
 
@@ -102,7 +102,7 @@ class RowIssue(wiring.Component):
         local = sizes.local_step(self._engine)
         m.d.sync += [
             use.row.eq(Cat(chosen[:local], count)),
-            use.updates.eq(busy),
+            use.en.eq(busy | emits),
             use.emits.eq(emits),
             use.query.eq(count),
         ]
@@ -166,7 +166,7 @@ class RowUpdate(wiring.Component):
         m.d.sync += [
             fetched.row.eq(use.row),
             fetched.mask.eq(use.mask),
-            fetched.updates.eq(use.updates),
+            fetched.updates.eq(use.en & ~use.emits),
             fetched.emits.eq(use.emits),
             fetched.defines.eq(use.defines),
             adds.eq(fetched),
@@ -178,7 +178,7 @@ class RowUpdate(wiring.Component):
             read.addr.eq(use.row),
             # `RowIssue` keeps a row's uses apart. Said here as a condition of the read, it spares the logic
             # that would otherwise define what a read of a word that is being written returns.
-            read.en.eq((use.updates | use.emits) & ~(write.en & (read.addr == write.addr))),
+            read.en.eq(use.en & ~(write.en & (read.addr == write.addr))),
             write.addr.eq(adds.row),
             write.en.eq(adds.updates),
         ]

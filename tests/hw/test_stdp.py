@@ -122,11 +122,11 @@ def test_rows_that_come_back():
     v[1:3, 4] = 1
     v[3, 5] = 1  # the row of step 3 is in the memory of that of step 0
     assert row_updates(q, k, v, heads=1).tolist() == [[7, 1, 1, 1, 5, 1]]
-    assert head_cycles(q, k, v, unit.program) == 4 + 6 + (4 + 3 + 3 + 3 + 4 + 3) + 6 * 4
+    assert head_cycles(q, k, v, unit.program) == 5 + 6 + (4 + 3 + 3 + 3 + 4 + 3) + 6 * 4
     unit.check((q, k, v))
     # Nothing to do in the middle: two cycles a token.
     v[0, 2:4] = 0
-    assert head_cycles(q, k, v, unit.program) == 4 + 6 + (4 + 3 + 2 + 2 + 4 + 3) + 6 * 4
+    assert head_cycles(q, k, v, unit.program) == 5 + 6 + (4 + 3 + 2 + 2 + 4 + 3) + 6 * 4
     unit.check((q, k, v))
 
 

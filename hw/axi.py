@@ -198,9 +198,10 @@ class ResultSender(wiring.Component):
     with the stream and costs no cycle. ``tvalid`` never waits for ``tready``, and ``tdata`` and ``tlast``
     are stable until the transfer.
 
-    Resources: one signed comparison of ``logit_width`` bits; if two writes hold all logits, a register of
-    ``classes * logit_width`` bits and a ``classes`` : 1 multiplexer, else a memory of
-    ``ceil(classes / post_lanes)`` words of ``post_lanes * logit_width`` bits and a ``post_lanes`` : 1 one.
+    Resources: one signed comparison and two registers of ``logit_width`` bits; if two writes hold all
+    logits, a register of ``classes * logit_width`` bits and a ``classes`` : 1 multiplexer, else distributed
+    memory of ``ceil(classes / post_lanes)`` words of ``post_lanes * logit_width`` bits and a
+    ``post_lanes`` : 1 one.
 
     Parameters
     ----------
@@ -282,35 +283,37 @@ class ResultSender(wiring.Component):
         m = Module()
 
         index = Signal(range(self._classes + 1))  # class of the current beat; classes: the last beat
-        in_memory = self.subgroups > _REGISTER_SUBGROUPS
-        lane = Signal(self._post_lanes if in_memory else self._classes)  # one-hot; none in the last beat
-        logit = Signal(signed(self._logit_width))
+        logit = Signal(signed(self._logit_width))  # of that class; 0 in the last beat
         best = Signal(signed(self._logit_width))
         best_index = Signal(range(max(2, self._classes)))
-        transfer = Signal()
-        kept = self._keep_in_memory(m, lane) if in_memory else self._keep_in_register(m)
+        transfer, load, done = Signal(), Signal(), Signal()
+        # The next logit is chosen while the current one is sent and compared.
+        in_memory = self.subgroups > _REGISTER_SUBGROUPS
+        lane = Signal(self._post_lanes if in_memory else self._classes, init=1)  # one-hot; none: no more
+        kept = self._keep_in_memory(m, load & lane[-1], done) if in_memory else self._keep_in_register(m)
         chosen = [value & bit.replicate(len(value)) for value, bit in zip(kept, lane, strict=True)]
         m.d.comb += [
-            logit.eq(reduce(or_, chosen)),
             transfer.eq(self.tvalid & self.tready),
+            load.eq(Mux(self.busy, self.tready, self.start)),
+            done.eq(transfer & self.tlast),
             self.tvalid.eq(self.busy),
             self.tlast.eq(index == self._classes),
-            # In the last beat no lane is chosen and the logit is 0.
             self.tdata.eq(logit | Mux(self.tlast, best_index, 0)),
         ]
-        with m.If(~self.busy):
-            with m.If(self.start):
-                m.d.sync += [self.busy.eq(1), index.eq(0), lane.eq(1)]
+        with m.If(load):
+            m.d.sync += [logit.eq(reduce(or_, chosen)), lane.eq(lane.rotate_left(1))]
+        with m.If(load & ((index + 2 == self._classes) & self.busy | (self._classes == 1))):
+            m.d.sync += lane.eq(0)  # the last class is being loaded
+        with m.If(done):
+            m.d.sync += [self.busy.eq(0), index.eq(0), lane.eq(1)]
         with m.Elif(transfer):
-            m.d.sync += [
-                index.eq(index + 1),
-                lane.eq(Mux(index == self._classes - 1, 0, lane.rotate_left(1))),
-            ]
-            with m.If(self.tlast):
-                m.d.sync += self.busy.eq(0)
+            m.d.sync += index.eq(index + 1)
             # Strictly larger, so that the lowest index wins a tie.
-            with m.Elif((index == 0) | (logit > best)):
+            with m.If(logit > best):
                 m.d.sync += [best.eq(logit), best_index.eq(index)]
+        with m.Elif(self.start & ~self.busy):
+            # Class 0 wins unless another logit is larger than the smallest number.
+            m.d.sync += [self.busy.eq(1), best.eq(-(1 << self._logit_width - 1)), best_index.eq(0)]
 
         return m
 
@@ -324,25 +327,20 @@ class ResultSender(wiring.Component):
                 m.d.sync += part.eq(self.wr_data[: len(part)])
         return [held[c * width : (c + 1) * width] for c in range(self._classes)]
 
-    def _keep_in_memory(self, m, lane):
-        """A memory of subgroups; returns the logits of the current one."""
+    def _keep_in_memory(self, m, step, done):
+        """A memory of subgroups; returns the logits of one: the first, after `step` the next one."""
         width = self._logit_width
-        m.submodules.logits = logits = memory.Memory(
-            shape=len(self.wr_data), depth=self.subgroups, init=[], attrs={"no_rw_check": 1}
-        )
-        # read.data is the current word. The read port is enabled only to step to the next one, so it
-        # holds the word while the stream stalls and needs no register of its own.
-        write, read = logits.write_port(), logits.read_port()
-        subgroup = Signal.like(self.wr_index)  # subgroup to read next
+        m.submodules.logits = logits = memory.Memory(shape=len(self.wr_data), depth=self.subgroups, init=[])
+        write, read = logits.write_port(), logits.read_port(domain="comb")
+        subgroup = Signal.like(self.wr_index)
         m.d.comb += [
             write.en.eq(self.wr_en),
             write.addr.eq(self.wr_index),
             write.data.eq(self.wr_data),
             read.addr.eq(subgroup),
-            read.en.eq(Mux(self.busy, self.tready & lane[-1], self.start)),
         ]
-        with m.If(self.tvalid & self.tready & self.tlast):
+        with m.If(done):
             m.d.sync += subgroup.eq(0)
-        with m.Elif(read.en):
+        with m.Elif(step):
             m.d.sync += subgroup.eq(subgroup + 1)
         return [read.data[p * width : (p + 1) * width] for p in range(self._post_lanes)]

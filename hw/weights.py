@@ -142,7 +142,7 @@ class WeightStream(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         program = self._program
-        beat = m.submodules.beat = _BeatCounter(program, constant_beats(program, self._widths))
+        beat = m.submodules.counter = _BeatCounter(program, constant_beats(program, self._widths))
         rings = m.submodules.rings = _TileRings(self._sizes, program.machine.subgroups)
         accepted = Signal()
         m.d.comb += [

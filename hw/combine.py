@@ -94,7 +94,7 @@ class PlaneCombiner(wiring.Component):
             before = totals.before.word_select(lane, kept).as_signed()
             after = wrap(Cat(part[:planes], before + (part >> planes)).as_signed(), signed(width))
             m.d.comb += totals.after.word_select(lane, kept).eq(wrap(after, signed(kept)))
-            m.d.sync += self.total[lane].eq(after)
+            m.d.comb += self.total[lane].eq(_register(m, after))
         return m
 
     def _pass_sum(self, m, sums):

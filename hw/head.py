@@ -21,8 +21,8 @@ class HeadSum(wiring.Component):
     to `read_data`. Throughput: a piece a cycle in any order, the same piece again in the next cycle included;
     or a read a cycle. Reads and additions share the one read port of the memory and must not meet: `read_en`
     is low until `delay` cycles after an `add`.
-    Resources: P x T adders; `totals.RunningTotals` for pieces x P x width bits, which is distributed RAM for
-    a few pieces (a block RAM is 512 words deep).
+    Resources: P x T adders; `totals.RunningTotals` for pieces x P x width bits of distributed RAM:
+    a block RAM is 512 words deep and too slow in front of an adder.
 
     Parameters
     ----------

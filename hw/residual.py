@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import operator
 
-from amaranth import Const, Module, Mux, Signal, signed, unsigned
+from amaranth import Cat, Const, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -116,26 +116,30 @@ class ResidualStream(wiring.Component):
         block RAMs would have to reach across the chip in a cycle.
         """
         words = max(2, min(ROW_DEPTH, self._depth - row * ROW_DEPTH))
-        shape = unsigned(self.write_data.as_value().shape().width)
-        memory = m.submodules[f"row_{row}"] = Memory(shape=shape, depth=words, init=[])
-        read, write = memory.read_port(domain="comb"), memory.write_port()
+        bits = self.write_data.as_value()
+        half = (len(bits) + 1) // 2
+        here = self.read_address[ROW_DEPTH.bit_length() - 1 :] == row
         reads, writes = Signal(name=f"reads_{row}"), Signal(name=f"writes_{row}")
-        for strobe, enable, port, address in (
-            (reads, self.read_en, read, self.read_address),
-            (writes, self.update, write, update_address),
-        ):
-            held = Signal(index_shape(words), name=f"{strobe.name}_at", reset_less=True)
-            here = address[ROW_DEPTH.bit_length() - 1 :] == row if self._depth > ROW_DEPTH else Const(1, 1)
-            m.d.sync += strobe.eq(enable & here)
-            with m.If(here):
-                m.d.sync += held.eq(address[: len(held)])
-            m.d.comb += port.addr.eq(held)
-        m.d.comb += [write.en.eq(writes), write.data.eq(self.write_data)]
-        # Proof for the block RAM mapping that no word is read in the cycle in which it is written, which the
-        # contract rules out: without it, Yosys adds a bypass register and a multiplexer to every bit, since
-        # the old word would have to come out.
-        meets = writes & (read.addr == write.addr)
-        # A reset of the block instead of a gate in front of every adder, or of a multiplexer of the rows.
-        word = Signal(shape, name=f"word_{row}", reset_less=True)
-        m.d.sync += word.eq(Mux(reads & ~meets, read.data, 0))
-        return word
+        read_here, write_here = (
+            address[ROW_DEPTH.bit_length() - 1 :] == row if self._depth > ROW_DEPTH else Const(1, 1)
+            for address in (self.read_address, update_address)
+        )
+        m.d.sync += [reads.eq(self.read_en & read_here), writes.eq(self.update & write_here)]
+        halves = []
+        for number, part in enumerate((bits[:half], bits[half:])):
+            memory = Memory(shape=unsigned(len(part)), depth=words, init=[])
+            m.submodules[f"row_{row}_{number}"] = memory
+            read, write = memory.read_port(domain="comb"), memory.write_port()
+            for port, address, h in ((read, self.read_address, read_here), (write, update_address, write_here)):
+                held = Signal(
+                    index_shape(words), init=-number % (1 << index_shape(words).width), reset_less=True
+                )
+                with m.If(h):
+                    m.d.sync += held.eq(address[: len(held)])
+                m.d.comb += port.addr.eq(held)
+            m.d.comb += [write.en.eq(writes), write.data.eq(part)]
+            meets = writes & (read.addr == write.addr)
+            word = Signal(unsigned(len(part)), reset_less=True)
+            m.d.sync += word.eq(Mux(reads & ~meets, read.data, 0))
+            halves.append(word)
+        return Cat(halves)

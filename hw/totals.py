@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth import Module, Mux, Signal
+from amaranth import Array, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -10,6 +10,9 @@ from amaranth.lib.wiring import In, Out
 from s2tdpt.hw.fixed import index_shape
 
 __all__ = ["RunningTotals"]
+
+ROW_DEPTH = 16
+"""Words of a distributed RAM, a power of two."""
 
 
 class RunningTotals(wiring.Component):
@@ -19,8 +22,8 @@ class RunningTotals(wiring.Component):
     total that is asked for while it grows comes from the register of the last one instead.
 
     Latency: a cycle from `index` to `before`. Throughput: a total a cycle.
-    Resources: depth x width bits of memory, distributed RAM up to some 32 totals and a block RAM above, as
-    Yosys finds cheaper; 2 x width flip-flops; a LUT a bit. Depth 1: width flip-flops and nothing else.
+    Resources: depth x width bits of distributed RAM; 2 x width flip-flops; a LUT a bit. Depth 1: width
+    flip-flops and nothing else.
 
     Parameters
     ----------
@@ -68,24 +71,32 @@ class RunningTotals(wiring.Component):
             m.d.comb += self.before.eq(Mux(restart, 0, newest))
             return m
 
-        m.submodules.totals = totals = Memory(shape=self._width, depth=self._depth, init=[])
-        read, write = totals.read_port(domain="comb"), totals.write_port()
         index, forward = Signal.like(self.index), Signal()
         held = Signal(self._width, reset_less=True)
-        meets = growing & (index == self.index)
         m.d.sync += [
             index.eq(self.index),
-            # What is written meanwhile is not read: so the mapping onto a block RAM, which Yosys prefers for
-            # many totals, needs no bypass of its own.
-            held.eq(Mux(self.restart | meets, 0, read.data)),
+            held.eq(Mux(self.restart, 0, self._stored(m, growing, index))),
             newest.eq(self.after),
-            forward.eq(meets & ~self.restart),
+            forward.eq(growing & (index == self.index) & ~self.restart),
         ]
-        m.d.comb += [
-            read.addr.eq(self.index),
-            write.addr.eq(index),
-            write.en.eq(growing),
-            write.data.eq(self.after),
-            self.before.eq(Mux(forward, newest, held)),
-        ]
+        m.d.comb += self.before.eq(Mux(forward, newest, held))
         return m
+
+    def _stored(self, m, write_en, write_index):
+        """The total at `index` in the memory; stores `after`."""
+        # Rows of distributed RAM. Yosys would take a block RAM for many totals, whose output comes so late
+        # that the adder behind it sets the clock.
+        words = []
+        for row, base in enumerate(range(0, self._depth, ROW_DEPTH)):
+            depth = min(ROW_DEPTH, self._depth - base)
+            memory = m.submodules[f"row_{row}"] = Memory(shape=self._width, depth=max(2, depth), init=[])
+            read, write = memory.read_port(domain="comb"), memory.write_port()
+            here = write_index[ROW_DEPTH.bit_length() - 1 :] == row
+            m.d.comb += [
+                read.addr.eq(self.index[: len(read.addr)]),
+                write.addr.eq(write_index[: len(write.addr)]),
+                write.en.eq(write_en & here),
+                write.data.eq(self.after),
+            ]
+            words.append(read.data)
+        return Array(words)[self.index[ROW_DEPTH.bit_length() - 1 :]]

@@ -5,44 +5,81 @@ scripted results. Tests write the script from known tensors, so the harness is p
 hardware, and a fault is planted by changing one line.
 """
 
-from dataclasses import dataclass
+from __future__ import annotations
+
 from pathlib import Path
 
 import numpy as np
 
-from s2tdpt.hw.layout import Packing
-from s2tdpt.hw.schedule import Operation, TraceMap
+from s2tdpt.golden.config import NetworkConfig
+from s2tdpt.golden.trace import trace_shapes
+from s2tdpt.hw.machine import Machine
+from s2tdpt.hw.pool import OrPool
+from s2tdpt.hw.program import Port, Program, Sink, Step, Trace, build_program
 
 MODULE = "standin"
-PIXELS = 6
-CLASSES = 3
+NETWORK = NetworkConfig(
+    name="standin",
+    image_height=4,
+    image_width=3,
+    image_channels=1,
+    num_classes=3,
+    timesteps=3,
+    sps_channels=(6, 6),
+    sps_pool=(False, True),
+    depth=1,
+    heads=2,
+    mlp_ratio=1,
+)
+"""12 positions, then 4 tokens of 6 channels in 2 heads: of every 4 slots of a head, the last is free."""
+
+MACHINE = Machine(lanes=4, banks=1, post_lanes=2)
+PIXELS, CLASSES, STEPS, TOKENS = 12, 3, 3, 4
+HEADS, HEAD_DIM, LANES, POST = 2, 3, 4, 2
+U_BITS, Y_BITS = 7, 5
 
 FIELDS = {
     "end": 1,
     "start": 1,
-    "done": 1,
-    "op": 3,
-    "acc": 2,
-    "spike_en": 2,
-    "spike_addr": 5,
-    "spike_data": 12,
-    "u_en": 1,
-    "u_addr": 5,
-    "u_data": 14,
+    "step": 5,
+    "complete": 1,
+    "fired": 2,
+    "piece_en": 1,
+    "piece_step": 5,
+    "piece_position": 4,
+    "piece_piece": 2,
+    "piece_spikes": POST * STEPS,
+    "piece_u_en": 1,
+    "piece_u_step": 5,
+    "piece_u_address": 4,
+    "piece_u_data": POST * STEPS * U_BITS,
+    "layers_en": 1,
+    "layers_address": 5,
+    "layers_subgroup": 1,
+    "layers_final": 1,
+    "layers_spikes": POST * STEPS,
+    "attention_en": 1,
+    "attention_address": 5,
+    "attention_subgroup": 1,
+    "attention_final": 1,
+    "attention_spikes": POST * STEPS,
     "y_en": 1,
+    "y_head": 1,
     "y_token": 2,
-    "y_t": 2,
-    "y_data": 10,
+    "y_step": 2,
+    "y_data": HEAD_DIM * Y_BITS,
 }
-"""Script fields, most significant first. Four lanes, two post lanes, three steps, two rows, 7-bit U, 5-bit
-Y."""
+"""Script fields, most significant first."""
 
-LANES, POST, STEPS, TOKENS, HEADS, HEAD_DIM, UW, YW = 4, 2, 3, 4, 1, 2, 7, 5
+PULSES = ("start", "complete", "piece_en", "piece_u_en", "layers_en", "attention_en", "y_en")
+
+Line = dict[str, int]
+"""One cycle of the script, by field name; fields not named are zero."""
 
 
 def verilog(tamper: str = "") -> str:
     """Text of the stand-in; `tamper` "unstable" makes it break the AXI4-Stream rule, "deaf" never take a
-    pixel."""
+    pixel, "endless" send no result."""
     width = sum(FIELDS.values())
     ports, wires, offset = [], [], width
     for name, bits in FIELDS.items():
@@ -50,8 +87,8 @@ def verilog(tamper: str = "") -> str:
         if name == "end":
             continue
         ports.append(f"  output [{bits - 1}:0] probe_{name};" if bits > 1 else f"  output probe_{name};")
-        gate = "playing" if name in ("start", "done", "u_en", "y_en") else f"{{{bits}{{playing}}}}"
-        wires.append(f"  assign probe_{name} = line[{offset + bits - 1}:{offset}] & {gate};")
+        gate = " & playing" if name in PULSES else " & {2{playing}}" if name == "fired" else ""
+        wires.append(f"  assign probe_{name} = line[{offset + bits - 1}:{offset}]{gate};")
     names = ", ".join(f"probe_{name}" for name in FIELDS if name != "end")
     data = "result[sent] ^ {31'd0, flicker}" if tamper == "unstable" else "result[sent]"
     ready = "1'b0" if tamper == "deaf" else "!pending"
@@ -84,7 +121,7 @@ m_axis_tvalid,
     $readmemh("result.hex", result);
   end
   assign s_axis_tready = {ready};
-  assign m_axis_tvalid = sending;
+  assign m_axis_tvalid = sending{" & 1'b0" if tamper == "endless" else ""};
   assign m_axis_tlast = words == {CLASSES};
   assign m_axis_tdata = {data};
   assign busy = pending;
@@ -112,7 +149,7 @@ m_axis_tvalid,
           words <= 0;
         end
       end
-      if (sending && m_axis_tready) begin
+      if (sending && m_axis_tvalid && m_axis_tready) begin
         sent <= sent + 1;
         words <= words + 1;
         if (words == {CLASSES}) begin
@@ -126,153 +163,157 @@ endmodule
 """
 
 
-def program() -> tuple[Operation, ...]:
-    """Three steps: spikes of 6 channels, attention of one head, and a residual writer with its spikes."""
-    plain, heads = Packing(6, LANES), Packing(2, LANES, HEAD_DIM)
-    return (
-        Operation(
-            "sps.0",
-            "accumulate",
-            2,
-            2,
-            packing_in=plain,
-            packing_out=plain,
-            trace=(TraceMap("sps.0.spikes", "spike", 3, TOKENS, 2, 6, plain),),
-        ),
-        Operation(
-            "block.0.attention",
-            "attention",
-            1,
-            TOKENS,
-            packing_in=heads,
-            trace=(
-                TraceMap("block.0.y", "y", 0, TOKENS, 1, 2, heads),
-                TraceMap("block.0.attn", "spike", 20, TOKENS, 1, 2, heads),
-            ),
-        ),
-        Operation(
-            "block.0.proj",
-            "accumulate",
-            1,
-            TOKENS,
-            sink="residual",
-            packing_in=heads,
-            packing_out=heads,
-            trace=(
-                TraceMap("block.0.u_attn", "residual", 0, TOKENS, 1, 2, Packing(2, LANES)),
-                TraceMap("block.0.mlp_in", "spike", 12, TOKENS, 1, 2, Packing(2, LANES)),
-            ),
-        ),
-    )
+def program() -> Program:
+    """Layer program of the network that the stand-in pretends to compute."""
+    return build_program(NETWORK, MACHINE, head_sum_bits=9)
 
 
 def random_tensors(frames: int, seed: int) -> dict[str, np.ndarray]:
-    """Tensors of every trace name of `program`, [B, T, N, C], over their whole ranges."""
+    """Tensors of every traced name of `program`, [B, T, N, C], over their whole ranges."""
     rng = np.random.default_rng(seed)
-    shape = (frames, STEPS, TOKENS)
-    return {
-        "sps.0.spikes": rng.integers(0, 2, (*shape, 6), dtype=np.uint8),
-        "block.0.y": rng.integers(0, 1 << YW, (*shape, 2)),
-        "block.0.attn": rng.integers(0, 2, (*shape, 2), dtype=np.uint8),
-        "block.0.u_attn": rng.integers(-(1 << UW - 1), 1 << UW - 1, (*shape, 2)),
-        "block.0.mlp_in": rng.integers(0, 2, (*shape, 2), dtype=np.uint8),
-    }
+    shapes = trace_shapes(NETWORK)
+    tensors = {}
+    for step in program().steps:
+        for trace in step.traces:
+            size = (frames, *shapes[trace.tensor])
+            low, high = {Port.RESIDUAL: (-(1 << U_BITS - 1), 1 << U_BITS - 1), Port.Y: (0, 1 << Y_BITS)}.get(
+                trace.port, (0, 2)
+            )
+            if trace.tensor not in tensors:
+                tensors[trace.tensor] = rng.integers(low, high, size)
+    return tensors
 
 
-@dataclass
-class Line:
-    """One cycle of the script, by field name; fields not named are zero."""
+class Script:
+    """Lines of one frame, in the order of the cycles; records of several kinds may share a line."""
 
-    fields: dict[str, int]
+    def __init__(self):
+        self.lines: list[Line] = []
 
-    def word(self) -> int:
-        value = 0
-        for name, bits in FIELDS.items():
-            part = self.fields.get(name, 0)
-            assert 0 <= part < 1 << bits, (name, part)
-            value = value << bits | part
-        return value
+    def put(self, cycle: int, **fields: int) -> None:
+        """Add fields to a cycle."""
+        while len(self.lines) <= cycle:
+            self.lines.append({})
+        line = self.lines[cycle]
+        assert not line.keys() & fields.keys(), (cycle, line, fields)
+        line.update(fields)
 
 
 def script(tensors: dict[str, np.ndarray]) -> list[list[Line]]:
     """Script of every frame; written in the plain words of the interface, channel by channel."""
-    frames = []
-    for frame in range(len(tensors["sps.0.spikes"])):
-        lines: list[Line] = []
-        for number, op in enumerate(program()):
-            lines.append(Line({"op": number, "start": 1}))
-            lines.append(Line({"op": number, "acc": 3}))
-            lines.append(Line({"op": number, "acc": 1}))
-            for trace in op.trace:
-                values = tensors[trace.tensor][frame]
-                write = {"spike": _spike_lines, "residual": _residual_lines, "y": _y_lines}[trace.memory]
-                lines += write(number, trace, values)
-            lines.append(Line({"op": number, "done": 1}))
-        lines.append(Line({"op": number, "end": 1}))
-        frames.append(lines)
-    return frames
+    return [_frame({name: value[frame] for name, value in tensors.items()}) for frame in range(len(tensors["sps.u"]))]
 
 
-def _slot(trace: TraceMap, channel: int) -> tuple[int, int]:
-    if trace.packing.head_dim is None:
-        return channel // LANES, channel % LANES
-    per_word = LANES // HEAD_DIM
-    head = channel // HEAD_DIM
-    return head // per_word, head % per_word * HEAD_DIM + channel % HEAD_DIM
+def _frame(tensors: dict[str, np.ndarray]) -> list[Line]:
+    """A step starts while the one before still drains, its records come a few cycles later."""
+    written, cycle = Script(), 1
+    for number, step in enumerate(program().steps):
+        written.put(cycle, start=1, step=number)
+        written.put(cycle + 1, fired=2)
+        written.put(cycle + 2, fired=1)
+        begin = cycle + 4
+        end = _step(written, begin, number, step, tensors)
+        attends = [t for t in step.traces if t.port is Port.Y]
+        if attends:
+            end = _attention(written, end + 3, step, tensors)
+        written.put(end, complete=1)
+        # Whoever reads the attention's output waits for it; others start before this one has ended.
+        cycle = end + 2 if attends else end - OrPool.delay
+    written.put(len(written.lines), end=1)
+    return written.lines
 
 
-def _spike_lines(op: int, trace: TraceMap, values: np.ndarray) -> list[Line]:
-    lines = []
-    for token in range(trace.positions):
-        words = [0] * trace.groups
-        for channel in range(trace.channels):
-            group, lane = _slot(trace, channel)
-            for step in range(STEPS):
-                words[group] |= int(values[step, token, channel]) << (lane * STEPS + step)
-        for group, word in enumerate(words):
-            address = trace.base + token * trace.groups + group
-            low, full = (1 << POST * STEPS) - 1, (1 << LANES * STEPS) - 1
-            # The two halves of a word come one after the other; the half that is not enabled holds garbage.
-            lines.append(
-                Line({"op": op, "spike_en": 1, "spike_addr": address, "spike_data": word & low | full & ~low})
-            )
-            lines.append(
-                Line({"op": op, "spike_en": 2, "spike_addr": address, "spike_data": word & ~low | 5})
-            )
-    return lines
+def _step(written: Script, begin: int, number: int, step: Step, tensors: dict[str, np.ndarray]) -> int:
+    """Pieces of a step, one a cycle; returns the cycle of its last write."""
+    pieces = step.subgroups(MACHINE)
+    spikes = next((t for t in step.traces if t.port is Port.PIECE), None)
+    pooled = next((t for t in step.traces if t.port is Port.WRITE and step.pooled), None)
+    numbers = next((t for t in step.traces if t.port is Port.RESIDUAL), None)
+    cycle = begin
+    for place in range(step.positions):
+        for subgroup in range(pieces):
+            piece = step.group * (LANES // POST) + subgroup
+            if spikes is not None:
+                bits = _word(tensors[spikes.tensor], spikes, place, piece, 1)
+                written.put(
+                    cycle, piece_en=1, piece_step=number, piece_position=place, piece_piece=piece, piece_spikes=bits
+                )
+            if numbers is not None:
+                data = _word(tensors[numbers.tensor], numbers, place, piece, U_BITS)
+                written.put(
+                    cycle - 1, piece_u_en=1, piece_u_step=number, piece_u_address=place * 3 + piece, piece_u_data=data
+                )
+            x, y = place % step.width, place // step.width
+            if pooled is not None:
+                # The window of an output position ends with its last column of its last row.
+                if (x % 2 or x == step.width - 1) and (y % 2 or y == step.height - 1):
+                    _write(written, cycle + OrPool.delay, "layers", pooled, tensors, y // 2 * 2 + x // 2, piece)
+            elif spikes is not None and step.sink in (Sink.SPIKES, Sink.RESIDUAL):
+                _write(written, cycle + OrPool.delay, "layers", spikes, tensors, place, piece)
+            cycle += 1
+    return cycle - 1 + OrPool.delay
 
 
-def _residual_lines(op: int, trace: TraceMap, values: np.ndarray) -> list[Line]:
-    lines = []
-    for token in range(trace.positions):
-        for step in range(STEPS):
-            word = sum((int(values[step, token, i]) & (1 << UW) - 1) << i * UW for i in range(POST))
-            address = (token * trace.groups * (LANES // POST)) * STEPS + step
-            lines.append(Line({"op": op, "u_en": 1, "u_addr": address, "u_data": word}))
-    return lines
+def _attention(written: Script, cycle: int, step: Step, tensors: dict[str, np.ndarray]) -> int:
+    """Sums and output of both heads; returns the cycle of the last write."""
+    attn = next(t for t in step.traces if t.port is Port.WRITE)
+    for head in range(HEADS):
+        for token in range(TOKENS):
+            for t in range(STEPS):
+                sums = tensors["block.0.y"][t, token, head * HEAD_DIM : (head + 1) * HEAD_DIM]
+                data = sum(int(value) << i * Y_BITS for i, value in enumerate(sums))
+                written.put(cycle, y_en=1, y_head=head, y_token=token, y_step=t, y_data=data)
+                cycle += 1
+            for part in range(2):
+                _write(written, cycle + part, "attention", attn, tensors, token, head * 2 + part)
+    return cycle + 1
 
 
-def _y_lines(op: int, trace: TraceMap, values: np.ndarray) -> list[Line]:
-    return [
-        Line(
-            {
-                "op": op,
-                "y_en": 1,
-                "y_token": token,
-                "y_t": step,
-                "y_data": sum(int(values[step, token, i]) << i * YW for i in range(HEAD_DIM)),
-            }
-        )
-        for token in range(TOKENS)
-        for step in range(STEPS)
-    ]
+def _write(written: Script, cycle: int, port: str, trace: Trace, tensors, place: int, piece: int) -> None:
+    """A piece into the spike memory: word `base + place * words + group`."""
+    heads = trace.packing.head_dim is not None
+    fields = {
+        "en": 1,
+        "address": trace.base + place * 2 + piece // 2,
+        "subgroup": piece % 2,
+        "final": int(piece == (3 if heads else 2)),
+        "spikes": _word(tensors[trace.tensor], trace, place, piece, 1),
+    }
+    written.put(cycle, **{f"{port}_{name}": value for name, value in fields.items()})
+
+
+def _word(values: np.ndarray, trace: Trace, place: int, piece: int, bits: int) -> int:
+    """Values of a piece [T, N, C], lane by lane, the steps of a lane side by side."""
+    word = 0
+    for lane in range(POST):
+        slot = piece * POST + lane
+        channel = slot
+        if trace.packing.head_dim is not None:
+            # Heads start at multiples of `POST`, so a head of three channels takes four slots.
+            head, inside = divmod(slot, 4)
+            channel = head * HEAD_DIM + inside if inside < HEAD_DIM else values.shape[2]
+        for t in range(STEPS):
+            value = int(values[t, place, channel]) if channel < values.shape[2] else 0
+            word |= (value & (1 << bits) - 1) << (lane * STEPS + t) * bits
+    return word
+
+
+def line_word(line: Line) -> int:
+    """A line as the stand-in reads it."""
+    value = 0
+    for name, bits in FIELDS.items():
+        part = line.get(name, 0)
+        assert 0 <= part < 1 << bits, (name, part)
+        value = value << bits | part
+    return value
 
 
 def write_script(folder: Path, frames: list[list[Line]], results: list[list[int]]) -> None:
     """Put script and results where the stand-in reads them, and fill the memories up."""
-    words = [line.word() for lines in frames for line in lines]
+    words = [line_word(line) for lines in frames for line in lines]
     digits = -(-sum(FIELDS.values()) // 4)
     folder.mkdir(parents=True, exist_ok=True)
+    assert len(words) <= 4096
     padded = words + [0] * (4096 - len(words))
     (folder / "script.hex").write_text("\n".join(f"{word:0{digits}x}" for word in padded) + "\n")
     flat = [word & 0xFFFFFFFF for words in results for word in words]

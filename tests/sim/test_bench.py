@@ -22,9 +22,8 @@ def play(built, folder, lines, frames=3, **job):
     outcome = run(built, Job([FRAME] * frames, **job), folder)
     if outcome["deadlock"] is not None:
         return outcome, None
-    dump = read_dump(folder, built.ports)
     recorded = min(job["record"], frames)
-    return outcome, replay(dump, standin.program(), recorded, standin.STEPS, standin.POST, standin.HEADS)
+    return outcome, replay(read_dump(folder, built.ports), standin.program(), recorded)
 
 
 def differing(replayed, tensors):
@@ -44,14 +43,21 @@ def test_every_tensor_and_result_survives_the_bench(standin_build, tmp_path, sta
     assert differing(replayed, tensors) == []
 
 
-def test_steps_carry_cycles_and_firings(standin_build, tmp_path):
-    play(standin_build, tmp_path, standin.script(standin.random_tensors(2, seed=2)), frames=2)
+def test_steps_carry_cycles_and_accumulates(standin_build, tmp_path):
+    lines = standin.script(standin.random_tensors(2, seed=2))
+    play(standin_build, tmp_path, lines, frames=2)
     steps = read_dump(tmp_path, standin_build.ports).steps
-    assert steps.op.tolist() == [0, 1, 2] * 2
-    assert steps.frame.tolist() == [0, 0, 0, 1, 1, 1]
-    assert steps.fired.tolist() == [[2, 1]] * 6
-    # start, two firings, 2 x 2 x 4 spike writes, done
-    assert (steps.done - steps.start).tolist()[0] == 2 + 16 + 1
+    count = len(standin.program().steps)
+    assert len(steps) == 2
+    assert steps.fired == [3 * count] * 2
+    for frame in range(2):
+        start, complete = steps.times(frame, count)
+        scripted = [
+            [cycle for cycle, line in enumerate(lines[frame]) if name in line] for name in ("start", "complete")
+        ]
+        assert (start - start[0]).tolist() == [cycle - scripted[0][0] for cycle in scripted[0]]
+        assert (complete - start[0]).tolist() == [cycle - scripted[0][0] for cycle in scripted[1]]
+        assert np.any(start[1:] < complete[:-1])  # steps overlap
 
 
 def test_recording_stops_after_the_wanted_frames(standin_build, tmp_path):
@@ -60,74 +66,147 @@ def test_recording_stops_after_the_wanted_frames(standin_build, tmp_path):
     assert replayed.frames == 1
     assert replayed.findings == []
     assert all(np.array_equal(replayed.tensors[name], tensors[name][:1]) for name in tensors)
-    spikes = read_dump(tmp_path, standin_build.ports).spike
-    assert len(spikes) == sum("spike_en" in line.fields for line in standin.script(tensors)[0])
+    pieces = read_dump(tmp_path, standin_build.ports).records["piece"]
+    assert len(pieces) == sum("piece_en" in line for line in standin.script(tensors)[0])
 
 
-def flip(field, bit):
+def test_more_frames_than_were_run_cannot_be_rebuilt(standin_build, tmp_path):
+    play(standin_build, tmp_path, standin.script(standin.random_tensors(1, seed=3)), frames=1)
+    with pytest.raises(ValueError, match="^the dump holds 1 frames; expected at least 2$"):
+        replay(read_dump(tmp_path, standin_build.ports), standin.program(), 2)
+
+
+def record(lines, kind, index=0, step=None):
+    """The line of the second frame that holds a record of a kind, of a step if one is named."""
+    found = [line for line in lines[1] if f"{kind}_en" in line]
+    if step is not None:
+        found = [line for line in found if line[f"{kind}_step"] == step]
+    return found[index]
+
+
+def drop(kind, index=0):
     def fault(lines):
-        line = next(line for line in lines[1] if line.fields.get(field.replace("data", "en")))
-        line.fields[field] ^= 1 << bit
+        del record(lines, kind, index)[f"{kind}_en"]
 
     return fault
 
 
-def drop_word(lines):
-    index = next(i for i, line in enumerate(lines[1]) if "spike_en" in line.fields)
-    del lines[1][index]
+def change(kind, field, value, **which):
+    def fault(lines):
+        record(lines, kind, **which)[f"{kind}_{field}"] = value
+
+    return fault
 
 
-def drop_residual(lines):
-    index = next(i for i, line in enumerate(lines[1]) if "u_en" in line.fields)
-    del lines[1][index]
+def repeat(kind, names):
+    """The second record becomes what the first one was."""
+
+    def fault(lines):
+        first, second = record(lines, kind), record(lines, kind, 1)
+        second.update({f"{kind}_{name}": first[f"{kind}_{name}"] for name in names})
+
+    return fault
 
 
-def drop_sum(lines):
-    index = next(i for i, line in enumerate(lines[1]) if "y_en" in line.fields)
-    del lines[1][index]
+def toggle(kind, field, bit, index=0, step=None):
+    def fault(lines):
+        record(lines, kind, index, step)[f"{kind}_{field}"] ^= 1 << bit
 
-
-def stray_address(lines):
-    line = next(line for line in lines[1] if "spike_en" in line.fields)
-    line.fields["spike_addr"] = 0
-
-
-def unused_lane(lines):
-    # Step 0 holds 6 channels in 2 words of 4 lanes: the last two lanes of every second word are free.
-    writes = [line for line in lines[1] if "spike_en" in line.fields and line.fields["op"] == 0]
-    next(line for line in writes if line.fields["spike_addr"] == 4 and line.fields["spike_en"] == 2).fields[
-        "spike_data"
-    ] |= 1 << 11
+    return fault
 
 
 def idle_write(lines):
-    lines[1].insert(0, standin.Line({"op": 0, "spike_en": 3, "spike_addr": 3}))
+    lines[1].insert(0, {"attention_en": 1})
 
 
-def wrong_step(lines):
-    next(line for line in lines[1] if "u_en" in line.fields).fields["op"] = 1
+def drop_pulse(name, number):
+    def fault(lines):
+        line = [line for line in lines[1] if name in line][number]
+        del line[name]
+
+    return fault
 
 
-def overlapping_steps(lines):
-    index = next(i for i, line in enumerate(lines[1]) if "done" in line.fields)
-    del lines[1][index]
+def late_sum(lines):
+    line = next(line for line in reversed(lines[1]) if "piece_u_en" in line)
+    line.update(y_en=1)
 
+
+STEP_X, STEP_V = 3, 9
+"""Steps that write slots without a channel: the second half of block.0.x, of v."""
 
 FAULTS = {
-    "dropped spike word": (drop_word, "frame 1: sps.0 did not write frame"),
-    "dropped residual word": (
-        drop_residual,
-        "block.0.proj did not write frame 1, token 0, subgroup 0, step 0",
+    "dropped piece": (drop("piece"), "frame 1: sps.0.spikes: the hardware did not emit token 0, piece 0"),
+    "repeated piece": (
+        repeat("piece", ["position", "piece"]),
+        "frame 1: sps.0.spikes: the hardware did more than once emit token 0, piece 0",
     ),
-    "dropped attention sum": (drop_sum, "block.0.attention did not write frame 1, step 0, token 0, head 0"),
-    "write outside the region": (
-        stray_address,
-        "frame 1: sps.0 wrote spike word -3 of 8, outside its region",
+    "piece of another tile": (
+        change("piece", "piece", 2),
+        "frame 1: sps.0[0]: position 0, piece 2 lies outside of the tile, cycle",
     ),
-    "spike in an unused lane": (unused_lane, "frame 1: sps.0 spiked in an unused lane at token 0"),
-    "write between operations": (idle_write, "spike write outside of a running operation, cycle"),
-    "record of another step": (wrong_step, "residual write outside of a running operation, cycle"),
-    "missing done": (overlapping_steps, "step 1 started in cycle"),
+    "piece of a position that does not exist": (
+        change("piece", "position", 12),
+        "frame 1: sps.0[0]: position 12, piece 0 lies outside of the tile, cycle",
+    ),
+    "piece of a step that does not run": (
+        change("piece", "step", 4),
+        "frame 1: spikes of neurons of step 4, which did not run in cycle",
+    ),
+    "spike in a slot without a channel": (
+        toggle("piece", "spikes", 3, step=STEP_V, index=1),
+        "frame 1: block.0.v: spike in slot 7 without a channel, token 0",
+    ),
+    "dropped word of U": (drop("piece_u"), "frame 1: sps.u: the hardware did not update token 0, piece 0"),
+    "word of U of another tile": (
+        change("piece_u", "address", 5),
+        "frame 1: sps.1[0]: position 1, piece 2 lies outside of the tile, cycle",
+    ),
+    "dropped write": (drop("layers"), "frame 1: sps.1.pooled: the hardware did not write token 0, piece 0"),
+    "write outside of the region": (
+        change("layers", "address", 30),
+        "frame 1: sps.0[0]: position 15, piece 0 lies outside of the tile, cycle",
+    ),
+    "rest of a word not cleared": (
+        change("layers", "final", 1),
+        "frame 1: sps.1.pooled: piece 0 written with final 1, cycle",
+    ),
+    "write without a piece": (
+        drop("piece", 8),  # the first window of the pool ends with it
+        "frame 1: spike memory, from the layers, of no piece, cycle",
+    ),
+    "memory and neurons differ": (
+        toggle("layers", "spikes", 4, index=12),
+        "frame 1: block.0.x: step 1, token 0, channel 1: the memory holds another spike than the neuron emitted",
+    ),
+    "dropped attention": (
+        drop("attention"),
+        "frame 1: block.0.attn: the hardware did not write token 0, piece 0",
+    ),
+    "attention outside of its region": (
+        change("attention", "address", 31),
+        "frame 1: block.0.attn: token 15 of 4 lies outside of the region, cycle",
+    ),
+    "spike of the attention without a channel": (
+        toggle("attention", "spikes", 5, index=1),
+        "frame 1: block.0.attn: spike in slot 3 without a channel, token 0",
+    ),
+    "dropped sums": (drop("y"), "frame 1: block.0.y: no attention sums of step 0, token 0, head 0"),
+    "repeated sums": (
+        repeat("y", ["step"]),
+        "frame 1: block.0.y: attention sums more than once of step 0, token 0, head 0",
+    ),
+    "sums of a step that does not exist": (
+        change("y", "step", 3),
+        "frame 1: attention sums of token 0, head 0, step 3, which does not exist",
+    ),
+    "sums after the attention": (
+        late_sum,
+        "frame 1: attention sums after the attention of the last block was read, cycle",
+    ),
+    "write between frames": (idle_write, "spike memory, from the attention, recorded while no step ran, cycle"),
+    "missing start": (drop_pulse("start", 5), "frame 1: step 6 started where step 5 was due"),
+    "missing end": (drop_pulse("complete", 16), "frame 1: step head did not end after its start"),
 }
 
 
@@ -138,22 +217,23 @@ def test_planted_fault_becomes_a_finding(standin_build, tmp_path, name):
     fault(lines)
     _, replayed = play(standin_build, tmp_path, lines, frames=2)
     assert replayed.finding_count >= 1
-    wanted = text.removeprefix("frame 1: ") if "did not write" in text else text
-    assert any(wanted in finding for finding in replayed.findings), replayed.findings
+    assert any(finding.startswith(text) for finding in replayed.findings), replayed.findings
 
 
 @pytest.mark.parametrize(
-    ("field", "bit", "tensor", "where"),
+    ("kind", "field", "bit", "tensor", "where"),
     [
-        ("spike_data", 4, "sps.0.spikes", (1, 1, 0, 1)),  # lane 1, step 1
-        ("u_data", 7, "block.0.u_attn", (1, 0, 0, 1)),  # lowest bit of the second channel
-        ("y_data", 3, "block.0.y", (1, 0, 0, 0)),
+        ("piece", "spikes", 4, "sps.0.spikes", (1, 1, 0, 1)),  # lane 1, step 1
+        ("piece_u", "data", 3 * 7, "sps.u", (1, 0, 0, 1)),  # lowest bit of the second channel
+        ("layers", "spikes", 2, "sps.1.pooled", (1, 2, 0, 0)),
+        ("attention", "spikes", 0, "block.0.attn", (1, 0, 0, 0)),
+        ("y", "data", 5, "block.0.y", (1, 0, 0, 1)),
     ],
 )
-def test_flipped_bit_shows_up_where_it_was_planted(standin_build, tmp_path, field, bit, tensor, where):
+def test_flipped_bit_shows_up_where_it_was_planted(standin_build, tmp_path, kind, field, bit, tensor, where):
     tensors = standin.random_tensors(2, seed=6)
     lines = standin.script(tensors)
-    flip(field, bit)(lines)
+    toggle(kind, field, bit)(lines)
     _, replayed = play(standin_build, tmp_path, lines, frames=2)
     assert differing(replayed, tensors) == [tensor]
     assert np.argwhere(replayed.tensors[tensor] != tensors[tensor]).tolist() == [list(where)]
@@ -161,7 +241,7 @@ def test_flipped_bit_shows_up_where_it_was_planted(standin_build, tmp_path, fiel
 
 def test_watchdog_stops_a_deadlock_and_tells_the_step(standin_build, tmp_path):
     lines = standin.script(standin.random_tensors(2, seed=7))
-    lines[1] = [line for line in lines[1] if "end" not in line.fields and line.fields.get("op", 0) < 2]
+    lines[1] = [line for line in lines[1] if "end" not in line]
     outcome, _ = play(standin_build, tmp_path, lines, frames=2, limit=400)
     assert outcome["deadlock"] == {"frame": 1, "limit": 400}
     assert outcome["status"]["busy"] == 1

@@ -149,7 +149,10 @@ class Bench:
             if now - last > 0.25:
                 last = now
                 step, cycle = int(self.dut.bench_step.value), cycle_of(get_sim_time("step"))
-                path.write_text(f"{len(self.results)} {step} {cycle}", encoding="ascii")
+                # Whoever reads it at any moment finds a whole one.
+                fresh = path.with_suffix(".new")
+                fresh.write_text(f"{len(self.results)} {step} {cycle}", encoding="ascii")
+                fresh.replace(path)
 
     def status(self):
         """Levels that tell where the accelerator stands."""

@@ -1,12 +1,15 @@
 """Port reader, bench top and stall patterns."""
 
 import itertools
+import re
+from pathlib import Path
 
 import pytest
 
+import s2tdpt.sim.wrapper
 from s2tdpt.golden.errors import UserError
 from s2tdpt.sim.stalls import PATTERNS, pauses
-from s2tdpt.sim.wrapper import bench_top, read_ports
+from s2tdpt.sim.wrapper import bench_top, observed_ports, read_ports
 from tests.sim import standin
 
 YOSYS_STYLE = (
@@ -26,11 +29,11 @@ module accelerator(aclk, s_axis_tdata);
         f"  output {name};"
         for name in (
             "s_axis_tvalid s_axis_tready s_axis_tlast m_axis_tdata m_axis_tvalid m_axis_tready m_axis_tlast "
-            "aresetn error_short error_long busy probe_op probe_start probe_done probe_acc"
+            "aresetn error_short error_long busy probe_step probe_start probe_complete probe_fired"
         ).split()
     )
     + """
-  output signed [127:0] probe_spike_data;
+  output signed [127:0] probe_piece_spikes;
 endmodule
 """
 )
@@ -39,7 +42,7 @@ endmodule
 def test_reads_ports_of_the_named_module_only():
     ports = read_ports(YOSYS_STYLE, "accelerator")
     assert ports.inputs == {"aclk": 1, "s_axis_tdata": 8}
-    assert ports.width("probe_spike_data") == 128
+    assert ports.width("probe_piece_spikes") == 128
     assert ports.width("not_a_port") == 0
     assert not ports.has_weight_stream
 
@@ -53,9 +56,15 @@ def test_unknown_module_and_missing_port():
 
 def test_absent_observation_fields_are_tied_to_zero():
     text = bench_top(read_ports(YOSYS_STYLE, "accelerator"))
-    assert ".u_en('0)" in text
-    assert ".spike_data(probe_spike_data)" in text
-    assert ".SPIKE_DATA(128)" in text and ".U_DATA(1)" in text
+    assert ".y_en_i('0)" in text
+    assert ".piece_spikes_i(probe_piece_spikes)" in text
+    assert ".PIECE_SPIKES(128)" in text and ".Y_DATA(1)" in text
+
+
+def test_recorder_knows_every_port_of_the_records():
+    text = Path(s2tdpt.sim.wrapper.__file__).with_name("probe.sv").read_text()
+    for name in observed_ports():
+        assert len(re.findall(rf"\b{name}_i\b", text)) >= 2, name  # declared and used
 
 
 def test_every_functional_port_is_public_and_nothing_else():

@@ -259,8 +259,8 @@ class _BeatCounter(wiring.Component):
         # What follows the current row and word in this tile; a table knows it of the tile behind it.
         rows = [size.rows - 1 for size in self._tiles]
         words = [size.constants - 1 for size in self._tiles]
-        rows_left = Signal(range(max(rows) + 1), init=rows[0])
-        words_left = Signal(range(max(words) + 1), init=words[0])
+        rows_left = Signal(index_shape(max(rows) + 1), init=rows[0])
+        words_left = Signal(index_shape(max(words) + 1), init=words[0])
         beat = Signal(index_shape(self._beats))
         following = Signal(index_shape(len(rows)), init=1 % len(rows))  # tile behind the current one
         m.d.comb += [

@@ -11,7 +11,7 @@ from amaranth.lib.wiring import In, Out
 from s2tdpt.hw.fixed import exact
 from s2tdpt.hw.program import Program
 from s2tdpt.hw.records import ProjectionPort, Sizes
-from s2tdpt.hw.stdp_records import HeadSizes, HeadWrite
+from s2tdpt.hw.stdp_records import SEPARATE, HeadSizes, HeadWrite
 
 __all__ = ["RateToLatency", "popcount"]
 
@@ -132,18 +132,18 @@ class RateToLatency(wiring.Component):
     def _unfinished(self, m: Module, piece: data.View, totals: Signal) -> Signal:
         """The sums of the last piece of every token, and what they were for this token.
 
-        They are read at once: token and projection come back only after those of the other projections.
+        They are read at once: token and projection come back only after those of the other projections, or in
+        a piece that does not resume, for which they do not matter.
         """
         sizes, port = self._sizes, self.projections
         m.submodules.unfinished = unfinished = memory.Memory(
-            shape=unsigned(sizes.counts_bits), depth=3 << sizes.token.width, init=[]
+            shape=unsigned(sizes.counts_bits), depth=3 << sizes.token.width, init=[], attrs=SEPARATE
         )
         reads, writes = unfinished.read_port(), unfinished.write_port()
         resumed = Signal(sizes.counts_bits)
         m.d.comb += [
             reads.addr.eq(Cat(port.token, port.projection)),
-            # Read and written in one cycle is a word that does not resume: its value is of no interest.
-            reads.en.eq(port.en & ~(writes.en & (reads.addr == writes.addr))),
+            reads.en.eq(port.en),
             writes.addr.eq(Cat(piece.token, piece.projection)),
             writes.data.eq(totals),
             writes.en.eq(piece.en),

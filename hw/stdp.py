@@ -244,16 +244,21 @@ class StdpAttention(wiring.Component):
         m.submodules.writer = writer = HeadWriter(self._program, self._port_sizes)
         wiring.connect(m, neurons.word, writer.word)
         wiring.connect(m, writer.write, wiring.flipped(self.write))
-        m.d.comb += [
-            neurons.en.eq(Cat(rows.sums_en for rows in engines).any()),
+        en, sums = Signal(), Signal(len(engines[0].sums))
+        m.d.sync += [
+            en.eq(Cat(rows.sums_en for rows in engines).any()),
             # At most one of them is not 0.
-            neurons.sums.eq(reduce(or_, (rows.sums for rows in engines))),
+            sums.eq(reduce(or_, (rows.sums for rows in engines))),
+        ]
+        m.d.comb += [
+            neurons.en.eq(en),
+            neurons.sums.eq(sums),
             writer.base.eq(sequencer.destination),
             writer.clear.eq(self.clear),
             self.blocks.eq(writer.blocks),
-            self.y_en.eq(neurons.en),
+            self.y_en.eq(en),
             self.y_head.eq(neurons.head),
             self.y_token.eq(neurons.token),
             self.y_step.eq(neurons.step),
-            self.y_data.eq(neurons.sums),
+            self.y_data.eq(sums),
         ]

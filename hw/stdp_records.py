@@ -12,6 +12,13 @@ REUSE = 3
 """Cycles from an update of a row to the next one of the same row, at least."""
 
 
+SEPARATE = {"no_rw_check": 1}
+"""Memory attributes: no word is read while it is written, or what is read then does not matter."""
+
+BLOCK = {"ram_style": "block", **SEPARATE}
+"""The same, in block memory."""
+
+
 class HeadSizes:
     """Numbers of one head, for one program.
 

@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from s2tdpt.hw.fixed import exact, index_shape, onehot_index, without_lowest
 from s2tdpt.hw.stdp_kernel import StdpKernel
-from s2tdpt.hw.stdp_records import CountList, HeadSizes, KeyValue, RowRequest, RowUse, row_depth
+from s2tdpt.hw.stdp_records import BLOCK, CountList, HeadSizes, KeyValue, RowRequest, RowUse, row_depth
 
 __all__ = ["RowIssue", "RowUpdate"]
 
@@ -155,7 +155,7 @@ class RowUpdate(wiring.Component):
         sizes = self._sizes
         m.submodules.kernel = kernel = StdpKernel(self._lut, sizes.head_dim)
         m.submodules.rows = rows = memory.Memory(
-            shape=unsigned(len(self.sums)), depth=row_depth(sizes, self._engine), init=[]
+            shape=unsigned(len(self.sums)), depth=row_depth(sizes, self._engine), init=[], attrs=BLOCK
         )
         read, write = rows.read_port(), rows.write_port()
         use = self.use
@@ -176,9 +176,7 @@ class RowUpdate(wiring.Component):
             kernel.key.eq(use.key),
             kernel.query.eq(use.query),
             read.addr.eq(use.row),
-            # `RowIssue` keeps a row's uses apart. Said here as a condition of the read, it spares the logic
-            # that would otherwise define what a read of a word that is being written returns.
-            read.en.eq(use.en & ~(write.en & (read.addr == write.addr))),
+            read.en.eq(use.en),
             write.addr.eq(adds.row),
             write.en.eq(adds.updates),
         ]

@@ -7,7 +7,7 @@ from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In
 
 from s2tdpt.hw.program import Program
-from s2tdpt.hw.stdp_records import HeadSizes, HeadWrite, KeyValuePort, QueryPort
+from s2tdpt.hw.stdp_records import BLOCK, SEPARATE, HeadSizes, HeadWrite, KeyValuePort, QueryPort
 
 __all__ = ["HeadStore"]
 
@@ -15,7 +15,8 @@ __all__ = ["HeadStore"]
 class HeadStore(wiring.Component):
     """Spike counts of q and k, spikes of v, of all heads and tokens of a block.
 
-    Address ``head * tokens + token``; a word that is being written must not be read.
+    Address ``head * tokens + token``; a word that is being written must not be read. Heads are read once they
+    are complete.
 
     Latency: read data in the cycle after the address; a word may be read in the cycle after its write.
     Throughput: a write and two reads (`queries`, `tokens`) a cycle. Resources: ``heads * tokens`` words of
@@ -46,16 +47,19 @@ class HeadStore(wiring.Component):
         m = Module()
         sizes, write = self._sizes, self.write
         depth = sizes.heads * sizes.tokens
+        counts = unsigned(sizes.counts_bits)
         m.submodules.query_counts = query_counts = memory.Memory(
-            shape=unsigned(sizes.counts_bits), depth=depth, init=[]
+            shape=counts, depth=depth, init=[], attrs=SEPARATE
         )
         m.submodules.key_counts = key_counts = memory.Memory(
-            shape=unsigned(sizes.counts_bits), depth=depth, init=[]
+            shape=counts, depth=depth, init=[], attrs=SEPARATE
         )
         m.submodules.value_steps = value_steps = memory.Memory(
-            shape=unsigned(sizes.steps), depth=depth, init=[]
+            shape=unsigned(sizes.steps), depth=depth, init=[], attrs=SEPARATE
         )
-        m.submodules.values = values = memory.Memory(shape=unsigned(sizes.value_bits), depth=depth, init=[])
+        m.submodules.values = values = memory.Memory(
+            shape=unsigned(sizes.value_bits), depth=depth, init=[], attrs=BLOCK
+        )
 
         width = sizes.count.width
         for projection, store in enumerate((query_counts, key_counts, value_steps)):
@@ -76,25 +80,12 @@ class HeadStore(wiring.Component):
             for part in range(sizes.parts)
         ]
 
-        # Heads are read once they are complete, so a read never meets a write. Said here as a condition of
-        # the read, it spares the logic that would otherwise define what such a read returns.
-        for reader, stores in (
-            (self.queries, ((query_counts, self.queries.counts),)),
-            (
-                self.tokens,
-                (
-                    (key_counts, self.tokens.counts),
-                    (value_steps, self.tokens.active),
-                    (values, self.tokens.value),
-                ),
-            ),
+        for reader, store, read_data in (
+            (self.queries, query_counts, self.queries.counts),
+            (self.tokens, key_counts, self.tokens.counts),
+            (self.tokens, value_steps, self.tokens.active),
+            (self.tokens, values, self.tokens.value),
         ):
-            meets = write.en & (reader.address == write.address)
-            for store, read_data in stores:
-                port = store.read_port()
-                m.d.comb += [
-                    port.addr.eq(reader.address),
-                    port.en.eq(reader.en & ~meets),
-                    read_data.eq(port.data),
-                ]
+            port = store.read_port()
+            m.d.comb += [port.addr.eq(reader.address), port.en.eq(reader.en), read_data.eq(port.data)]
         return m

@@ -260,7 +260,7 @@ def test_cost_grows_linearly_and_state_logarithmically():
 def test_timeline():
     """A head begins when it is complete and the one before has ended."""
     program = program_for(head_dim=4, heads=3, tokens=2, steps=3, lanes=4, post_lanes=2)
-    assert attention_timeline([10, 10, 200], [50, 60, 70], program) == ([12, 62, 202], 202 + 70 + 7)
+    assert attention_timeline([10, 10, 200], [50, 60, 70], program) == ([12, 62, 202], 202 + 70 + 8)
 
 
 def test_cycle_model_is_fast():

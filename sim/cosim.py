@@ -315,7 +315,7 @@ def _diagnose(share: _Share, program: Program) -> str:
     if len(steps):
         start, complete = steps.times(len(steps) - 1, len(program.steps))
         last = int(np.flatnonzero(start != NEVER)[-1])
-        where = f"step {last} ({program.steps[last].name}) started in cycle {start[last]} and none followed"
+        where = f"step {last} ({program.steps[last].name}) was complete in cycle {complete[last]} and none followed"
         open_steps = np.flatnonzero((start != NEVER) & (complete == NEVER))
         if len(open_steps):
             first = int(open_steps[0])
@@ -397,6 +397,7 @@ def _check_tensors(report: CosimReport, params: Params, images, rebuilt) -> tupl
     for name in rebuilt[0][1].tensors:
         got[name] = np.concatenate([part.tensors[name] for _, part in rebuilt])[sequence]
     report.tensors = len(got)
+    got = {name: got[name] for name in trace if name in got}  # differences come in network order
     _compare(report, {name: trace[name] for name in got}, got, order[sequence])
     unseen = sorted(name for name in trace if name not in got and not name.startswith("head."))
     if unseen:

@@ -9,7 +9,7 @@ import numpy as np
 from s2tdpt.golden.config import NetworkConfig
 from s2tdpt.golden.network import GoldenNetwork
 from s2tdpt.golden.params import Params, random_params
-from s2tdpt.golden.trace import is_binary
+from s2tdpt.golden.trace import spike_traces
 from s2tdpt.hw.machine import Machine
 
 
@@ -51,7 +51,7 @@ def build_case(config: NetworkConfig, machine: Machine, *, seed: int = 0, frames
     best, most = None, -1.0
     for attempt in range(seed, seed + 40):
         case = _attempt(config, machine, attempt, frames)
-        lively = liveliness(case.golden)
+        lively = liveliness(config, case.golden)
         if lively > most:
             best, most = case, lively
         if lively == 1:
@@ -73,9 +73,9 @@ def _attempt(config: NetworkConfig, machine: Machine, seed: int, frames: int) ->
     return Case(params, machine, images, golden)
 
 
-def liveliness(golden: dict[str, np.ndarray]) -> float:
+def liveliness(config: NetworkConfig, golden: dict[str, np.ndarray]) -> float:
     """Fraction of spike tensors that hold both zeros and ones."""
-    return float(np.mean([0 < value.mean() < 1 for name, value in golden.items() if is_binary(name)]))
+    return float(np.mean([0 < golden[name].mean() < 1 for name in spike_traces(config)]))
 
 
 def random_network(seed: int) -> NetworkConfig:

@@ -201,7 +201,10 @@ class Script:
 
 def script(tensors: dict[str, np.ndarray]) -> list[list[Line]]:
     """Script of every frame; written in the plain words of the interface, channel by channel."""
-    return [_frame({name: value[frame] for name, value in tensors.items()}) for frame in range(len(tensors["sps.u"]))]
+    return [
+        _frame({name: value[frame] for name, value in tensors.items()})
+        for frame in range(len(tensors["sps.u"]))
+    ]
 
 
 def _frame(tensors: dict[str, np.ndarray]) -> list[Line]:
@@ -236,18 +239,29 @@ def _step(written: Script, begin: int, number: int, step: Step, tensors: dict[st
             if spikes is not None:
                 bits = _word(tensors[spikes.tensor], spikes, place, piece, 1)
                 written.put(
-                    cycle, piece_en=1, piece_step=number, piece_position=place, piece_piece=piece, piece_spikes=bits
+                    cycle,
+                    piece_en=1,
+                    piece_step=number,
+                    piece_position=place,
+                    piece_piece=piece,
+                    piece_spikes=bits,
                 )
             if numbers is not None:
                 data = _word(tensors[numbers.tensor], numbers, place, piece, U_BITS)
                 written.put(
-                    cycle - 1, piece_u_en=1, piece_u_step=number, piece_u_address=place * 3 + piece, piece_u_data=data
+                    cycle - 1,
+                    piece_u_en=1,
+                    piece_u_step=number,
+                    piece_u_address=place * 3 + piece,
+                    piece_u_data=data,
                 )
             x, y = place % step.width, place // step.width
             if pooled is not None:
                 # The window of an output position ends with its last column of its last row.
                 if (x % 2 or x == step.width - 1) and (y % 2 or y == step.height - 1):
-                    _write(written, cycle + OrPool.delay, "layers", pooled, tensors, y // 2 * 2 + x // 2, piece)
+                    _write(
+                        written, cycle + OrPool.delay, "layers", pooled, tensors, y // 2 * 2 + x // 2, piece
+                    )
             elif spikes is not None and step.sink in (Sink.SPIKES, Sink.RESIDUAL):
                 _write(written, cycle + OrPool.delay, "layers", spikes, tensors, place, piece)
             cycle += 1

@@ -53,7 +53,8 @@ def test_steps_carry_cycles_and_accumulates(standin_build, tmp_path):
     for frame in range(2):
         start, complete = steps.times(frame, count)
         scripted = [
-            [cycle for cycle, line in enumerate(lines[frame]) if name in line] for name in ("start", "complete")
+            [cycle for cycle, line in enumerate(lines[frame]) if name in line]
+            for name in ("start", "complete")
         ]
         assert (start - start[0]).tolist() == [cycle - scripted[0][0] for cycle in scripted[0]]
         assert (complete - start[0]).tolist() == [cycle - scripted[0][0] for cycle in scripted[1]]
@@ -204,7 +205,10 @@ FAULTS = {
         late_sum,
         "frame 1: attention sums after the attention of the last block was read, cycle",
     ),
-    "write between frames": (idle_write, "spike memory, from the attention, recorded while no step ran, cycle"),
+    "write between frames": (
+        idle_write,
+        "spike memory, from the attention, recorded while no step ran, cycle",
+    ),
     "missing start": (drop_pulse("start", 5), "frame 1: step 6 started where step 5 was due"),
     "missing end": (drop_pulse("complete", 16), "frame 1: step head did not end after its start"),
 }

@@ -9,26 +9,26 @@ import pytest
 
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.params import Params
-from s2tdpt.hw.config import HardwareConfig
-from s2tdpt.hw.cycles import frame_cycles
-from s2tdpt.sim.cosim import check_images, cosimulate
-from s2tdpt.sim.design import generate
+from s2tdpt.hw.cycles import FrameModel
+from s2tdpt.hw.machine import Machine
+from s2tdpt.sim.cosim import Options, check_images, cosimulate
+from s2tdpt.sim.design import generate, layer_program
 from s2tdpt.sim.stalls import PATTERNS
-from tests.hw.core_bench import build_case, network, traces_of
+from tests.sim.cases import build_case, network
 
-HARDWARE = HardwareConfig(lanes=8, rows=2, post_lanes=4)
+MACHINE = Machine(lanes=8, banks=2, post_lanes=4)
 QUICK = "icarus" if shutil.which("iverilog") else "verilator"
 """Simulator of the planted faults: Icarus builds in a moment, and every fault is a build of its own."""
 
 
 @pytest.fixture(scope="module")
 def case():
-    return build_case(network(), HARDWARE, seed=3, frames=5)
+    return build_case(network(), MACHINE, seed=3, frames=5)
 
 
 @pytest.fixture(scope="module")
 def design(case):
-    return generate(case.params, HARDWARE)
+    return generate(case.params, MACHINE)
 
 
 def changed(params: Params, name: str, index: tuple, value: int) -> Params:
@@ -40,7 +40,7 @@ def changed(params: Params, name: str, index: tuple, value: int) -> Params:
 
 @pytest.mark.parametrize("stall", PATTERNS)
 def test_everything_is_equal(case, design, stall):
-    report = cosimulate(case.params, HARDWARE, case.images, design=design, stall=stall, seed=2)
+    report = cosimulate(case.params, MACHINE, case.images, Options(stall=stall, seed=2), design=design)
     assert (report.findings, report.differences, report.mismatches) == ([], [], 0)
     assert report.ok
     assert (report.images, report.layer_images) == (5, 5)
@@ -48,46 +48,53 @@ def test_everything_is_equal(case, design, stall):
     assert np.array_equal(report.logits, case.golden["head.logits"])
     observed = [value for name, value in case.golden.items() if name != "head.sum"]
     assert report.tensors == len(observed) - 2
-    assert report.comparisons == sum(value.size for value in observed) + 5 * len(design.program.ops)
-    assert all(layer.model_error == 0 for layer in report.layers)
-    assert [layer.name for layer in report.layers] == [op.name for op in design.program.ops]
-    assert all(0 <= layer.utilisation <= 1 for layer in report.layers)
+    count = len(design.program.steps)
+    assert report.comparisons == sum(value.size for value in observed) + 5 * (2 * count + 1)
+    assert [step.model_error for step in report.steps] == [0] * count
+    assert [step.name for step in report.steps] == [step.name for step in design.program.steps]
+    assert sum(step.cycles for step in report.steps) == pytest.approx(report.cycles)
     assert 0 < report.utilisation < 1
+    assert report.accumulates_per_cycle > 0
+    assert len(report.fired) == 5 and min(report.fired) > 0
 
 
 def test_icarus_agrees_or_says_how_to_get_it(case, design):
-    arguments = {"design": design, "simulator": "icarus"}
+    arguments = (case.params, MACHINE, case.images[:2], Options(simulator="icarus"))
     if shutil.which("iverilog") is None:
         with pytest.raises(UserError, match="iverilog.*install"):
-            cosimulate(case.params, HARDWARE, case.images[:2], **arguments)
+            cosimulate(*arguments, design=design)
         return
-    report = cosimulate(case.params, HARDWARE, case.images[:2], **arguments)
+    report = cosimulate(*arguments, design=design)
     assert report.ok, report.first()
     assert report.comparisons > 0
 
 
 def test_layers_of_the_first_images_only(case, design):
-    report = cosimulate(case.params, HARDWARE, case.images, design=design, layers=2, jobs=2)
+    report = cosimulate(case.params, MACHINE, case.images, Options(layers=2, jobs=2), design=design)
     assert report.ok
     assert (report.images, report.layer_images) == (5, 2)
     assert len(report.frame_cycles) == 5
-    assert cosimulate(case.params, HARDWARE, case.images, design=design, layers=0).layer_images == 0
+    report = cosimulate(case.params, MACHINE, case.images, Options(layers=0), design=design)
+    assert (report.ok, report.layer_images, report.utilisation) == (True, 0, 0.0)
 
 
 def test_streamed_weights(case):
-    hardware = HARDWARE.model_copy(update={"weight_memory": "stream", "lanes": 4})  # few lanes: many tiles
-    streamed = generate(case.params, hardware)
-    never_late = [frame_cycles(streamed.program, trace)[1] for trace in traces_of(case)]
+    machine = MACHINE.model_copy(update={"weight_memory": "stream", "lanes": 4})  # few lanes: many tiles
+    streamed = generate(case.params, machine)
+    program, _ = layer_program(case.params, machine)
+    traces = [
+        {name: value[i] for name, value in case.golden.items()} | {"pixels": case.images[i]} for i in range(2)
+    ]
+    never_late = [FrameModel(program).frame(trace).total for trace in traces]
     for stall in ("none", "bursty"):
-        report = cosimulate(case.params, hardware, case.images[:2], design=streamed, stall=stall)
+        report = cosimulate(case.params, machine, case.images[:2], Options(stall=stall), design=streamed)
         assert report.ok, report.first()
         # A stream that pauses is late at nobody knows which tile; one that does not is late as modelled.
-        assert {layer.model_error for layer in report.layers} == ({0} if stall == "none" else {None})
+        assert {step.model_error for step in report.steps} == ({0} if stall == "none" else {None})
         assert all(taken > least for taken, least in zip(report.frame_cycles, never_late, strict=False))
     # The weights are data here: another set of weights on the same hardware is noticed.
-    report = cosimulate(
-        changed(case.params, "block.0.v.threshold", (0,), 1), hardware, case.images, design=streamed
-    )
+    faulty = changed(case.params, "block.0.v.threshold", (0,), 1)
+    report = cosimulate(faulty, machine, case.images, design=streamed)
     assert report.differences[0].startswith("block.0.v: ")
 
 
@@ -109,9 +116,8 @@ def parameter_faults(params: Params):
 @pytest.mark.parametrize("fault", ["flipped LUT entry", "wrong threshold", "weight bit"])
 def test_planted_fault_in_the_hardware_is_located(case, fault):
     faulty, tensor = parameter_faults(case.params)[fault]
-    report = cosimulate(
-        case.params, HARDWARE, case.images, design=generate(faulty, HARDWARE), simulator=QUICK
-    )
+    broken = generate(faulty, MACHINE)
+    report = cosimulate(case.params, MACHINE, case.images, Options(simulator=QUICK), design=broken)
     assert not report.ok
     assert report.differences[0].startswith(f"{tensor}: image ")
     assert report.first() == report.differences[0]
@@ -121,7 +127,7 @@ def test_planted_fault_in_the_hardware_is_located(case, fault):
 def test_planted_fault_in_the_parameter_file_is_located(case, design, tmp_path, fault):
     faulty, tensor = parameter_faults(case.params)[fault]
     faulty.save(tmp_path / "faulty.safetensors")
-    report = cosimulate(Params.load(tmp_path / "faulty.safetensors"), HARDWARE, case.images, design=design)
+    report = cosimulate(Params.load(tmp_path / "faulty.safetensors"), MACHINE, case.images, design=design)
     assert not report.ok
     assert report.differences[0].startswith(f"{tensor}: image ")
 
@@ -133,43 +139,55 @@ def edited(design, pattern: str, new: str):
     return replace(design, verilog=text)
 
 
-def test_dropped_spike_in_the_hardware_is_located(case, design):
-    # Four lanes lose the spikes of step 0 on their way into the memory: whoever reads next is wrong first.
-    pattern = r"(spikes\[write__addr\]\[7:0\] <=) write__data\[7:0\];"
-    broken = edited(design, pattern, r"\1 write__data[7:0] & 8'haa;")
-    report = cosimulate(case.params, HARDWARE, case.images, design=broken, simulator=QUICK)
+def cut(design, module: str, port: str):
+    """The design with the wire at a port of a part of the core cut: whoever reads it, sees 0."""
+    pattern = rf"(  s2tdpt_accelerator__core__{module} {module} \([^;]*\.{port}\()([^)]*)(\)[^;]*;)"
+    return edited(design, pattern, r"\1\3 assign \2 = 1'b0;")
+
+
+def held(design, module: str, port: str, value: str):
+    """The design with an input of a part of the core held at a value."""
+    pattern = rf"(  s2tdpt_accelerator__core__{module} {module} \([^;]*\.{port}\()[^)]*(\))"
+    return edited(design, pattern, rf"\g<1>{value}\g<2>")
+
+
+def broken_run(case, broken, **options):
+    return cosimulate(case.params, MACHINE, case.images, Options(simulator=QUICK, **options), design=broken)
+
+
+def test_dropped_spikes_in_the_memory_are_located(case, design):
+    # The memory loses the spikes of four lanes in step 0: the reader is the first who is wrong.
+    pattern = r"(words\[\S+\]\[7:0\] <=) (\S+)\[7:0\];"
+    report = broken_run(case, edited(design, pattern, r"\1 \2[7:0] & 8'haa;"))
     assert not report.ok
-    assert report.differences[0].startswith("sps.1.pooled: image ")
-    assert "step 0, " in report.differences[0] and ": expected 1, got 0" in report.differences[0]
+    assert report.differences[0].startswith("sps.u: image ")
 
 
 def test_input_stuck_not_ready_is_a_deadlock(case, design):
-    broken = edited(design, r"assign tready = ~ _00_;", "assign tready = 1'b0;")
-    report = cosimulate(case.params, HARDWARE, case.images, design=broken, simulator=QUICK, limit=2000)
+    report = broken_run(case, cut(design, "receiver", "tready"), limit=2000)
     assert not report.ok
-    assert report.findings == [
-        "deadlock: image 0 gave no result in 2000 cycles; no step ever started; "
-        "s_axis tvalid=1 tready=0, m_axis tvalid=0 tready=1"
-    ]
-
-
-def test_lost_done_is_a_deadlock_in_a_named_step(case, design):
-    instance = r"(s2tdpt_accelerator__core__pool pool \([^;]*\.done\()[^)]*(\))"
-    broken = edited(design, instance, r"\1\2")
-    report = cosimulate(case.params, HARDWARE, case.images, design=broken, simulator=QUICK, limit=2000)
     assert re.match(
-        r"deadlock: image 0 gave no result in 2000 cycles; step 1 \(sps\.1\.pool\) started in cycle \d+ "
-        r"and did not end; ",
+        r"deadlock: image 0 gave no result in 2000 cycles; no step ever started; s_axis tvalid=1 tready=0, "
+        r"m_axis tvalid=0 tready=1",
+        report.findings[0],
+    )
+
+
+def test_lost_end_of_a_step_is_a_deadlock_in_a_named_step(case, design):
+    report = broken_run(case, held(design, "sequencer", "tiles__complete", "1'b0"), limit=2000)
+    assert re.match(
+        r"deadlock: image 0 gave no result in 2000 cycles; step 0 \(sps\.0\) was complete in cycle "
+        r"\d+ and none followed; ",
         report.findings[0],
     )
 
 
 def test_sender_that_ignores_ready_loses_words(case, design):
-    stuck = re.search(r"\.(tready\$\d+) \(m_axis_tready\)", design.verilog)[1]
-    broken = edited(design, r"\.tready\$\d+ \(m_axis_tready\)", f".{stuck} (1'b1)")
-    arguments = {"design": broken, "simulator": QUICK, "limit": 5000}
-    assert cosimulate(case.params, HARDWARE, case.images, **arguments).ok
-    assert not cosimulate(case.params, HARDWARE, case.images, stall="random", **arguments).ok
+    broken = held(design, "sender", "tready", "1'b1")
+    arguments = (case.params, MACHINE, case.images)
+    assert cosimulate(*arguments, Options(simulator=QUICK, limit=5000), design=broken).ok
+    stalled = Options(simulator=QUICK, limit=5000, stall="random")
+    assert not cosimulate(*arguments, stalled, design=broken).ok
 
 
 def test_images_of_the_wrong_shape_or_type(case):
@@ -183,4 +201,4 @@ def test_images_of_the_wrong_shape_or_type(case):
 
 def test_unknown_stall_pattern(case, design):
     with pytest.raises(UserError, match="^unknown stall pattern 'sometimes'; expected one of none, random, "):
-        cosimulate(case.params, HARDWARE, case.images, design=design, stall="sometimes")
+        cosimulate(case.params, MACHINE, case.images, Options(stall="sometimes"), design=design)

@@ -62,8 +62,10 @@ class FrameCycles:
     steps : list of StepCycles
     attention : list of (int, int)
         Cycles from the begin of a block's first head to the block's completion.
+    start : int
+        Cycle of the first start, absolute as the `go` of `FrameModel.frame`.
     busy : int
-        Cycles in which an accumulate happens, at most: positions' own cycles.
+        Cycles in which at least one bank adds a channel.
     total : int
         From the start of the first step to the completion of the last.
     interval : int
@@ -72,6 +74,8 @@ class FrameCycles:
 
     steps: list[StepCycles]
     attention: list[tuple[int, int]]
+    start: int
+    busy: int
     total: int
     interval: int
 
@@ -145,9 +149,7 @@ def read_words(step: Step, program: Program, tensor: np.ndarray) -> _Reading:
     counts = counts.reshape(-1, machine.banks).astype(np.int64)
     last, final = np.zeros(len(counts), bool), np.zeros(len(counts), bool)
     last[ends], final[-1] = True, True
-    return _Reading(
-        counts, last, final, int(counts.sum()), int(spikes[chosen, order[inside]].sum())
-    )
+    return _Reading(counts, last, final, int(counts.sum()), int(spikes[chosen, order[inside]].sum()))
 
 
 class FrameModel:
@@ -180,7 +182,7 @@ class FrameModel:
             Golden trace of one image, without the batch axis, plus "pixels" (uint8 [H, W, C]).
         """
         program = self._program
-        base = len(self._finals)
+        base, busy = len(self._finals), self._front.busy
         readings: dict[str, _Reading] = {}
         found, attention = [], []
         blocks: list[int] = []  # cycles in which the attention of a block is complete
@@ -215,7 +217,7 @@ class FrameModel:
             self._finals.append(self._positions - 1)
             found.append((start, first_position, reading))
             last_parts += [base + index] * (step.heads_ready - len(last_parts))
-        return self._result(found, attention, base, first_start)
+        return self._result(found, attention, base, first_start, busy)
 
     def _attend(self, trace, block: int, ready: list[int]) -> tuple[int, int]:
         net = self._program.network
@@ -247,7 +249,9 @@ class FrameModel:
         # Tell of the tiles that must have made room: ring rows for this one, and a constant slot.
         rows = steps[tile % len(steps)].tile_rows(machine)
         oldest = tile
-        while oldest > 0 and rows + steps[(oldest - 1) % len(steps)].tile_rows(machine) <= weight_rows(self._program):
+        while oldest > 0 and rows + steps[(oldest - 1) % len(steps)].tile_rows(machine) <= weight_rows(
+            self._program
+        ):
             oldest -= 1
             rows += steps[oldest % len(steps)].tile_rows(machine)
         while self._released < oldest:
@@ -260,7 +264,7 @@ class FrameModel:
         self._arrival.start(at)
         return at
 
-    def _result(self, found, attention, base: int, first_start: int) -> FrameCycles:
+    def _result(self, found, attention, base: int, first_start: int, busy: int) -> FrameCycles:
         steps = []
         for index, (start, first_position, reading) in enumerate(found):
             step = self._program.steps[index]
@@ -278,7 +282,7 @@ class FrameModel:
             )
         # `frame_complete` a cycle after the last write, idle another one later, then `start`.
         total = steps[-1].complete
-        return FrameCycles(steps, attention, total, total + 3)
+        return FrameCycles(steps, attention, first_start, self._front.busy - busy, total, total + 3)
 
 
 def frame_cycles(

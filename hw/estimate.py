@@ -1,4 +1,4 @@
-"""What images cost on a machine, operation by operation, without simulating it: seconds instead of hours.
+"""What images cost on a machine, layer by layer, without simulating it: seconds instead of hours.
 
 The golden model gives the spikes of real images, `cycles` counts exactly what the hardware takes for them.
 Beside them stands the dense bound: the same machine if every neuron fired in every step.
@@ -6,7 +6,7 @@ Beside them stands the dense bound: the same machine if every neuron fired in ev
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,53 +14,80 @@ import numpy as np
 
 from s2tdpt.golden.network import GoldenNetwork
 from s2tdpt.golden.params import Params
-from s2tdpt.hw.arrival import TileArrival, tile_beats
-from s2tdpt.hw.config import HardwareConfig
-from s2tdpt.hw.cycles import SEQUENCER_CYCLES, OperationCycles, dense_trace, frame_cycles, input_rate
-from s2tdpt.hw.schedule import Program, build_program
-from s2tdpt.hw.weights import stream_width
-from s2tdpt.hw.widths import derive_widths
+from s2tdpt.golden.trace import HEAD_SUM, traces
+from s2tdpt.hw.arrival import TileArrival, stream_shape
+from s2tdpt.hw.cycles import FrameCycles, FrameModel
+from s2tdpt.hw.images import stream_width, tile_beats
+from s2tdpt.hw.machine import PIXEL_BITS, Machine
+from s2tdpt.hw.program import Program, build_program
+from s2tdpt.hw.widths import Widths, derive_widths
+
+BATCH = 4
+"""Images that pass through the golden model together."""
 
 
 @dataclass(frozen=True)
-class OperationEstimate:
-    """One operation over all images.
+class LayerEstimate:
+    """One layer over all images, its tiles together.
 
-    Parameters
+    The steps of the machine overlap. The cycles between the end of a step's last position and that of the step
+    before count as its own; with `Estimate.tail` they add up to the interval.
+
+    Attributes
     ----------
-    name, kind : str
-        As in `schedule.Operation`.
-    bound : str
-        What takes most of its time (`cycles.OperationCycles`), on most images.
+    name : str
+        As in the parameter file.
+    tiles : int
+        Steps of the layer program that compute it.
     cycles : float
         Mean; `minimum` and `maximum` over the images.
     share : float
-        Of the cycles of an image, 0..1; three cycles between two operations belong to none.
-    utilisation : float
-        Useful accumulates / (lanes x rows x cycles), 0..1.
+        Of the interval between images, 0..1.
+    accumulates : float
+        Mean useful additions: a spike and a weight of a channel that exists.
+    accumulates_per_cycle : float
+        Of its own cycles.
     rate : float
-        Share of set bits in what it reads, 0..1 (`cycles.input_rate`): the firing rate of its input.
+        Share of set bits in what it reads, as often as it reads them, 0..1: the firing rate of its input.
     dense : int
         Cycles if every bit was set.
     """
 
     name: str
-    kind: str
-    bound: str
+    tiles: int
     cycles: float
     minimum: int
     maximum: int
     share: float
-    utilisation: float
+    accumulates: float
+    accumulates_per_cycle: float
     rate: float
     dense: int
+
+
+@dataclass(frozen=True)
+class AttentionEstimate:
+    """The attention of a block, which works beside the layers.
+
+    Attributes
+    ----------
+    block : int
+    cycles : float
+        Mean, from the begin of its first head to its last write.
+    waits : float
+        Mean cycles in which the machine adds nothing because the next layer needs this attention.
+    """
+
+    block: int
+    cycles: float
+    waits: float
 
 
 @dataclass(frozen=True)
 class StreamEstimate:
     """The weight stream of an image.
 
-    Parameters
+    Attributes
     ----------
     words, bits : int
         Beats an image and their width.
@@ -77,27 +104,37 @@ class StreamEstimate:
 class Estimate:
     """Exact cycles of images that follow each other without a gap.
 
-    Parameters
+    Attributes
     ----------
-    operations : list of OperationEstimate
+    layers : list of LayerEstimate
+    attention : list of AttentionEstimate
+    tail : float
+        Mean cycles from the end of an image's last position to the start of the next image.
     frames : list of int
-        Cycles of every image, from the start of its first operation to the end of its last.
+        Cycles of every image, from the start of its first step to the end of its last.
     intervals : list of int
         Cycles from the start of an image to the earliest start of the next one.
+    idle_share : float
+        Of the cycles in the intervals, those in which nothing is accumulated, 0..1.
+    accumulates_per_cycle : float
+        Useful additions a cycle of the intervals.
+    utilisation : float
+        Channels with a spike x output channels / (lanes x banks x cycles of the intervals), 0..1.
     dense, dense_interval : int
-        The same if every bit was set and weights were never late.
-    utilisation, layer_utilisation : float
-        Lanes in use over the whole image, and over the operations that accumulate, 0..1.
+        Cycles if every bit was set and weights were never late.
     stream : StreamEstimate or None
     """
 
-    operations: list[OperationEstimate]
+    layers: list[LayerEstimate]
+    attention: list[AttentionEstimate]
+    tail: float
     frames: list[int]
     intervals: list[int]
+    idle_share: float
+    accumulates_per_cycle: float
+    utilisation: float
     dense: int
     dense_interval: int
-    utilisation: float
-    layer_utilisation: float
     stream: StreamEstimate | None
 
     @property
@@ -117,7 +154,7 @@ class Estimate:
 
 def estimate(
     params: Params,
-    hardware: HardwareConfig,
+    machine: Machine,
     images: np.ndarray,
     progress: Callable[[int], None] | None = None,
 ) -> Estimate:
@@ -135,64 +172,138 @@ def estimate(
     """
     golden = GoldenNetwork(params)
     widths = derive_widths(params, golden.bounds)
-    program = build_program(params.config, hardware, widths.head_sum)
-    beats = tile_beats(program, widths) if hardware.weight_memory == "stream" else []
-    arrival = TileArrival(beats) if beats else None
-    counted, rates, frames, intervals, waits = [], [], [], [], []
-    for image in images:
-        trace = {name: value.numpy()[0] for name, value in golden.trace(image[None]).items()}
-        trace["pixels"] = image
-        operations, total = frame_cycles(program, trace, arrival, sum(intervals))
-        waits.append(total - frame_cycles(program, trace)[1] if arrival else 0)
-        counted.append(operations)
-        rates.append([input_rate(op, program, trace) for op in program.ops])
-        frames.append(total)
-        intervals.append(interval(program, total))
+    program = build_program(params.config, machine, widths.head_sum)
+    stream = machine.weight_memory == "stream"
+    model = _Sequence(program, widths if stream else None)
+    punctual = _Sequence(program)  # weights never late
+    for trace in image_traces(golden, images):
+        model.add(trace)
+        if stream:
+            punctual.add(trace)
         if progress is not None:
             progress(1)
-    dense_operations, dense = frame_cycles(program, dense_trace(program))
-    rows = [
-        _over_images(program, index, [operations[index] for operations in counted], dense_operations[index])
-        for index in range(len(program.ops))
-    ]
-    mean_rates = np.mean(rates, axis=0)
-    accumulates = sum(o.accumulates for operations in counted for o in operations)
-    busy = sum(o.cycles for operations in counted for o in operations if o.events)
-    width = hardware.lanes * hardware.rows
-    return Estimate(
-        operations=[
-            OperationEstimate(**row, share=row["cycles"] / float(np.mean(frames)), rate=float(rate))
-            for row, rate in zip(rows, mean_rates, strict=True)
-        ],
-        frames=frames,
-        intervals=intervals,
-        dense=dense,
-        dense_interval=interval(program, dense),
-        utilisation=accumulates / (width * sum(frames)),
-        layer_utilisation=accumulates / (width * busy) if busy else 0.0,
-        stream=StreamEstimate(sum(beats), stream_width(program), float(np.mean(waits))) if beats else None,
-    )
+    dense = FrameModel(program).frame(dense_trace(program))
+    return _summary(program, widths, model, punctual, dense)
+
+
+def image_traces(golden: GoldenNetwork, images: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
+    """What `FrameModel.frame` wants, image by image."""
+    for first in range(0, len(images), BATCH):
+        batch = images[first : first + BATCH]
+        found = {name: value.numpy() for name, value in golden.trace(batch).items()}
+        for number, image in enumerate(batch):
+            yield {name: value[number] for name, value in found.items()} | {"pixels": image}
+
+
+def dense_trace(program: Program) -> dict[str, np.ndarray]:
+    """A trace in which every bit that is read is set."""
+    net = program.network
+    dense = {
+        name: np.ones(trace.shape, bool)
+        for name, trace in traces(net).items()
+        if trace.spikes or not trace.head
+    }
+    shape = (net.image_height, net.image_width, net.image_channels)
+    pixel = (net.pixel_zero_point - 1) & ((1 << PIXEL_BITS) - 1)  # -1 less the zero point
+    return dense | {"pixels": np.full(shape, pixel, np.uint8), HEAD_SUM: np.full(net.embed_dim, -1)}
 
 
 def interval(program: Program, cycles: int) -> int:
-    """Cycles from image to image: the computation, or the bytes of the next image if they take longer."""
+    """Cycles from image to image: the computation's, or the bytes of the next image if they take longer."""
     network = program.network
-    pixels = network.image_height * network.image_width * network.image_channels
-    return max(cycles + SEQUENCER_CYCLES + 1, pixels)
+    return max(cycles, network.image_height * network.image_width * network.image_channels)
 
 
-def _over_images(program: Program, index: int, counts: list[OperationCycles], dense: OperationCycles) -> dict:
-    """Fields of `OperationEstimate` that one operation's counts give."""
-    op, hw = program.ops[index], program.hardware
-    cycles = [count.cycles for count in counts]
-    bounds = [count.bound for count in counts]
-    return {
-        "name": op.name,
-        "kind": op.kind,
-        "bound": max(sorted(set(bounds)), key=bounds.count),
-        "cycles": float(np.mean(cycles)),
-        "minimum": min(cycles),
-        "maximum": max(cycles),
-        "utilisation": sum(count.accumulates for count in counts) / (hw.lanes * hw.rows * sum(cycles)),
-        "dense": dense.cycles,
-    }
+class _Sequence:
+    """Images one after the other without a gap; `widths` if their weights are streamed."""
+
+    def __init__(self, program: Program, widths: Widths | None = None):
+        arrival = None if widths is None else TileArrival(stream_shape(program, widths))
+        self._program, self._model = program, FrameModel(program, arrival)
+        self._next = 0
+        self.frames: list[FrameCycles] = []
+
+    def add(self, trace: Mapping[str, np.ndarray]) -> None:
+        frame = self._model.frame(trace, self._next)
+        self.frames.append(frame)
+        self._next = frame.start + interval(self._program, frame.interval) - 1
+
+    @property
+    def intervals(self) -> list[int]:
+        """From start to start; the last image's to the earliest start of one more."""
+        starts = [*(frame.start for frame in self.frames), self._next + 1]
+        return np.diff(starts).tolist()
+
+
+def _step_cycles(frame: FrameCycles) -> np.ndarray:
+    """Cycles of every step as `LayerEstimate` counts them."""
+    return np.diff([step.last_end for step in frame.steps], prepend=0)
+
+
+def _summary(
+    program: Program, widths: Widths, model: _Sequence, punctual: _Sequence, dense: FrameCycles
+) -> Estimate:
+    frames, intervals = model.frames, model.intervals
+    total, machine = sum(intervals), program.machine
+    names = list(dict.fromkeys(step.layer for step in program.steps))
+    cycles = np.array([_step_cycles(frame) for frame in frames])
+    useful = sum(
+        count.events * step.channels
+        for frame in frames
+        for step, count in zip(program.steps, frame.steps, strict=True)
+    )
+    tail = [length - frame.steps[-1].last_end for length, frame in zip(intervals, frames, strict=True)]
+    stream = None
+    if machine.weight_memory == "stream":
+        waits = (total - sum(punctual.intervals)) / len(frames)
+        stream = StreamEstimate(sum(tile_beats(program, widths)), stream_width(program), waits)
+    return Estimate(
+        layers=[_layer(program, name, frames, cycles, dense, total) for name in names],
+        attention=[_attention(program, block, frames) for block in range(program.network.depth)],
+        tail=float(np.mean(tail)),
+        frames=[frame.total for frame in frames],
+        intervals=intervals,
+        idle_share=1 - sum(frame.busy for frame in frames) / total,
+        accumulates_per_cycle=sum(frame.accumulates for frame in frames) / total,
+        utilisation=useful / (machine.lanes * machine.banks * total),
+        dense=dense.total,
+        dense_interval=interval(program, dense.interval),
+        stream=stream,
+    )
+
+
+def _layer(
+    program: Program, name: str, frames: list[FrameCycles], cycles: np.ndarray, dense: FrameCycles, total: int
+) -> LayerEstimate:
+    own = [index for index, step in enumerate(program.steps) if step.layer == name]
+    per_image = cycles[:, own].sum(axis=1)
+    accumulates = sum(frame.steps[index].accumulates for frame in frames for index in own)
+    spikes = sum(frame.steps[index].spikes for frame in frames for index in own)
+    possible = len(frames) * sum(dense.steps[index].spikes for index in own)
+    return LayerEstimate(
+        name=name,
+        tiles=len(own),
+        cycles=float(per_image.mean()),
+        minimum=int(per_image.min()),
+        maximum=int(per_image.max()),
+        share=float(per_image.sum() / total),
+        accumulates=accumulates / len(frames),
+        accumulates_per_cycle=float(accumulates / per_image.sum()),
+        rate=spikes / possible,
+        dense=int(_step_cycles(dense)[own].sum()),
+    )
+
+
+def _attention(program: Program, block: int, frames: list[FrameCycles]) -> AttentionEstimate:
+    """Its span, and how much of it lies behind the end of the last position before the layer that needs it."""
+    needs = next(index for index, step in enumerate(program.steps) if step.after_attention == block + 1)
+    spans = [frame.attention[block] for frame in frames]
+    waits = [
+        max(0, complete - frame.steps[needs - 1].last_end)
+        for frame, (_, complete) in zip(frames, spans, strict=True)
+    ]
+    return AttentionEstimate(
+        block=block,
+        cycles=float(np.mean([complete - begin for begin, complete in spans])),
+        waits=float(np.mean(waits)),
+    )

@@ -18,7 +18,7 @@ FOREVER = 1 << 62
 LAST, FINAL = 1, 2
 """A word ends its position; its tile. Above these bits of a mark stands the cooldown."""
 _COOLDOWN_SHIFT, _COUNT_SHIFT = 2, 16
-_NOW, _WORD, _COOLDOWN, _ENDS = range(4)  # of the state vector
+_NOW, _WORD, _COOLDOWN, _ENDS, _BUSY = range(5)  # of the state vector
 
 
 @numba.njit(cache=True)
@@ -38,6 +38,7 @@ def _move(state, counts, marks, first, pipe, queue, banks, ends, wanted_ends, un
             ending = ending and banks[b, 3] and banks[b, 4] <= 1 and banks[b, 5] & LAST
             asks = asks and banks[b, 2] > 0
         cooldown = max(0, state[_COOLDOWN] - 1)
+        adds = False
         if ending:
             cooldown = banks[0, 5] >> _COOLDOWN_SHIFT
             ends[state[_ENDS]] = now
@@ -45,6 +46,8 @@ def _move(state, counts, marks, first, pipe, queue, banks, ends, wanted_ends, un
         for b in range(width):
             single = banks[b, 4] <= 1
             fires = banks[b, 3] and (ending or not (single and banks[b, 5] & LAST))
+            if fires and banks[b, 4] > 0:
+                adds = True
             if not banks[b, 3] or (fires and single):
                 banks[b, 3] = 0
                 if banks[b, 1] > 0:
@@ -71,6 +74,7 @@ def _move(state, counts, marks, first, pipe, queue, banks, ends, wanted_ends, un
         if asks:
             state[_WORD] += 1
         state[_COOLDOWN] = cooldown
+        state[_BUSY] += adds
         state[_NOW] = now + 1
 
 
@@ -90,7 +94,7 @@ class FrontModel:
     """
 
     def __init__(self, banks: int, queue: int):
-        self._state = np.zeros(4, np.int64)
+        self._state = np.zeros(5, np.int64)
         self._pipe = np.full((PUSH, banks), -1, np.int64)
         self._queue = np.zeros((banks, queue), np.int64)
         self._banks = np.zeros((banks, 6), np.int64)
@@ -121,6 +125,11 @@ class FrontModel:
         """Cycle in which position `number`, counted over all steps, ends."""
         self._run(0, number + 1, FOREVER)
         return int(self._ends[number])
+
+    @property
+    def busy(self) -> int:
+        """Cycles so far in which at least one bank had a channel to add."""
+        return int(self._state[_BUSY])
 
     def _run(self, first: int, ends: int, until: int) -> None:
         _move(

@@ -24,7 +24,7 @@ from s2tdpt.hw.verilog import Port, emit, read_ports
 if TYPE_CHECKING:
     from s2tdpt.hw.top import Accelerator
 
-__all__ = ["describe", "instantiation", "write_package"]
+__all__ = ["check_package", "describe", "instantiation", "write_package"]
 
 FORMAT = "s2tdpt-package"
 MANIFEST = "manifest.json"
@@ -35,35 +35,38 @@ _KEYWORDS = {"always", "begin", "case", "design", "end", "input", "logic", "modu
 
 
 def describe(accelerator: Accelerator) -> dict[str, Any]:
-    """Sections of the manifest for an accelerator: network, hardware, parameters, widths, schedule."""
+    """Sections of the manifest for an accelerator: network, machine, parameters, widths, program."""
     program = accelerator.program
     return {
         "network": program.network.model_dump(mode="json"),
-        "hardware": program.hardware.model_dump(mode="json"),
+        "machine": program.machine.model_dump(mode="json"),
         "parameters": {
             "sha256": accelerator.params.checksum(),
             "residual_threshold": accelerator.params.residual_threshold,
             "attention_threshold": accelerator.params.attention_threshold,
         },
         "widths": accelerator.widths.as_dict(),
-        "schedule": {
+        "program": {
             "spike_words": program.spike_words,
-            "weight_rows": program.tile_words,
+            "weight_rows": program.rows,
             "constant_words": program.const_words,
-            "tiles": program.tiles,
             "largest_tile_rows": program.max_tile_rows,
-            "head_slices": program.head_slices,
-            "operations": [
+            "pixel_passes": program.pixel_passes,
+            "head_passes": program.head_passes,
+            "steps": [
                 {
                     "index": index,
-                    "name": op.name,
-                    "kind": op.kind,
-                    "source": op.source,
-                    "sink": op.sink,
-                    "height": op.height,
-                    "width": op.width,
+                    "name": step.name,
+                    "layer": step.layer,
+                    "group": step.group,
+                    "source": step.source.name.lower(),
+                    "sink": step.sink.name.lower(),
+                    "height": step.height,
+                    "width": step.width,
+                    "after": step.after,
+                    "after_attention": step.after_attention,
                 }
-                for index, op in enumerate(program.ops)
+                for index, step in enumerate(program.steps)
             ],
         },
     }
@@ -124,13 +127,9 @@ def write_package(
         If the name is no Verilog name, the folder exists or cannot be written.
     """
     folder = Path(folder)
-    if not _NAME.fullmatch(name) or name in _KEYWORDS:
-        raise UserError(
-            f"{name!r} cannot be a module name; expected a letter, then letters, digits or "
-            "underscores, at most 64, and no keyword; choose another name"
-        )
-    _check_place(folder, force)
-    verilog = emit(component, name)
+    check_package(folder, name, force)
+    own = getattr(component, "ports", None)
+    verilog = emit(component, name) if own is None else emit(component, name, own())
     ports = read_ports(verilog, name)
     texts = {f"{name}.v": verilog, f"{name}_inst.v": instantiation(name, ports), **(files or {})}
     content = {
@@ -145,6 +144,22 @@ def write_package(
     texts[MANIFEST] = json.dumps(content, indent=2) + "\n"
     _write(folder, texts, force)
     return folder
+
+
+def check_package(folder: Path, name: str, force: bool = False) -> None:
+    """Refuse a name or a place that `write_package` could not use, before anything is generated.
+
+    Raises
+    ------
+    UserError
+        The name is no Verilog name, or the folder exists and is not to be replaced.
+    """
+    if not _NAME.fullmatch(name) or name in _KEYWORDS:
+        raise UserError(
+            f"{name!r} cannot be a module name; expected a letter, then letters, digits or "
+            "underscores, at most 64, and no keyword; choose another name"
+        )
+    _check_place(folder, force)
 
 
 def _check_place(folder: Path, force: bool) -> None:

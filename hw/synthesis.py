@@ -14,7 +14,7 @@ import re
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -162,6 +162,7 @@ def synthesize(
     macro_bits: int = 2048,
     flags: Sequence[str] = (),
     log_folder: Path | str | None = None,
+    step: Callable[[str], None] | None = None,
 ) -> Report:
     """Synthesise a design and measure it.
 
@@ -188,6 +189,8 @@ def synthesize(
         More options for ``synth_ecp5``.
     log_folder : path, optional
         Folder that gets the tools' logs; created if needed.
+    step : callable, optional
+        Told in words what begins, for a progress display.
 
     Raises
     ------
@@ -211,7 +214,7 @@ def synthesize(
         Path(log_folder).mkdir(parents=True, exist_ok=True)
     # A private folder and relative paths: the tools' sandbox hides the system's temporary folder.
     with tempfile.TemporaryDirectory() as folder:
-        run = _Run(Path(folder), None if log_folder is None else Path(log_folder).resolve())
+        run = _Run(Path(folder), None if log_folder is None else Path(log_folder).resolve(), step)
         (run.work / "design.v").write_bytes(text)
         if target == "liberty":
             return _cell_library(run, top, _read(liberty), macro_bits)
@@ -231,11 +234,13 @@ def _read(path: Path | str) -> bytes:
 class _Run:
     """Runs the steps in one folder and keeps their times."""
 
-    def __init__(self, work: Path, logs: Path | None):
+    def __init__(self, work: Path, logs: Path | None, tell: Callable[[str], None] | None):
         self.work, self.logs = work, logs
+        self._tell = tell or (lambda text: None)
         self.seconds: dict[str, float] = {}
 
     def step(self, name: str, tool: str, arguments: Sequence[str]) -> None:
+        self._tell(f"{tool} ({name}), which takes minutes")
         start = time.monotonic()
         run_tool(tool, arguments, cwd=self.work, log=self.logs and self.logs / f"{name}.log")
         self.seconds[name] = round(time.monotonic() - start, 1)

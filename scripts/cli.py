@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import sys
 import warnings
+from importlib import import_module
 
 import click
 
 from s2tdpt.golden.errors import UserError, printable
-from s2tdpt.scripts.bench import bench
-from s2tdpt.scripts.controls import ablate, controls
-from s2tdpt.scripts.cycles import cycles
-from s2tdpt.scripts.energy import energy
-from s2tdpt.scripts.evaluation import evaluate
-from s2tdpt.scripts.explain import explain
-from s2tdpt.scripts.export import export
-from s2tdpt.scripts.hardware import cosim, generate, synth
-from s2tdpt.scripts.information import info
-from s2tdpt.scripts.software import train
+
+COMMANDS = {
+    "info": ("information", "Parameters, MACs, neurons and memory of a configuration."),
+    "train": ("software", "Float network to integer network to parameter file."),
+    "evaluate": ("evaluation", "Accuracy and firing rates of a parameter file."),
+    "energy": ("energy", "Energy of an inference, from firing rates on real images."),
+    "explain": ("explain", "What the network looks at: Grad-CAM, firing-rate maps, confusion matrix."),
+    "ablate": ("controls", "What the attention of a trained network contributes."),
+    "controls": ("controls", "Is the attention needed? Controls, trained alike."),
+    "export": ("export", "Checkpoint of a run, or calibrated firing rates, to parameter file."),
+    "generate": ("hardware", "Parameter file to Verilog, memory images, manifest."),
+    "cosim": ("hardware", "Verilog against the golden model, every layer compared."),
+    "cycles": ("cycles", "Cycles of every layer on real images, without simulation."),
+    "synth": ("hardware", "LUTs, memories, clock frequency (ECP5), or cell area."),
+    "bench": ("bench", "Measure the table of figures and compare it with the baseline."),
+}
+"""Module of `scripts` and short help of every command, in the order of the work: a module is loaded when its
+command is used, so that nobody waits for what he does not need."""
 
 
 class Group(click.Group):
@@ -25,7 +34,19 @@ class Group(click.Group):
 
     def list_commands(self, context: click.Context) -> list[str]:
         """In the order of the work, not of the alphabet."""
-        return list(self.commands)
+        return list(COMMANDS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        """The command itself, loaded on first use."""
+        if name in COMMANDS and name not in self.commands:
+            module = import_module(f"s2tdpt.scripts.{COMMANDS[name][0]}")
+            self.add_command(getattr(module, name), name)
+        return super().get_command(context, name)
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of commands, without loading any."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, words) for name, (_, words) in COMMANDS.items()])
 
     def main(self, args=None, *rest, standalone_mode: bool = True, **kwargs):
         self.typed = [str(arg) for arg in (sys.argv[1:] if args is None else args)]
@@ -80,24 +101,6 @@ def main(context: click.Context) -> None:
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
     warnings.filterwarnings("ignore", category=DeprecationWarning)
-
-
-for command in (
-    info,
-    train,
-    evaluate,
-    energy,
-    explain,
-    ablate,
-    controls,
-    export,
-    generate,
-    cosim,
-    cycles,
-    synth,
-    bench,
-):
-    main.add_command(command)
 
 
 if __name__ == "__main__":

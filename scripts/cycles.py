@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import click
 from rich.box import SIMPLE_HEAD
@@ -10,23 +11,25 @@ from rich.progress import Progress
 from rich.table import Table
 
 from s2tdpt.golden.errors import UserError
-from s2tdpt.hw.config import HardwareConfig
-from s2tdpt.hw.estimate import Estimate, estimate
+from s2tdpt.hw.machine import Machine, check_fit
 from s2tdpt.scripts.images import choose_images, data_option, images_option
 from s2tdpt.scripts.options import (
     console,
     folder_option,
     json_option,
     load_params,
-    machine,
     machine_options,
+    machine_words,
     notes,
     params_option,
     quiet,
     write_json,
 )
 
-CLOCK = 50.0
+if TYPE_CHECKING:
+    from s2tdpt.hw.estimate import Estimate
+
+CLOCK = 100.0
 """MHz; an assumption, since the count of cycles knows no clock."""
 COUNT = 16
 """Images unless told."""
@@ -46,49 +49,51 @@ COUNT = 16
     help=f"Images from the data set; by default {COUNT}.",
 )
 @click.option(
+    "--mhz",
     "--clock-mhz",
+    "clock_mhz",
     type=float,
     default=CLOCK,
     show_default=True,
-    help="Clock that images a second are given for; an assumption.",
+    help="Clock that images a second are given for; an assumption (`s2tdpt synth` measures it).",
 )
 @json_option
-def cycles(
-    params, hardware, lanes, rows, post_lanes, weights, images, data, data_dir, count, clock_mhz, json_path
-) -> None:
-    """Exact cycles of every operation on real images, in seconds and without simulation.
+def cycles(params, machine, images, data, data_dir, count, clock_mhz, json_path) -> None:
+    """Exact cycles of every layer on real images, in seconds and without simulation.
 
     The golden model gives the spikes, the cycle model counts what the hardware takes for them; `s2tdpt cosim`
-    checks that count, operation by operation. Beside it: the same machine if every neuron always fired.
+    checks that count, step by step. Beside it: the same machine if every neuron always fired.
 
     \b
     Examples:
       s2tdpt cycles
-      s2tdpt cycles --lanes 128 --rows 2 --clock-mhz 100
-      s2tdpt cycles -p cifar.safetensors --weights stream
+      s2tdpt cycles --machine wide --mhz 500
+      s2tdpt cycles -p cifar.safetensors --machine ecp5-85k --set banks=4
       s2tdpt cycles -p cifar.safetensors --data cifar10 --data-dir ~/data -n 200 --json -
     """
     if not 0 < clock_mhz < math.inf:
-        raise UserError(f"--clock-mhz is {clock_mhz:g}; expected a positive number of MHz; for instance 50")
+        raise UserError(f"--mhz is {clock_mhz:g}; expected a positive number of MHz; for instance 100")
     numbers = load_params(params)
-    hw = machine(hardware, lanes, rows, post_lanes, weights)
+    check_fit(numbers.config, machine)
     chosen = choose_images(numbers, images, data, data_dir, count, (COUNT, COUNT))
     pictures, words = chosen.images, chosen.description
+    from s2tdpt.hw.estimate import estimate
+
     with Progress(console=notes, transient=True, disable=not notes.is_terminal) as progress:
         task = progress.add_task("images", total=len(pictures))
-        result = estimate(numbers, hw, pictures, lambda done: progress.advance(task, done))
+        result = estimate(numbers, machine, pictures, lambda done: progress.advance(task, done))
     name = numbers.config.name
     if json_path is not None:
         setting = {
             "network": name,
-            "hardware": hw.model_dump(mode="json"),
+            "machine": machine.model_dump(mode="json"),
             "images": len(pictures),
             "source": words,
         }
         write_json(json_path, setting | result.as_dict() | totals(result, clock_mhz))
     if not quiet(json_path):
-        console.print(operation_table(result))
-        console.print(total_table(result, name, hw, words, clock_mhz))
+        console.print(layer_table(result))
+        console.print(total_table(result, name, machine, words, clock_mhz))
 
 
 def totals(result: Estimate, clock_mhz: float) -> dict[str, float | None]:
@@ -99,6 +104,7 @@ def totals(result: Estimate, clock_mhz: float) -> dict[str, float | None]:
         "cycles": result.cycles,
         "cycles_minimum": min(result.frames),
         "cycles_maximum": max(result.frames),
+        "interval": result.interval,
         "clock_mhz": clock_mhz,
         "images_per_second": rate,
         "dense_images_per_second": clock_mhz * 1e6 / result.dense_interval,
@@ -107,41 +113,53 @@ def totals(result: Estimate, clock_mhz: float) -> dict[str, float | None]:
     }
 
 
-def operation_table(result: Estimate) -> Table:
-    """A line for every operation."""
-    title = f"cycles of the layer program, mean of {len(result.frames)} images"
+def layer_table(result: Estimate) -> Table:
+    """A line for every layer, the attention of a block behind its v."""
+    title = f"cycles of the layers, mean of {len(result.frames)} images"
     table = Table(title=title, box=SIMPLE_HEAD, padding=0)
-    for heading in ("step", "limited by"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("cycles", "share", "lanes\nin use", "input\nrate", "dense", "of\ndense"):
+    table.add_column("layer", no_wrap=True)
+    headings = ("tiles", "cycles", "share", "adds", "adds a\ncycle", "input\nrate", "dense\ncycles")
+    for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
-    for op in result.operations:
+    for layer in result.layers:
         table.add_row(
-            op.name,
-            op.bound,
-            f"{op.cycles:,.0f}",
-            f"{100 * op.share:.1f} %",
-            f"{100 * op.utilisation:.1f} %" if op.kind == "accumulate" else "",
-            f"{100 * op.rate:.1f} %",
-            f"{op.dense:,}",
-            f"{100 * op.cycles / op.dense:.3g} %",
+            layer.name,
+            str(layer.tiles),
+            f"{layer.cycles:,.0f}",
+            f"{100 * layer.share:.1f} %",
+            f"{layer.accumulates:,.0f}",
+            f"{layer.accumulates_per_cycle:,.1f}",
+            f"{100 * layer.rate:.1f} %",
+            f"{layer.dense:,}",
         )
+        block, _, part = layer.name.rpartition(".")
+        if block.startswith("block.") and part == "v":
+            attention = result.attention[int(block.removeprefix("block."))]
+            words = f"{attention.cycles:,.0f} beside"
+            table.add_row(f"{block}.attention", "", f"[dim]{words}[/dim]", *[""] * 5)
+    table.add_row(
+        "tail", "", f"{result.tail:,.0f}", f"{100 * result.tail / result.interval:.1f} %", *[""] * 4
+    )
     return table
 
 
-def total_table(result: Estimate, name: str, hw: HardwareConfig, words: str, clock_mhz: float) -> Table:
+def total_table(result: Estimate, name: str, machine: Machine, words: str, clock_mhz: float) -> Table:
     """Cycles and speed of an image."""
     figures = totals(result, clock_mhz)
-    table = Table(title=f"{name} on {hw.lanes} lanes x {hw.rows} rows, weights: {hw.weight_memory}")
+    table = Table(title=f"{name}, {machine_words(machine)}")
     table.add_column("figure")
     table.add_column("value", justify="right")
     table.add_row("images", f"{len(result.frames)}, {words}")
     table.add_row("cycles an image, mean", f"{result.cycles:,.0f}")
     table.add_row("smallest to largest", f"{min(result.frames):,} to {max(result.frames):,}")
+    table.add_row("from image to image, mean", f"{result.interval:,.0f}")
     table.add_row("every neuron firing in every step", f"{result.dense:,}")
     table.add_row("fewer cycles than that", f"{figures['dense_ratio']:.2f} x")
-    table.add_row("lanes in use, conv and linear", f"{100 * result.layer_utilisation:.1f} %")
-    table.add_row("lanes in use, whole image", f"{100 * result.utilisation:.1f} %")
+    table.add_row("useful accumulates a cycle", f"{result.accumulates_per_cycle:,.1f}")
+    table.add_row("lanes of all banks in use", f"{100 * result.utilisation:.1f} %")
+    table.add_row("cycles without an accumulate", f"{100 * result.idle_share:.1f} %")
+    waits = sum(attention.waits for attention in result.attention)
+    table.add_row("of these waiting for attention", f"{100 * waits / result.interval:.1f} %")
     speed = figures["images_per_second"]
     table.add_row(f"images/s at an assumed {clock_mhz:g} MHz", f"{speed:,.{2 if speed < 100 else 0}f}")
     stream = result.stream

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
+import gzip
 import math
 import tempfile
+import zlib
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from s2tdpt.golden.errors import UserError
-from s2tdpt.golden.params import Params
-from s2tdpt.hw.config import HardwareConfig
-from s2tdpt.hw.images import rom_images, stream_beats
-from s2tdpt.hw.package import describe, write_package
+from s2tdpt.hw.machine import Machine, check_fit
 from s2tdpt.hw.synthesis import TARGETS, synthesize
-from s2tdpt.hw.top import Accelerator
-from s2tdpt.hw.weights import stream_width
+from s2tdpt.hw.tools import find_tool
 from s2tdpt.scripts.images import DIGITS, SAMPLES, choose_images, data_option, images_option
 from s2tdpt.scripts.options import (
     check_file,
@@ -28,40 +27,38 @@ from s2tdpt.scripts.options import (
     force_option,
     json_option,
     load_params,
-    machine,
     machine_options,
-    notes,
+    machine_words,
     params_option,
     quiet,
+    telling,
     write_json,
 )
-from s2tdpt.sim.cosim import cosimulate
 from s2tdpt.sim.report import CosimReport
 from s2tdpt.sim.runner import SIMULATORS
 from s2tdpt.sim.stalls import PATTERNS
 
+if TYPE_CHECKING:
+    from s2tdpt.golden.params import Params
+    from s2tdpt.hw.top import Accelerator
+
+NEEDED = {"verilator": ("yosys", "verilator", "g++", "make"), "icarus": ("yosys", "iverilog")}
+"""Programs that a co-simulation needs, by simulator."""
+
 
 def memory_images(accelerator: Accelerator) -> dict[str, str]:
-    """Memory images as hexadecimal text, one word a line (``$readmemh``), by file name.
+    """The beats of an image's weight stream as hexadecimal text, one a line (``$readmemh``), by file name.
 
-    On chip: weights, scales (bias and shift), thresholds. Streamed: the beats of an image's weight stream.
+    Nothing with weights on chip: they are inside the Verilog.
     """
+    from s2tdpt.hw.images import stream_beats, stream_width
+
     params, program, widths = accelerator.params, accelerator.program, accelerator.widths
-    hw = program.hardware
-    if hw.weight_memory == "stream":
-        beat = stream_width(program)
-        return {"weight_stream.hex": _hex(stream_beats(params, program, widths, beat), beat)}
-    images = rom_images(params, program, widths)
-    return {
-        "weights.hex": _hex(images.rows, hw.lanes * params.config.weight_bits),
-        "scales.hex": _hex(images.scales, hw.post_lanes * (widths.bias + widths.shift)),
-        "thresholds.hex": _hex(images.thresholds, hw.post_lanes * widths.threshold),
-    }
-
-
-def _hex(words: list[int], bits: int) -> str:
-    digits = -(-bits // 4)
-    return "".join(f"{word:0{digits}x}\n" for word in words)
+    if program.machine.weight_memory != "stream":
+        return {}
+    digits = -(-stream_width(program) // 4)
+    beats = stream_beats(params, program, widths)
+    return {"weight_stream.hex": "".join(f"{beat:0{digits}x}\n" for beat in beats)}
 
 
 @click.command(short_help="Parameter file to Verilog, memory images, manifest.")
@@ -70,23 +67,36 @@ def _hex(words: list[int], bits: int) -> str:
 @click.option("--out", "-o", type=click.Path(path_type=Path), required=True, help="New folder.")
 @click.option("--name", default=None, help="Top module; by default s2tdpt_CONFIG.")
 @force_option
-def generate(params, hardware, lanes, rows, post_lanes, weights, out, name, force) -> None:
-    """Write Verilog, memory images, a manifest and an instantiation template.
+def generate(params, machine, out, name, force) -> None:
+    """Write Verilog, the weight stream if there is one, a manifest and an instantiation template.
 
     \b
     Examples:
       s2tdpt generate --out build/digits
-      s2tdpt generate -p my.safetensors --lanes 128 --weights stream --out build/mine
+      s2tdpt generate -p my.safetensors --machine ecp5-85k --out build/mine
+      s2tdpt generate --machine wide --set lanes=128 --out build/half
     """
+    from s2tdpt.hw.package import check_package, describe, write_package
+
     numbers = load_params(params)
-    hw = machine(hardware, lanes, rows, post_lanes, weights)
-    accelerator = Accelerator(numbers, hw)
-    top = name or "s2tdpt_" + "".join(c if c.isalnum() else "_" for c in numbers.config.name)[:57]
-    with notes.status("generating Verilog"), parents(out):
+    check_fit(numbers.config, machine)
+    top = name if name is not None else "s2tdpt_" + _identifier(numbers.config.name)
+    check_folder(out.parent)
+    check_package(out, top, force)
+    find_tool("yosys")
+    from s2tdpt.hw.top import Accelerator
+
+    accelerator = Accelerator(numbers, machine)
+    with telling("generating Verilog"), parents(out):
         manifest, files = describe(accelerator), memory_images(accelerator)
         folder = write_package(out, accelerator, top, manifest=manifest, files=files, force=force)
     for path in sorted(folder.iterdir()):
         click.echo(f"{path}  ({path.stat().st_size:,} bytes)")
+
+
+def _identifier(name: str) -> str:
+    """A configuration's name as part of a module's."""
+    return "".join(c if c.isalnum() else "_" for c in name)[:57]
 
 
 @contextmanager
@@ -143,18 +153,19 @@ def parents(folder: Path):
     type=click.Path(path_type=Path),
     metavar="FILE",
     callback=check_file,
-    help="Simulate the first image alone and write its waveform: VCD (Verilator) or FST (Icarus).",
+    help="Simulate the first image alone and write its waveform (FST).",
+)
+@click.option(
+    "--steps",
+    metavar="FIRST-LAST",
+    help="With --waveform: only while these steps of the layer program run, numbered from 0.",
 )
 @click.option("--jobs", type=click.IntRange(1), default=None, help="Simulator processes; default one a core.")
 @click.option("--per-layer", is_flag=True, help="Print a line for every step of the layer program.")
 @json_option
 def cosim(
     params,
-    hardware,
-    lanes,
-    rows,
-    post_lanes,
-    weights,
+    machine,
     images,
     data,
     data_dir,
@@ -164,6 +175,7 @@ def cosim(
     seed,
     simulator,
     waveform,
+    steps,
     jobs,
     per_layer,
     json_path,
@@ -176,52 +188,60 @@ def cosim(
     Examples:
       s2tdpt cosim
       s2tdpt cosim --count 360 --layers 20
-      s2tdpt cosim --images mine.npy --stall random --seed 3 --weights stream
-      s2tdpt cosim -p cifar.safetensors --weights stream --per-layer
+      s2tdpt cosim --images mine.npy --stall random --seed 3 --set weight_memory=stream
+      s2tdpt cosim -p cifar.safetensors --machine ecp5-85k --per-layer
       s2tdpt cosim -p cifar.safetensors --data cifar10 --data-dir ~/data --count 100 --layers 1
-      s2tdpt cosim --waveform first.vcd
+      s2tdpt cosim --waveform first.fst --steps 0-2
     """
+    shown = read_steps(steps)
+    if shown is not None and waveform is None:
+        raise UserError("--steps belongs to --waveform; expected both; give a file or leave it out")
     numbers = load_params(params)
-    hw = machine(hardware, lanes, rows, post_lanes, weights)
+    check_fit(numbers.config, machine)
     chosen = choose_images(numbers, images, data, data_dir, count)
     pictures, labels = chosen.images, chosen.labels
-    with notes.status("starting") as status:
-        report = cosimulate(
-            numbers,
-            hw,
-            pictures,
-            layers=layers,
-            stall=stall,
-            seed=seed,
-            simulator=simulator,
-            jobs=jobs,
-            waveform=waveform,
-            step=lambda text: status.update(text),
-        )
+    for tool in NEEDED[simulator]:
+        find_tool(tool)
+    from s2tdpt.sim.cosim import Options, cosimulate
+
+    options = Options(
+        layers=layers,
+        stall=stall,
+        seed=seed,
+        simulator=simulator,
+        jobs=jobs,
+        waveform=waveform,
+        steps=shown,
+    )
+    with telling("starting") as tell:
+        report = cosimulate(numbers, machine, pictures, options, step=tell)
     correct = None if labels is None else int((report.classes == labels[: len(report.classes)]).sum())
     if json_path is not None:
-        write_json(json_path, report.to_json() | {"correct": correct, "hardware": hw.model_dump(mode="json")})
+        extra = {"correct": correct, "machine": machine.model_dump(mode="json")}
+        write_json(json_path, report.to_json() | extra)
     if not quiet(json_path):
         if per_layer:
-            console.print(layer_table(report))
-        console.print(summary_table(report, numbers, hw, correct))
+            console.print(step_table(report))
+        console.print(summary_table(report, numbers, machine, correct))
         for text in (report.differences + report.findings)[:10]:
             click.secho(text, fg="red")
     if not report.ok:
         raise click.exceptions.Exit(1)
 
 
-def layer_utilisation(report: CosimReport, hw: HardwareConfig) -> float:
-    """Useful accumulates / (lanes x rows x cycles) over the convolutions and linear layers."""
-    layers = [layer for layer in report.layers if layer.kind == "accumulate"]
-    cycles = sum(layer.cycles for layer in layers)
-    return sum(layer.useful for layer in layers) / (hw.lanes * hw.rows * cycles) if cycles else 0.0
+def read_steps(text: str | None) -> tuple[int, int] | None:
+    """First and last step from "3-5" or "3"; a `UserError` if it is no range."""
+    if text is None:
+        return None
+    first, _, last = text.partition("-")
+    if not (first.isdecimal() and (last or first).isdecimal() and int(first) <= int(last or first)):
+        raise UserError(f"--steps is {text[:60]!r}; expected FIRST-LAST, numbers from 0; for instance 0-2")
+    return int(first), int(last or first)
 
 
-def summary_table(report: CosimReport, params: Params, hw: HardwareConfig, correct: int | None) -> Table:
+def summary_table(report: CosimReport, params: Params, machine: Machine, correct: int | None) -> Table:
     """The short table that ends a co-simulation."""
-    machine_text = f"{hw.lanes} lanes x {hw.rows} rows, weights: {hw.weight_memory}"
-    table = Table(title=f"{params.config.name} on {machine_text}")
+    table = Table(title=f"{params.config.name}, {machine_words(machine)}")
     table.add_column("figure")
     table.add_column("value", justify="right")
     if correct is not None:
@@ -231,11 +251,11 @@ def summary_table(report: CosimReport, params: Params, hw: HardwareConfig, corre
     table.add_row("mismatches", f"{report.mismatches:,}")
     if report.frame_cycles:
         table.add_row("cycles an image", f"{report.cycles:,.0f}")
-        table.add_row("lane utilisation, conv and linear", f"{100 * layer_utilisation(report, hw):.1f} %")
-        table.add_row("lane utilisation, whole image", f"{100 * report.utilisation:.1f} %")
-        errors = [layer.model_error for layer in report.layers if layer.model_error is not None]
-        if errors:
-            table.add_row("cycle model, largest error", f"{max(errors)} cycles")
+    errors = [step.model_error for step in report.steps if step.model_error is not None]
+    if errors:
+        table.add_row("useful accumulates a cycle", f"{report.accumulates_per_cycle:,.1f}")
+        table.add_row("lanes of all banks in use", f"{100 * report.utilisation:.1f} %")
+        table.add_row("cycle model, largest error", f"{max(errors)} cycles")
     if report.seconds:
         seconds = report.seconds + report.check_seconds
         speed = report.images / seconds
@@ -245,19 +265,20 @@ def summary_table(report: CosimReport, params: Params, hw: HardwareConfig, corre
     return table
 
 
-def layer_table(report: CosimReport) -> Table:
-    """Cycles and utilisation of every step."""
+def step_table(report: CosimReport) -> Table:
+    """Start, end and accumulates of every step."""
     table = Table(title="steps of the layer program, mean of the images", box=SIMPLE_HEAD, padding=0)
-    for name in ("step", "kind", "cycles", "accumulate\ncycles", "utilisation", "cycle model\nerror"):
-        table.add_column(name, justify="left" if name in ("step", "kind") else "right", no_wrap=True)
-    for layer in report.layers:
-        error = "-" if layer.model_error is None else str(layer.model_error)
+    headings = ("step", "sink", "start", "complete", "accumulates", "cycle model\nerror")
+    for name in headings:
+        table.add_column(name, justify="left" if name in headings[:2] else "right", no_wrap=True)
+    for step in report.steps:
+        error = "-" if step.model_error is None else str(step.model_error)
         table.add_row(
-            layer.name,
-            layer.kind,
-            f"{layer.cycles:,.0f}",
-            f"{layer.fired:,.0f}",
-            f"{100 * layer.utilisation:.1f} %",
+            step.name,
+            step.sink,
+            f"{step.start:,.0f}",
+            f"{step.complete:,.0f}",
+            f"{step.accumulates:,.0f}",
             error,
         )
     return table
@@ -282,34 +303,58 @@ def layer_table(report: CosimReport) -> Table:
     help="Cell library for the target liberty (.lib or .lib.gz).",
 )
 @click.option("--logs", type=click.Path(path_type=Path), metavar="DIR", help="Keep the tools' logs here.")
+@click.option(
+    "--force", is_flag=True, help="Go on although the memory plan (`s2tdpt info`) says that it does not fit."
+)
 @json_option
-def synth(
-    params, hardware, lanes, rows, post_lanes, weights, target, seeds, frequency, liberty, logs, json_path
-) -> None:
+def synth(params, machine, target, seeds, frequency, liberty, logs, force, json_path) -> None:
     """Synthesise the whole accelerator with open tools and report what it takes.
 
     \b
     Examples:
       s2tdpt synth                                     (ECP5-85k, three seeds; takes a while)
+      s2tdpt synth --machine small --target ecp5-25k
       s2tdpt synth --seeds 1 --logs build/synth
-      s2tdpt synth --target liberty --liberty cells.lib.gz
+      s2tdpt synth --target liberty --liberty cells.lib.gz --machine wide
     """
-    numbers = load_params(params)
-    hw = machine(hardware, lanes, rows, post_lanes, weights)
     chosen = read_seeds(seeds)
     if not 0 < frequency < math.inf:
         raise UserError(f"--frequency is {frequency:g}; expected a positive number of MHz; for instance 50")
     if logs is not None:
         check_folder(logs)
-    if liberty is not None and not liberty.is_file():
-        raise UserError(f"no cell library {liberty}; expected a Liberty file; check the path")
     if (target == "liberty") != (liberty is not None):
         raise UserError("--target liberty and --liberty FILE go together; expected both or none; mend this")
-    report = synthesize_accelerator(numbers, hw, target, chosen, frequency, liberty, logs)
+    if liberty is not None:
+        check_liberty(liberty)
+    for tool in ("yosys",) if liberty is not None else ("yosys", "nextpnr-ecp5"):
+        find_tool(tool)
+    numbers = load_params(params)
+    check_fit(numbers.config, machine)
+    if liberty is None and not force:
+        from s2tdpt.hw.memory_plan import check_plan, plan_of
+
+        check_plan(plan_of(numbers, machine), target)
+    report = synthesize_accelerator(numbers, machine, target, chosen, frequency, liberty, logs)
     if json_path is not None:
         write_json(json_path, report.as_dict())
     if not quiet(json_path):
         console.print(report.table())
+
+
+def check_liberty(path: Path) -> None:
+    """Refuse a file that is no Liberty library before anything long begins."""
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            start = file.read(1 << 16)
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or "not a gzip file"
+        raise UserError(
+            f"no cell library {path}: {reason}; expected a Liberty file; check the path"
+        ) from None
+    if b"library" not in start:
+        raise UserError(
+            f"{path} is no Liberty file: it does not begin with a library; expected one; check the path"
+        )
 
 
 def read_seeds(text: str) -> list[int]:
@@ -327,7 +372,7 @@ def read_seeds(text: str) -> list[int]:
 
 def synthesize_accelerator(
     params: Params,
-    hw: HardwareConfig,
+    machine: Machine,
     target="ecp5-85k",
     seeds=(1, 2, 3),
     frequency=50.0,
@@ -335,13 +380,21 @@ def synthesize_accelerator(
     logs=None,
 ):
     """`hw.synthesis.synthesize` of a whole accelerator; returns its report."""
+    from s2tdpt.hw.top import Accelerator
     from s2tdpt.hw.verilog import emit
 
     temporary = tempfile.TemporaryDirectory(prefix="s2tdpt-")
-    with temporary as folder, notes.status("generating Verilog") as status:
+    with temporary as folder, telling("generating Verilog") as tell:
         path = Path(folder) / "s2tdpt.v"
-        path.write_text(emit(Accelerator(params, hw), "s2tdpt"))
-        status.update(f"synthesis for {target}, {len(seeds)} seeds: this takes minutes")
+        accelerator = Accelerator(params, machine)
+        path.write_text(emit(accelerator, "s2tdpt", accelerator.ports()))
         return synthesize(
-            path, "s2tdpt", target=target, seeds=seeds, frequency=frequency, liberty=liberty, log_folder=logs
+            path,
+            "s2tdpt",
+            target=target,
+            seeds=seeds,
+            frequency=frequency,
+            liberty=liberty,
+            log_folder=logs,
+            step=tell,
         )

@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import numpy as np
 
 from s2tdpt.golden.config import NetworkConfig
 from s2tdpt.golden.errors import UserError
-from s2tdpt.golden.params import Params
 from s2tdpt.golden.samples import SAMPLE_SETS, sample_images
 from s2tdpt.scripts.options import load_images, notes
-from s2tdpt.sim.cosim import check_images
-from s2tdpt.sw.datasets import DATASETS, load_dataset
+
+if TYPE_CHECKING:
+    from s2tdpt.golden.params import Params
+
+DATASETS = ("digits", "cifar10", "cifar100")
+"""Names of `sw.datasets`."""
 
 DIGITS, SAMPLES = 20, 2
 """Images that a co-simulation takes unless told: digits, or of larger networks' samples."""
@@ -34,6 +38,13 @@ images_option = click.option(
     metavar="FILE",
     help="Your own images: .npy (uint8 [B,H,W,C] or [B,H,W]) or PNG.",
 )
+
+
+def load_dataset(name: str, folder: Path | None = None):
+    """`sw.datasets.load_dataset`, imported when it is needed."""
+    from s2tdpt.sw import datasets
+
+    return datasets.load_dataset(name, folder)
 
 
 @dataclass(frozen=True)
@@ -106,7 +117,7 @@ def choose_images(
     if paths:
         if data is not None or folder is not None:
             raise UserError("--images and --data exclude each other; expected one of them; leave one out")
-        return Chosen(check_images(load_images(paths, config), params), None, "", "your images")
+        return Chosen(load_images(paths, config), None, "", "your images")
     if data is not None or folder is not None:
         data = data or fitting(config, folder)
         return labelled_images([config], data, folder, count or usual[data != "digits"])

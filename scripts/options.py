@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
 import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
 from rich.console import Console
 
+import s2tdpt.golden
 from s2tdpt.golden.config import NetworkConfig
 from s2tdpt.golden.errors import UserError
-from s2tdpt.golden.params import Params
-from s2tdpt.golden.shipped import load, shipped_models
-from s2tdpt.hw.config import HardwareConfig, hardware_config_from, load_hardware_config
+from s2tdpt.hw.machine import DEFAULT_MACHINE, Machine, load_machine, machine_from, named_machines
+
+if TYPE_CHECKING:
+    from s2tdpt.golden.params import Params
 
 DEFAULT_MODEL = "digits"
+SHIPPED = sorted(path.stem for path in (Path(s2tdpt.golden.__file__).parent / "models").glob("*.safetensors"))
+"""Names of the shipped parameter files, known without reading one."""
 
 console = Console()
 notes = Console(stderr=True)
 """Progress and remarks; results alone go to standard output."""
+
+SILENCE = 10.0
+"""Seconds between two lines of progress about the same thing, without a terminal."""
 
 params_option = click.option(
     "--params",
@@ -31,7 +42,7 @@ params_option = click.option(
     default=DEFAULT_MODEL,
     show_default=True,
     metavar="NAME|FILE",
-    help=f"Parameter file (.safetensors), or the name of a shipped one: {', '.join(shipped_models())}.",
+    help=f"Parameter file (.safetensors), or the name of a shipped one: {', '.join(SHIPPED)}.",
 )
 data_option = click.option(
     "--data",
@@ -82,35 +93,93 @@ force_option = click.option("--force", is_flag=True, help="Replace what an earli
 
 
 def machine_options(function):
-    """--hardware FILE and single settings over it."""
+    """--machine and --set; the command gets a `Machine` named `machine`."""
+
+    @functools.wraps(function)
+    def command(*args, machine_name: str, settings: tuple[str, ...], **kwargs):
+        return function(*args, machine=read_machine(machine_name, settings), **kwargs)
+
     for option in (
-        click.option("--weights", type=click.Choice(["rom", "stream"]), help="Weights on chip or streamed."),
-        click.option("--post-lanes", type=int, help="Channels post-processed a cycle; divides --lanes."),
-        click.option("--rows", type=int, help="Tokens in parallel."),
-        click.option("--lanes", type=int, help="Output channels in parallel."),
         click.option(
-            "--hardware",
-            type=click.Path(path_type=Path),
-            metavar="FILE",
-            help="Hardware configuration (JSON with lanes, rows, post_lanes, weight_memory).",
+            "--set",
+            "settings",
+            multiple=True,
+            metavar="FIELD=VALUE",
+            help=f"Change a field of the machine ({', '.join(list(Machine.model_fields)[1:])}); may be repeated.",
+        ),
+        click.option(
+            "--machine",
+            "-m",
+            "machine_name",
+            default=DEFAULT_MACHINE,
+            show_default=True,
+            metavar="NAME|FILE",
+            help=f"Machine: one of {', '.join(named_machines())}, or a JSON file.",
         ),
     ):
-        function = option(function)
-    return function
+        command = option(command)
+    return command
 
 
-def machine(hardware: Path | None, lanes, rows, post_lanes, weights) -> HardwareConfig:
-    """The hardware configuration that the options describe."""
-    base = load_hardware_config(hardware).model_dump()
-    given = {"lanes": lanes, "rows": rows, "post_lanes": post_lanes, "weight_memory": weights}
-    changes = {name: value for name, value in given.items() if value is not None}
-    if lanes is not None and post_lanes is None and lanes > 0:
-        changes["post_lanes"] = math.gcd(lanes, base["post_lanes"])  # the largest that divides both
-    return hardware_config_from(base | changes, str(hardware) if hardware else "(options)")
+def read_machine(source: str | Path, settings: Sequence[str] = ()) -> Machine:
+    """A machine by name or from a file, with fields changed as by ``--set``.
+
+    Raises
+    ------
+    UserError
+        No such machine, an unknown field or a value out of range.
+    """
+    machine = load_machine(source)
+    if not settings:
+        return machine
+    fields = machine.model_dump()
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals or not name:
+            raise UserError(f"--set is {setting[:60]!r}; expected FIELD=VALUE; for instance --set lanes=32")
+        try:
+            fields[name] = int(text)
+        except ValueError:
+            fields[name] = text
+    return machine_from(fields, f"{source} with --set")
+
+
+def machine_words(machine: Machine) -> str:
+    """A machine in a few words."""
+    return (
+        f"machine {machine.name}: {machine.lanes} lanes, {machine.banks} banks, "
+        f"{machine.post_lanes} post lanes, weights: {machine.weight_memory}"
+    )
+
+
+@contextmanager
+def telling(first: str) -> Iterator[Callable[[str], None]]:
+    """A display of what happens; gives the function that changes it.
+
+    On a terminal a spinner; elsewhere lines on standard error: one for everything that begins, and one from
+    time to time while it goes on. What begins is what stands before a colon.
+    """
+    if notes.is_terminal:
+        with notes.status(first) as status:
+            yield status.update
+        return
+    last, when = "", 0.0
+
+    def tell(text: str) -> None:
+        nonlocal last, when
+        now = time.monotonic()
+        if text.split(":")[0] != last.split(":")[0] or (now - when >= SILENCE and text != last):
+            click.echo(f"s2tdpt: {text}", err=True)
+            last, when = text, now
+
+    tell(first)
+    yield tell
 
 
 def load_params(name: str) -> Params:
     """The value of `params_option`: a shipped parameter file by name, or any by path."""
+    from s2tdpt.golden.shipped import load
+
     return load(name)
 
 

@@ -1,30 +1,30 @@
 """Whole networks on `hw.core.Core` in Amaranth's simulator, against the golden model and the cycle model.
 
-`run_core` drives the three streams and records the observation port; `check` demands that every traced
-tensor, the logits, the class and the cycles of every operation are exactly those of the models.
+`run_core` drives the streams and records the observation port; `check` demands that every traced tensor, the
+logits, the class, and the cycles in which every step starts and is complete are exactly those of the models.
 """
 
+from __future__ import annotations
+
 import itertools
-from dataclasses import dataclass, replace
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from amaranth import Cat, Module, ResetInserter, Signal
 
-from s2tdpt.golden.bounds import derive_bounds
-from s2tdpt.golden.compare import compare_traces
+from s2tdpt.golden.bounds import Bounds, derive_bounds
 from s2tdpt.golden.config import NetworkConfig
 from s2tdpt.golden.network import GoldenNetwork
 from s2tdpt.golden.params import Params, random_params
-from s2tdpt.hw.arrival import TileArrival, tile_beats
-from s2tdpt.hw.config import HardwareConfig
+from s2tdpt.hw.arrival import TileArrival, stream_shape
 from s2tdpt.hw.core import Core
-from s2tdpt.hw.cycles import SEQUENCER_CYCLES, frame_cycles
+from s2tdpt.hw.cycles import FrameModel
 from s2tdpt.hw.images import stream_beats
-from s2tdpt.hw.schedule import Program, build_program
-from s2tdpt.hw.weights import stream_width
+from s2tdpt.hw.machine import Machine
+from s2tdpt.hw.program import Port, Program, Step, Trace, build_program
+from s2tdpt.hw.stdp_neurons import y_shape_of
 from s2tdpt.hw.widths import Widths, derive_widths
-from s2tdpt.sim.dump import HEAD_FIELD, STEP_FIELD, Dump, Records, Steps
-from s2tdpt.sim.replay import Replay, replay
 from s2tdpt.sim.stalls import pauses
 from tests.hw.util import simulate
 
@@ -34,26 +34,42 @@ class Case:
     """A network with random integers, a machine, and random images."""
 
     params: Params
-    hardware: HardwareConfig
+    machine: Machine
     program: Program
     widths: Widths
+    bounds: Bounds
     images: np.ndarray
     golden: dict[str, np.ndarray]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Result:
-    """What came out of the core."""
+    """What came out of the core; cycles count from the first one after the reset.
 
-    dump: Dump
-    replay: Replay
-    logits: np.ndarray
-    classes: np.ndarray
-    errors: tuple[int, ...]
+    Attributes
+    ----------
+    records : dict
+        (image, tensor) to the writes (position, first slot, values [T, slots]) of that tensor, in order.
+    starts : list of (cycle, step)
+    completes : list of cycle
+    fired : int
+        Accumulates of a lane.
+    logits, classes : ndarray
+    errors : tuple of int
+    """
+
+    records: dict[tuple[int, str], list] = field(default_factory=lambda: defaultdict(list))
+    findings: list[str] = field(default_factory=list)
+    starts: list[tuple[int, int]] = field(default_factory=list)
+    completes: list[int] = field(default_factory=list)
+    fired: int = 0
+    logits: np.ndarray | None = None
+    classes: np.ndarray | None = None
+    errors: tuple[int, ...] = ()
 
 
 def network(**changes) -> NetworkConfig:
-    """A network of a few hundred cycles: 5x4 grey image, 12 channels in 3 heads, 3 x 2 tokens."""
+    """A network of a few hundred cycles: 5x4 grey image, 6 channels in 2 heads, 3 x 2 tokens."""
     fields = dict(
         name="tiny",
         image_height=5,
@@ -70,25 +86,28 @@ def network(**changes) -> NetworkConfig:
     return NetworkConfig(**{**fields, **changes})
 
 
-def build_case(config: NetworkConfig, hardware: HardwareConfig, *, seed: int = 0, frames: int = 2) -> Case:
+def build_case(
+    config: NetworkConfig, machine: Machine, *, seed: int = 0, frames: int = 2, attempts: int = 40
+) -> Case:
     """Random parameters and images with their golden trace.
 
     Of the seeds from `seed` on, the first is taken with which some neurons of every layer fire and some do
     not, or the best of a few: in a tiny network a layer is easily silent, and would then prove nothing about
     those behind it.
     """
-    attempts = (_attempt(config, attempt, frames) for attempt in range(seed, seed + 40))
     best, most = None, -1.0
-    for candidate in attempts:
+    for attempt in range(seed, seed + attempts):
+        candidate = _attempt(config, attempt, frames)
         lively = liveliness(candidate[2])
         if lively > most:
             best, most = candidate, lively
         if lively == 1:
             break
     params, images, golden = best
-    widths = derive_widths(params, derive_bounds(params))
-    program = build_program(config, hardware, widths.head_sum)
-    return Case(params, hardware, program, widths, images, golden)
+    bounds = derive_bounds(params)
+    widths = derive_widths(params, bounds)
+    program = build_program(config, machine, widths.head_sum)
+    return Case(params, machine, program, widths, bounds, images, golden)
 
 
 def _attempt(config: NetworkConfig, seed: int, frames: int):
@@ -134,26 +153,23 @@ def run_core(
     reset_at : int, optional
         Feed other images for that many cycles, then reset and start over.
     """
-    params, program, hw = built_from or case.params, case.program, case.hardware
-    net = params.config
-    core = Core(params, program, case.widths)
-    m = Module()
-    reset = Signal()
+    params, program = built_from or case.params, case.program
+    core = Core(params, program, case.widths, case.bounds)
+    m, reset = Module(), Signal()
     m.submodules.core = ResetInserter(reset)(core)
-    frames, length = len(case.images), net.num_classes + 1
-    recorder = _Recorder(core, hw, net, case.widths, reset)
+    frames, length = len(case.images), program.network.num_classes + 1
+    recorder = _Recorder(core, case, reset)
     words: list[int] = []
-    errors: list[int] = []
 
     size = case.images[0].size
     pixels = [(byte, i % size == size - 1) for i, byte in enumerate(case.images.reshape(-1).tolist())]
-    sources = [_source(core, "s", pixels, pauses(stalls, seed, "pixels"), reset)]
+    sources = [_source(core.pixels, pixels, pauses(stalls, seed, "pixels"), reset)]
     sent = len(pixels)
-    if hw.weight_memory == "stream":
-        beats = stream_beats(params, program, case.widths, stream_width(program))
+    if case.machine.weight_memory == "stream":
+        beats = stream_beats(params, program, case.widths)
         last = range(len(beats))[weights_last]
         transfers = [(beat, i == last) for i, beat in enumerate(beats)] * frames
-        sources.append(_source(core, "w", transfers, pauses(stalls, seed, "weights"), reset))
+        sources.append(_source(core.weights, transfers, pauses(stalls, seed, "weights"), reset))
         sent += len(transfers)
 
     async def testbench(ctx):
@@ -163,60 +179,61 @@ def run_core(
         await ctx.tick()
         ctx.set(reset, 0)
         paused = pauses(stalls, seed, "sink")
-        cycle = 0
+        bus, cycle = core.results, 0
         while len(words) < frames * length:
             ready = cycle >= sink_opens and not (paused and next(paused))
-            ctx.set(core.m_tready, ready)
-            _, _, valid, data, last = await ctx.tick().sample(core.m_tvalid, core.m_tdata, core.m_tlast)
+            ctx.set(bus.tready, ready)
+            _, _, valid, data, last = await ctx.tick().sample(bus.tvalid, bus.tdata, bus.tlast)
             cycle += 1
             if valid and ready:
                 words.append(data)
                 assert last == (len(words) % length == 0)
         await ctx.tick()  # so that the recorder sees the last transfer's cycle
         flags = [name for name in core.signature.members if name.startswith("error")]
-        errors.extend(ctx.get(getattr(core, name)) for name in flags)
-        assert not ctx.get(core.busy) and not ctx.get(core.m_tvalid)
+        recorder.result.errors = tuple(ctx.get(getattr(core, name)) for name in flags)
+        assert not ctx.get(core.busy) and not ctx.get(bus.tvalid)
 
-    totals = [frame_cycles(program, trace)[1] for trace in traces_of(case)]
+    model = FrameModel(program)
+    cycles = model.frame(traces_of(case)[0]).interval
     # Generous: streamed weights may be late, and stalls may cost seven cycles of eight on any stream.
-    slack = (2 if stalls == "none" else 12) * (sum(totals) + sent + 100 * frames)
-    background = [*sources, recorder.record]
-    simulate(m, testbench, deadline=(reset_at or 0) + sink_opens + slack, background=background)
-    width = len(core.m_tdata)
-    values = np.array([w - (1 << width) if w >> width - 1 else w for w in words]).reshape(frames, -1)
-    dump = recorder.dump()
-    rebuilt = replay(dump, program.ops, frames, net.timesteps, hw.post_lanes, net.heads)
-    return Result(dump, rebuilt, values[:, :-1], values[:, -1], tuple(errors))
+    slack = (2 if stalls == "none" else 12) * (frames * (2 * cycles + 100) + sent)
+    deadline = (reset_at or 0) + sink_opens + slack
+    simulate(m, testbench, deadline=deadline, background=[*sources, recorder.record])
+    width = len(core.results.tdata)
+    values = np.array([_signed(word, width) for word in words]).reshape(frames, -1)
+    recorder.result.logits, recorder.result.classes = values[:, :-1], values[:, -1]
+    return recorder.result
 
 
-def _source(core, prefix: str, transfers: list[tuple[int, bool]], paused, reset):
-    """Sends ``(data, last)`` transfers on stream `prefix`; `tvalid` never falls before the transfer.
+def _signed(value: int, width: int) -> int:
+    return value - (1 << width) if value >> width - 1 else value
+
+
+def _source(bus, transfers: list[tuple[int, bool]], paused, reset):
+    """Sends ``(data, last)`` transfers on `bus`; `tvalid` never falls before the transfer.
 
     Until the reset it sends them inverted, so that everything it leaves behind is wrong.
     """
-    data, valid, ready, last = (
-        getattr(core, f"{prefix}_t{part}") for part in ("data", "valid", "ready", "last")
-    )
 
     async def offer(ctx, offered):
         """Ends with the transfers or with a reset."""
         for value, final in offered:
             while paused and next(paused) and not ctx.get(reset):
                 await ctx.tick()
-            ctx.set(data, value)
-            ctx.set(last, final)
-            ctx.set(valid, 1)
-            while not ctx.get(ready) and not ctx.get(reset):
+            ctx.set(bus.tdata, value)
+            ctx.set(bus.tlast, final)
+            ctx.set(bus.tvalid, 1)
+            while not ctx.get(bus.tready) and not ctx.get(reset):
                 await ctx.tick()
             if ctx.get(reset):
                 break
             await ctx.tick()
             if paused:
-                ctx.set(valid, 0)
-        ctx.set(valid, 0)
+                ctx.set(bus.tvalid, 0)
+        ctx.set(bus.tvalid, 0)
 
     async def send(ctx):
-        ones = (1 << len(data)) - 1
+        ones = (1 << len(bus.tdata)) - 1
         await offer(ctx, itertools.cycle((value ^ ones, final) for value, final in transfers))
         await ctx.tick()
         await offer(ctx, transfers)
@@ -225,74 +242,110 @@ def _source(core, prefix: str, transfers: list[tuple[int, bool]], paused, reset)
 
 
 class _Recorder:
-    """The observation port from the reset on, as `sim.dump` tables."""
+    """The observation port from the reset on, decoded by the program alone."""
 
-    def __init__(self, core: Core, hw: HardwareConfig, net: NetworkConfig, widths: Widths, reset: Signal):
-        self._core, self._rows, self._reset = core, hw.rows, reset
-        self._widths = {
-            "spike": hw.lanes * net.timesteps,
-            "residual": hw.post_lanes * widths.residual,
-            "y": net.head_dim * widths.attention,
-        }
-        self._records = {name: [] for name in self._widths}
-        self._steps: list[list] = []
+    def __init__(self, core: Core, case: Case, reset: Signal):
+        self._core, self._case, self._reset = core, case, reset
+        self.result = Result()
+        self._blocks = 0  # blocks of this image whose attention the program says is complete
 
     async def record(self, ctx):
         while not ctx.get(self._reset):
             await ctx.tick()
         await ctx.tick()
-        core = self._core
+        probe, result = self._core.probe, self.result
         strobes = Cat(
-            core.probe_start,
-            core.probe_done,
-            core.probe_u_en,
-            core.probe_y_en,
-            core.probe_acc,
-            core.probe_spike_en,
+            *(probe.piece.en, probe.piece.u_en, probe.layers.en, probe.attention.en, probe.y_en),
+            *(probe.complete, probe.start),
         )
-        rows = self._rows
+        decoders = (self._piece, self._membrane, self._write, self._attention, self._sums)
         cycle = 0
         # Strobes are compared once a cycle; the wide signals are read only where one is set.
         while True:
+            result.fired += ctx.get(probe.fired)
             seen = ctx.get(strobes)
             if seen:
-                op = ctx.get(core.probe_op)
-                fired, spike_en = seen >> 4 & ((1 << rows) - 1), seen >> 4 + rows
-                if seen & 1:
-                    self._steps.append([op, cycle, -1, [0] * rows])
-                for r in range(rows):
-                    self._steps[-1][3][r] += fired >> r & 1
-                if spike_en:
-                    self._add("spike", cycle, op, spike_en, core.probe_spike_addr, core.probe_spike_data, ctx)
-                if seen & 4:
-                    self._add("residual", cycle, op, -1, core.probe_u_addr, core.probe_u_data, ctx)
-                if seen & 8:
-                    place = (
-                        core.probe_y_token | core.probe_y_t << STEP_FIELD | core.probe_y_head << HEAD_FIELD
+                for number, decode in enumerate(decoders):
+                    if seen >> number & 1:
+                        decode(ctx, probe)
+                if seen >> 5 & 1:
+                    result.completes.append(cycle)
+                if seen >> 6 & 1:
+                    step = ctx.get(probe.step)
+                    result.starts.append((cycle, step))
+                    self._blocks = max(
+                        self._case.program.steps[step].after_attention, self._blocks * (step > 0)
                     )
-                    self._add("y", cycle, op, -1, place, core.probe_y_data, ctx)
-                if seen & 2:
-                    assert self._steps[-1][:1] == [op], "an operation ended that was not running"
-                    self._steps[-1][2] = cycle
             await ctx.tick()
             cycle += 1
 
-    def _add(self, name, cycle, op, enable, address, data, ctx):
-        self._records[name].append((cycle, op, enable, ctx.get(address), ctx.get(data)))
+    @property
+    def _frame(self) -> int:
+        return len(self.result.completes) // len(self._case.program.steps)
 
-    def dump(self) -> Dump:
-        tables = {}
-        for name, records in self._records.items():
-            width = self._widths[name]
-            size = -(-width // 8)
-            columns = [np.array([r[i] for r in records], np.int64) for i in range(4)]
-            raw = np.frombuffer(b"".join(r[4].to_bytes(size, "little") for r in records), np.uint8)
-            bits = np.unpackbits(raw.reshape(-1, size), axis=1, bitorder="little")[:, :width]
-            tables[name] = Records(*columns, bits, np.zeros(len(records), bool))
-        op, start, done = (np.array([s[i] for s in self._steps], np.int64) for i in range(3))
-        falls = np.r_[False, op[1:] <= op[:-1]]
-        steps = Steps(op, start, done, np.array([s[3] for s in self._steps]), np.cumsum(falls))
-        return Dump(steps, tables["spike"], tables["residual"], tables["y"], [])
+    def _find(self, port: Port, step: Step) -> Trace | None:
+        return next((trace for trace in step.traces if trace.port is port), None)
+
+    def _bits(self, value: int) -> np.ndarray:
+        lanes, steps = self._case.machine.post_lanes, self._case.program.network.timesteps
+        bits = [value >> i & 1 for i in range(lanes * steps)]
+        return np.array(bits).reshape(lanes, steps).T
+
+    def _put(self, trace: Trace, position: int, slot: int, values: np.ndarray) -> None:
+        self.result.records[self._frame, trace.tensor].append((position, slot, values))
+
+    def _piece(self, ctx, probe):
+        step = self._case.program.steps[ctx.get(probe.piece.step)]
+        trace, lanes = self._find(Port.PIECE, step), self._case.machine.post_lanes
+        if trace is None:
+            self.result.findings.append(f"spikes of {step.name}, which has none")
+            return
+        slot = ctx.get(probe.piece.piece) * lanes
+        self._put(trace, ctx.get(probe.piece.position), slot, self._bits(ctx.get(probe.piece.spikes)))
+
+    def _membrane(self, ctx, probe):
+        program, width = self._case.program, self._case.widths.residual
+        trace = self._find(Port.RESIDUAL, program.steps[ctx.get(probe.piece.u_step)])
+        position, piece = divmod(ctx.get(probe.piece.u_address), program.residual_pieces)
+        word = ctx.get(probe.piece.u_data)
+        count = program.machine.post_lanes * program.network.timesteps
+        values = [_signed(word >> i * width & ((1 << width) - 1), width) for i in range(count)]
+        values = np.array(values).reshape(program.machine.post_lanes, -1).T
+        self._put(trace, position, piece * program.machine.post_lanes, values)
+
+    def _write(self, ctx, probe):
+        """Writes by the oldest step that is not complete: pooled words."""
+        steps = self._case.program.steps
+        step = steps[len(self.result.completes) % len(steps)]
+        trace = self._find(Port.WRITE, step)
+        if step.pooled:
+            self._word(ctx, trace, probe.layers)
+
+    def _attention(self, ctx, probe):
+        self._word(ctx, self._of_block(Port.WRITE), probe.attention)
+
+    def _word(self, ctx, trace: Trace, port) -> None:
+        machine = self._case.machine
+        position, group = divmod(ctx.get(port.address) - trace.base, trace.packing.groups)
+        piece = group * machine.subgroups + ctx.get(port.subgroup)
+        self._put(trace, position, piece * machine.post_lanes, self._bits(ctx.get(port.spikes)))
+        last = (trace.packing.span - 1) // machine.post_lanes
+        if ctx.get(port.final) != (piece == last):
+            self.result.findings.append(f"{trace.tensor}: end of a word marked wrongly")
+
+    def _of_block(self, port: Port) -> Trace:
+        name = f"block.{self._blocks}."
+        traces = [trace for step in self._case.program.steps for trace in step.traces]
+        return next(trace for trace in traces if trace.port is port and trace.tensor.startswith(name))
+
+    def _sums(self, ctx, probe):
+        net, shape = self._case.program.network, y_shape_of(self._case.bounds.attention)
+        width = shape.width
+        trace, word = self._of_block(Port.Y), ctx.get(probe.y_data)
+        values = [word >> i * width & ((1 << width) - 1) for i in range(net.head_dim)]
+        values = [_signed(value, width) if shape.signed else value for value in values]
+        place = ctx.get(probe.y_token), ctx.get(probe.y_step), ctx.get(probe.y_head) * net.head_dim
+        self.result.records[self._frame, trace.tensor].append((*place, np.array(values)))
 
 
 def traces_of(case: Case) -> list[dict[str, np.ndarray]]:
@@ -304,48 +357,93 @@ def traces_of(case: Case) -> list[dict[str, np.ndarray]]:
 
 
 def differences(case: Case, result: Result) -> list[str]:
-    """Where the hardware departs from the golden model: replay findings, then tensors in network order."""
-    # No probe shows the head's sums: an error in them appears in the logits.
-    golden = {name: value for name, value in case.golden.items() if name != "head.sum"}
-    got = {**result.replay.tensors, "head.logits": result.logits, "head.class": result.classes}
-    return [*result.replay.findings, *map(str, compare_traces(golden, got))]
+    """Where the hardware departs from the golden model: findings, then tensors in program order."""
+    found = list(result.findings)
+    for frame in range(len(case.images)):
+        seen = set()
+        for trace in (trace for step in case.program.steps for trace in step.traces):
+            if trace.tensor not in seen:
+                seen.add(trace.tensor)
+                found += _compare(case, result, trace, frame)
+        for name, got in (("head.logits", result.logits), ("head.class", result.classes)):
+            expected = case.golden[name][frame]
+            if not np.array_equal(got[frame], expected):
+                found.append(
+                    f"{name}: image {frame}: expected {expected.tolist()}, got {got[frame].tolist()}"
+                )
+    return found
+
+
+def _compare(case: Case, result: Result, trace: Trace, frame: int) -> list[str]:
+    """The first difference of one tensor of one image, if there is any.
+
+    Every place must be written exactly once; slots without a channel must hold zeros.
+    """
+    golden = case.golden[trace.tensor][frame]
+    expected = golden if trace.port is Port.Y else trace.packing.spread(golden)
+    post, slots = case.machine.post_lanes, expected.shape[2]
+    got, count = np.zeros(expected.shape, np.int64), np.zeros(expected.shape, int)
+    for position, *place, values in result.records[frame, trace.tensor]:
+        step, slot = place if trace.port is Port.Y else (slice(None), place[0])
+        width = min(values.shape[-1], slots - slot)
+        if position >= trace.positions or width <= 0:
+            return [f"{trace.tensor}: image {frame}: position {position}, slot {slot} does not exist"]
+        got[step, position, slot : slot + width] = values[..., :width]
+        count[step, position, slot : slot + width] += 1
+    pieces = slots if trace.port is Port.Y else -(-trace.packing.span // post) * post
+    once = np.broadcast_to(np.arange(slots) < pieces, count.shape)
+    if np.any(count != once):
+        return [f"{trace.tensor}: image {frame}: {(count != once).sum()} places not written exactly once"]
+    wrong = np.argwhere(got != expected)
+    if not len(wrong):
+        return []
+    step, position, slot = first = tuple(wrong[0].tolist())
+    return [
+        f"{trace.tensor}: image {frame}, step {step}, position {position}, slot {slot}: "
+        f"expected {expected[first]}, got {got[first]} ({len(wrong)} differ)"
+    ]
 
 
 def check(case: Case, result: Result, *, cycles: bool = True) -> None:
-    """Assert that values and, with `cycles`, the times of all operations are exactly as modelled.
+    """Assert that values and, with `cycles`, the times of all steps are exactly as modelled.
 
-    Streamed weights begin in cycle 0. Without `cycles` (a stream pauses, results may be refused) the times
-    modelled for weights that are never late are lower bounds.
+    Streamed weights begin in cycle 0. Without `cycles` (a stream pauses, results may be refused) only values
+    and the order of the steps are compared.
     """
     found = differences(case, result)
     assert not found, found
     assert not any(result.errors), result.errors
-    steps, ops = result.dump.steps, case.program.ops
-    assert steps.op.tolist() == list(range(len(ops))) * len(case.images)
-    begin = 0
-    arrival = None
-    if cycles and case.hardware.weight_memory == "stream":
-        arrival = TileArrival(tile_beats(case.program, case.widths), first=0)
+    steps = len(case.program.steps)
+    assert [step for _, step in result.starts] == list(range(steps)) * len(case.images)
+    assert len(result.completes) == len(result.starts)
+    if not cycles:
+        return
+    arrival, fired = None, 0
+    if case.machine.weight_memory == "stream":
+        arrival = TileArrival(stream_shape(case.program, case.widths), first=0)
+    model = FrameModel(case.program, arrival)
     for frame, trace in enumerate(traces_of(case)):
-        span = slice(begin, begin + len(ops))
-        start, done = steps.start[span], steps.done[span]
-        modelled, total = frame_cycles(case.program, trace, arrival, int(start[0]))
-        events = steps.fired[span].sum(axis=1)
-        wrong = [
-            f"{frame}, {model.name}: {taken} cycles, {count} events; model {model.cycles}, {model.events}"
-            for model, taken, count in zip(modelled, (done - start).tolist(), events.tolist(), strict=True)
-            if count != model.events or (taken != model.cycles if cycles else taken < model.cycles)
-        ]
-        assert not wrong, wrong
-        if cycles:
-            assert set((start[1:] - done[:-1]).tolist()) == {SEQUENCER_CYCLES}
-            assert done[-1] - start[0] == total
-        begin += len(ops)
+        span = slice(frame * steps, (frame + 1) * steps)
+        starts, completes = [at for at, _ in result.starts[span]], result.completes[span]
+        modelled = model.frame(trace, starts[0] - 1)
+        fired += sum(step.spikes for step in modelled.steps)
+        for step, start, complete in zip(modelled.steps, starts, completes, strict=True):
+            got = start - starts[0], complete - starts[0]
+            assert got == (step.start, step.complete), (
+                f"image {frame}, {step.name}: starts and is complete in cycles {got}; "
+                f"model {(step.start, step.complete)}"
+            )
+        if frame + 1 < len(case.images):
+            interval = result.starts[(frame + 1) * steps][0] - starts[0]
+            assert interval >= modelled.interval
+            if arrival is None and modelled.total > 2 * case.images[0].size:  # the next image was waiting
+                assert interval == modelled.interval
+    assert result.fired == fired
 
 
 def run_and_check(
     config: NetworkConfig,
-    hardware: HardwareConfig,
+    machine: Machine,
     *,
     seed: int = 0,
     frames: int = 2,
@@ -353,7 +451,7 @@ def run_and_check(
     cycles: bool = True,
 ) -> tuple[Case, Result]:
     """Build, simulate and check one case."""
-    case = build_case(config, hardware, seed=seed, frames=frames)
+    case = build_case(config, machine, seed=seed, frames=frames)
     result = run_core(case, stalls=stalls, seed=seed)
     check(case, result, cycles=cycles)
     return case, result

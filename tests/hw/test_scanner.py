@@ -1,189 +1,186 @@
-"""SpikeScanner: the exact sequence of events, one a cycle, against a walk over the bits in Python."""
-
-import itertools
+"""Queues, scanners and the end of a position against plain lists of events, at any pace of the slices."""
 
 import numpy as np
 import pytest
 from amaranth import Module, Signal
-from amaranth.lib import data
-from amaranth.lib.memory import Memory
-from amaranth.lib.wiring import Component
+from amaranth.lib import wiring
 
-from s2tdpt.hw.scanner import SpikeScanner, encode, lowest_set, or_tree
+from s2tdpt.hw.machine import Machine
+from s2tdpt.hw.program import build_program
+from s2tdpt.hw.records import Sizes, final_cooldown
+from s2tdpt.hw.scanner import BankScanner, PositionEnd, SliceQueue, or_tree
+from tests.hw.core_bench import network
 from tests.hw.util import evaluate, simulate
 
-LATENCY = 3
-"""Cycles from a request to its first event, as documented."""
+
+def program_of(banks, channels, queue=4, steps=3):
+    machine = Machine(lanes=banks * channels, banks=banks, post_lanes=1, queue=queue)
+    return build_program(network(timesteps=steps), machine, 20)
 
 
-class Bench(Component):
-    """A scanner on a memory whose words hold several slices, of which `read_x` selects one.
+class Banks(wiring.Component):
+    """A queue and a scanner for every bank; `end` is registered as the events are."""
 
-    Parameters
-    ----------
-    words : list of list of int
-        Slices of every word, lanes x planes bits each.
-    """
-
-    def __init__(self, lanes, planes, words):
-        self.words = words
-        layout = data.StructLayout({"address": 12, "row": 10, "x": 2, "last": 1})
-        self.dut = SpikeScanner(lanes=lanes, planes=planes, request_layout=layout)
-        self.size = lanes * planes
+    def __init__(self, program):
+        sizes, machine = Sizes(program), program.machine
+        self.scanners = [BankScanner(program, sizes) for _ in range(machine.banks)]
+        layout = self.scanners[0].head.shape()
+        self.queues = [SliceQueue(layout, machine.queue) for _ in range(machine.banks)]
+        self.position_end = PositionEnd(sizes, machine.banks)
+        self.end, self.final = Signal(), Signal()
         super().__init__({})
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.dut = dut = self.dut
-        init = [sum(part << i * self.size for i, part in enumerate(word)) for word in self.words]
-        m.submodules.memory = memory = Memory(shape=4 * self.size, depth=len(init), init=init)
-        port = memory.read_port()
-        selected = Signal(self.size)
-        m.d.comb += [
-            port.en.eq(dut.read_en),
-            port.addr.eq(dut.read_address),
-            selected.eq(port.data.word_select(dut.read_x, self.size)),
-            dut.read_data.eq(selected),
-        ]
+        m.submodules.position_end = position_end = self.position_end
+        for bank, (queue, scanner) in enumerate(zip(self.queues, self.scanners, strict=True)):
+            m.submodules[f"queue_{bank}"], m.submodules[f"scanner_{bank}"] = queue, scanner
+            m.d.comb += [
+                queue.pop.eq(scanner.pop),
+                scanner.valid.eq(queue.valid),
+                scanner.head.eq(queue.head),
+                scanner.end.eq(position_end.end),
+                position_end.at_end[bank].eq(scanner.at_end),
+            ]
+        m.d.comb += position_end.mark.eq(self.scanners[0].mark)
+        m.d.sync += [self.end.eq(position_end.end), self.final.eq(position_end.final)]
         return m
 
 
-def events_of(word, row, last, lanes, planes):
-    """Reference: ``(row, plane, fetch, fire, end)`` of one word; row and plane count only where it fires."""
-    spikes = [
-        (lane, plane) for lane in range(lanes) for plane in range(planes) if word >> lane * planes + plane & 1
+def random_positions(rng, banks, channels, steps, count, cooldown):
+    """For every position: (cooldown, final, slices of each bank as (row, masks))."""
+    found = []
+    for number in range(count):
+        own = []
+        for _ in range(banks):
+            rates = rng.choice([0, 0.2, 0.6, 1], rng.integers(1, 4))
+            slices = [
+                (int(rng.integers(20)), (rng.random(channels) < rate) * rng.integers(1, 1 << steps, channels))
+                for rate in rates
+            ]
+            # A slice without a spike is in the queue only if it ends its position.
+            own.append([s for s in slices[:-1] if s[1].any()] + slices[-1:])
+        found.append((int(rng.integers(cooldown + 1)), number % 3 == 2, own))
+    return found
+
+
+def scan(program, positions, rate, seed=0):
+    """Events of every bank by positions, and the cycles in which positions end (at the scanners)."""
+    dut, rng = Banks(program), np.random.default_rng(seed)
+    machine = program.machine
+    waiting = [
+        [
+            (row, masks, last, cooldown, final)
+            for cooldown, final, banks in positions
+            for i, (row, masks) in enumerate(banks[bank])
+            for last in [i == len(banks[bank]) - 1]
+        ]
+        for bank in range(machine.banks)
     ]
-    if not spikes:
-        return [(None, None, 1, 0, last)]
-    events, previous = [], None
-    for lane, plane in spikes:
-        events.append((row + lane, plane, int(lane != previous), 1, 0))
-        previous = lane
-    events[-1] = (*events[-1][:4], last)
-    return events
-
-
-def scan(words, requests, *, lanes, planes, request_rate=1.0, ready_rate=1.0, seed=0):
-    """Run ``(address, row, x, last)`` requests; returns the events and when they were taken."""
-    bench = Bench(lanes, planes, words)
-    dut = bench.dut
-    rng = np.random.default_rng(seed)
-    taken, cycles = [], []
-    total = sum(len(events_of(words[a][x], r, last, lanes, planes)) for a, r, x, last in requests)
-
-    async def feed(ctx):
-        for address, row, x, last in requests:
-            while rng.random() >= request_rate:
-                await ctx.tick()
-            ctx.set(dut.request.payload, {"address": address, "row": row, "x": x, "last": last})
-            ctx.set(dut.request.valid, 1)
-            while not ctx.get(dut.request.ready):
-                await ctx.tick()
-            await ctx.tick()
-            ctx.set(dut.request.valid, 0)
+    total = sum(len(slices) for slices in waiting)
+    events = [[[]] for _ in range(machine.banks)]
+    ends, finals = [], []
 
     async def testbench(ctx):
-        cycle, waiting = 0, None
-        while len(taken) < total:
-            ready = rng.random() < ready_rate
-            ctx.set(dut.event.ready, ready)
-            _, _, valid, event = await ctx.tick().sample(dut.event.valid, dut.event.payload)
-            if waiting is not None:
-                assert valid and event == waiting, "an offered event must stay until it is taken"
-            waiting = event if valid and not ready else None
-            if valid and ready:
-                known = (event.row, event.plane) if event.fire else (None, None)
-                taken.append((*known, event.fetch, event.fire, event.end))
-                cycles.append(cycle)
+        level, cycle = [0] * machine.banks, 0
+        while len(ends) < len(positions):
+            for bank, queue in enumerate(dut.queues):
+                pushes = bool(waiting[bank]) and level[bank] < machine.queue and rng.random() < rate
+                ctx.set(queue.push, pushes)
+                if pushes:
+                    row, masks, last, cooldown, final = waiting[bank].pop(0)
+                    active = sum(int(bool(mask)) << i for i, mask in enumerate(masks))
+                    mark = {"last": last, "final": final and last, "cooldown": cooldown}
+                    entry = {"masks": masks.tolist(), "active": active, "row": row, "mark": mark}
+                    ctx.set(queue.data, entry)
+                level[bank] += pushes - ctx.get(queue.pop)
+            for bank, scanner in enumerate(dut.scanners):
+                if ctx.get(scanner.event.en):
+                    events[bank][-1].append((ctx.get(scanner.event.row), ctx.get(scanner.event.mask)))
+                else:
+                    assert ctx.get(scanner.event.mask) == 0
+            if ctx.get(dut.end):
+                ends.append(cycle - 1)
+                finals.append(ctx.get(dut.final))
+                for own in events:
+                    own.append([])
+            await ctx.tick()
             cycle += 1
-        ctx.set(dut.event.ready, 1)
-        for _ in range(4):
-            _, _, valid = await ctx.tick().sample(dut.event.valid)
-            assert not valid, "an event too many"
 
-    simulate(bench, testbench, deadline=40 * total + 400, background=[feed])
-    return taken, cycles
-
-
-def expected_events(words, requests, lanes, planes):
-    return [e for a, r, x, last in requests for e in events_of(words[a][x], r, last, lanes, planes)]
+    cooldowns = sum(position[0] + 1 for position in positions)
+    channels = machine.slice_channels
+    simulate(dut, testbench, deadline=int((total * (channels + 2) + cooldowns) / rate) + 100)
+    assert all(own.pop() == [] for own in events)
+    return events, ends, finals
 
 
-def random_requests(lanes, planes, count, density, seed):
-    """Words of the given spike density, some of them empty or full, and requests for them."""
-    rng = np.random.default_rng(seed)
-    size = lanes * planes
-
-    def word():
-        rate = rng.choice([0, density, density, 1])
-        return sum(1 << i for i in range(size) if rng.random() < rate)
-
-    words = [[word() for _ in range(4)] for _ in range(count)]
-    requests = [
-        (int(rng.integers(count)), int(rng.integers(900)), int(rng.integers(4)), int(rng.integers(2)))
-        for _ in range(count)
+def expected(positions, bank):
+    """Events of a bank: rows of the channels that spike, lowest first."""
+    return [
+        [(row + i, int(mask)) for row, masks in banks[bank] for i, mask in enumerate(masks) if mask]
+        for _, _, banks in positions
     ]
-    return words, requests
 
 
-@pytest.mark.parametrize("lanes, planes", [(1, 1), (1, 8), (8, 1), (5, 3), (6, 8)])
-@pytest.mark.parametrize("request_rate, ready_rate", [(1, 1), (1, 0.4), (0.3, 1), (0.5, 0.5)])
-def test_events_and_their_order(lanes, planes, request_rate, ready_rate):
-    words, requests = random_requests(lanes, planes, 24, 0.2, seed=lanes + planes)
-    taken, _ = scan(
-        words, requests, lanes=lanes, planes=planes, request_rate=request_rate, ready_rate=ready_rate, seed=3
-    )
-    assert taken == expected_events(words, requests, lanes, planes)
+@pytest.mark.parametrize("banks, channels, steps", [(1, 1, 1), (1, 6, 3), (3, 5, 2), (4, 1, 8), (2, 16, 4)])
+@pytest.mark.parametrize("rate, queue", [(1, 2), (0.3, 4), (0.7, 16)])
+def test_events_of_every_bank(banks, channels, steps, rate, queue):
+    """Every event, in order, in the position to which it belongs; ends wait for the drain."""
+    program = program_of(banks, channels, queue, steps)
+    rng = np.random.default_rng(banks + channels)
+    positions = random_positions(rng, banks, channels, steps, 40, final_cooldown(program))
+    events, ends, finals = scan(program, positions, rate, seed=queue)
+    for bank in range(banks):
+        assert events[bank] == expected(positions, bank)
+    assert finals == [int(final) for _, final, _ in positions]
+    for before, after, (cooldown, _, _) in zip(ends, ends[1:], positions, strict=False):
+        assert after - before > cooldown
 
 
-def test_all_pairs_of_words():
-    """Every word after every other one, at full speed: no state of one word reaches the next."""
-    words = [[word] * 4 for word in range(16)]
-    requests = [(word, 10, 0, 1) for pair in itertools.product(range(16), repeat=2) for word in pair]
-    taken, cycles = scan(words, requests, lanes=2, planes=2)
-    assert taken == expected_events(words, requests, 2, 2)
-    assert cycles == list(range(cycles[0], cycles[0] + len(cycles)))
+def test_a_slice_takes_a_cycle_a_channel_without_a_gap():
+    """1 cycle through the queue, 1 into the scanner; then max(1, S) for a slice of S active channels."""
+    program = program_of(1, 6, queue=16)
+    rng = np.random.default_rng(1)
+    positions = random_positions(rng, 1, 6, 3, 40, 0)
+    _, ends, _ = scan(program, positions, 1)
+    spent = [sum(max(1, int((masks > 0).sum())) for _, masks in banks[0]) for _, _, banks in positions]
+    assert ends == (1 + np.cumsum(spent)).tolist()
 
 
-@pytest.mark.parametrize("density", [0.02, 0.2, 0.8])
-def test_throughput_is_one_spike_a_cycle(density):
-    """A word of S spikes takes max(1, S) cycles, without any gap; the first event comes after `LATENCY`."""
-    words, requests = random_requests(6, 4, 30, density, seed=1)
-    _, cycles = scan(words, requests, lanes=6, planes=4)
-    spent = sum(max(1, words[a][x].bit_count()) for a, _, x, _ in requests)
-    assert cycles == list(range(LATENCY, LATENCY + spent))
+def test_positions_end_together():
+    """The bank with most to do sets the pace, however far the other one could go."""
+    program = program_of(2, 4, queue=8)
+    full, single = np.array([1, 2, 3, 4]), np.array([0, 0, 5, 0])
+    positions = [(0, False, [[(0, full), (4, full)], [(0, single)]]) for _ in range(10)]
+    _, ends, _ = scan(program, positions, 1)
+    assert np.diff(ends).tolist() == [8] * 9
+
+
+def test_a_cooldown_is_kept_to_the_cycle():
+    program = program_of(1, 2, queue=4)
+    positions = [(cooldown, False, [[(0, np.array([1, 0]))]]) for cooldown in (0, 1, 2, 4, 0, 0)]
+    _, ends, _ = scan(program, positions, 1)
+    assert np.diff(ends).tolist() == [1, 2, 3, 5, 1]
 
 
 @pytest.mark.parametrize("width", [1, 2, 3, 5, 8])
-def test_one_hot_helpers_on_all_values(width):
-    value = Signal(width)
+def test_or_tree_on_all_values(width):
+    value, union = Signal(width), Signal(width)
     m = Module()
-    lowest, index, union = Signal(width), Signal(8), Signal(width)
-    m.d.comb += [
-        lowest.eq(lowest_set(value)),
-        index.eq(encode(lowest)),
-        union.eq(or_tree([value & 1 << i for i in range(width)])),
-    ]
+    m.d.comb += union.eq(or_tree([value & 1 << i for i in range(width)]))
 
     async def testbench(ctx):
         for number in range(1 << width):
             ctx.set(value, number)
-            assert ctx.get(lowest) == number & -number
-            assert ctx.get(index) == max(0, (number & -number).bit_length() - 1)
             assert ctx.get(union) == number
 
     evaluate(m, testbench)
 
 
-@pytest.mark.wide
-def test_real_width_and_many_words():
-    words, requests = random_requests(64, 8, 400, 0.05, seed=2)
-    taken, _ = scan(words, requests, lanes=64, planes=8, ready_rate=0.8)
-    assert taken == expected_events(words, requests, 64, 8)
-
-
 def test_a_lost_spike_would_be_noticed():
-    words, requests = random_requests(5, 3, 12, 0.3, seed=7)
-    altered = [[part & ~(part & -part) for part in word] for word in words]
-    taken, _ = scan(altered, requests, lanes=5, planes=3)
-    assert taken != expected_events(words, requests, 5, 3)
+    program = program_of(2, 3)
+    positions = random_positions(np.random.default_rng(7), 2, 3, 3, 10, 0)
+    events, _, _ = scan(program, positions, 1)
+    altered = next(own for own in events[1] if own)
+    altered[0] = (altered[0][0], altered[0][1] ^ 1)
+    assert events[1] != expected(positions, 1)

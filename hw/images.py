@@ -184,8 +184,9 @@ def _slot_constants(params: Params, widths: Widths, step: Step) -> list[int]:
     if step.sink is Sink.RESIDUAL:
         shift[slots] = np.searchsorted(widths.shift_amounts, params.shift(step.layer))
         threshold[:] = params.residual_threshold
-    elif step.sink is not Sink.LOGITS:
-        threshold[slots] = params.threshold(step.layer)
+    elif step.sink is not Sink.LOGITS:  # neurons on the grid of the smallest shift
+        bias <<= widths.shift_amounts[0]
+        threshold[slots] = params.threshold(step.layer).astype(np.int64) << widths.shift_amounts[0]
     bits = [field.width for _, field in constant_layout(widths)]
     numbers = np.stack([bias, shift, threshold], axis=1).tolist()
     return [pack_fields(number, bits) for number in numbers]

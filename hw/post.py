@@ -54,7 +54,7 @@ class PostTiming:
 class Scale(wiring.Component):
     """``value = (sums << shift) + bias`` for every step; a number made of planes is the same at every step.
 
-    The shifts of a network are few: `shift_amounts` lists them, a constant names one by its index.
+    The shifts of a network are few: `Widths.shift_amounts` lists them, a constant names one by its index.
 
     Latency: `delay`; throughput: one piece a cycle.
     Resources: post_lanes x T x (a multiplexer over the shift amounts and an adder).
@@ -93,16 +93,17 @@ class Scale(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
+        amounts = self._widths.shift_amounts
         shape = signed(self._widths.value)
+        # Proven: the scaled and biased number fits `shape`, so arithmetic modulo its size is exact.
+        narrow = signed(max(1, shape.width - amounts[0]))
         for lane in range(self._lanes):
             constant = self.constants[lane]
             for t in range(self._steps):
-                source = Signal(shape, name=f"source_{lane}_{t}")
-                # Proven: the scaled and biased number fits `shape`, so arithmetic modulo its size is exact.
+                source = Signal(narrow, name=f"source_{lane}_{t}")
                 m.d.sync += source.eq(
-                    Mux(self.by_planes, wrap(self.total[lane], shape), wrap(self.sums[lane][t], shape))
+                    Mux(self.by_planes, wrap(self.total[lane], narrow), wrap(self.sums[lane][t], narrow))
                 )
-                amounts = self._widths.shift_amounts
                 scaled = Array(wrap(source << amount, shape) for amount in amounts)[constant.shift]
                 m.d.sync += self.value[lane][t].eq(exact(wrap(scaled, shape) + constant.bias, shape))
         return m

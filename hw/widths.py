@@ -45,7 +45,7 @@ class Widths:
     attention_membrane : int
         Signed membrane of the attention LIF.
     shift_amounts : tuple of int
-        Left shifts that occur, ascending; the first is 0.
+        Left shifts that occur, ascending; the first is that of LIF-fed layers, too.
     """
 
     accumulator: int
@@ -68,12 +68,27 @@ class Widths:
 
 
 def shift_amounts(params: Params) -> tuple[int, ...]:
-    """Left shifts that the writers use, ascending, and 0 for what is not shifted.
+    """Left shifts that the writers use, ascending.
 
-    A constant word holds the index of a shift here: the shifter is a multiplexer of these alone.
+    A constant word holds the index of a shift here: the shifter is a multiplexer of these alone. Layers that
+    feed neurons take the smallest one, with bias and threshold shifted alike (`neuron_shift`).
     """
-    shifts = [tensor for name, tensor in params.tensors.items() if name.endswith(".shift")]
-    return tuple(sorted({0, *(int(s) for tensor in shifts for s in np.unique(tensor))}))
+    shifts = [params.shift(layer.name) for layer in params.config.layers() if layer.writer]
+    return tuple(sorted({int(s) for tensor in shifts for s in np.unique(tensor)}))
+
+
+def neuron_shift(params: Params) -> int:
+    """Bits by which sums, biases and thresholds of LIF-fed layers are shifted up.
+
+    Neurons on a finer grid give the same spikes: by the floor-leak lemma both are those of the real leak of
+    one half (docs/parameters.md). It spares the shifter the amount 0.
+    """
+    return shift_amounts(params)[0]
+
+
+def _finer(interval: Interval, bits: int) -> Interval:
+    """Membranes on a grid finer by `bits`: the floor of 2^bits times the real membrane."""
+    return Interval(interval.lo << bits, ((interval.hi + 1) << bits) - 1)
 
 
 def _signed(*intervals: Interval) -> int:
@@ -102,13 +117,16 @@ def derive_widths(params: Params, bounds: Bounds) -> Widths:
     UserError
         A logit could exceed the 64 bits of the result stream.
     """
-    biases = [params.tensors[f"{name}.bias"] for name in params.config.layer_names()]
-    thresholds = [t for key, t in params.tensors.items() if key.endswith(".threshold")]
-    amounts = shift_amounts(params)
+    amounts, finer = shift_amounts(params), neuron_shift(params)
+    layers = params.config.layers()
+    fed = [layer.name for layer in layers if layer.lif_fed]
+    biases = [params.bias(layer.name).astype(object) << finer * layer.lif_fed for layer in layers]
+    thresholds = [int(params.threshold(name).max()) << finer for name in fed]
     head_planes, head_prefixes = _head_sums(params, bounds.head_sum)
     # The first step has h = 0, so a layer's membrane interval contains its biased sums.
-    values = [*bounds.residual.values(), *bounds.written.values(), *bounds.membrane.values()]
-    membranes = [*bounds.membrane.values(), *bounds.residual_membrane.values()]
+    fine_membranes = [_finer(bounds.membrane[name], finer) for name in fed]
+    values = [*bounds.residual.values(), *bounds.written.values(), *fine_membranes]
+    membranes = [*fine_membranes, *bounds.residual_membrane.values()]
     combined = _signed(bounds.preact["sps.0"], head_prefixes, bounds.logits)
     if combined > RESULT_BITS:
         raise UserError(
@@ -124,7 +142,7 @@ def derive_widths(params: Params, bounds: Bounds) -> Widths:
         head_sum=_signed(bounds.head_sum),
         logit=_signed(bounds.logits),
         bias=signed_bits(min(int(b.min()) for b in biases), max(int(b.max()) for b in biases)),
-        threshold=unsigned_bits(max([params.residual_threshold, *(int(t.max()) for t in thresholds)])),
+        threshold=unsigned_bits(max(params.residual_threshold, *thresholds)),
         shift=max(1, unsigned_bits(len(amounts) - 1)),
         attention=unsigned_bits(bounds.attention.hi),
         attention_membrane=_signed(bounds.attention_membrane),

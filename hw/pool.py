@@ -73,7 +73,7 @@ class OrPool(wiring.Component):
         if min_width > max_width:
             raise ValueError(f"pool min_width must be at most max_width {max_width}, not {min_width}")
         self._piece_bits, self._subgroups = piece_bits, subgroups
-        self._columns, self._bypass = (max_width + 1) // 2, min_width == 1
+        self._columns, self._one_column = (max_width + 1) // 2, min_width == 1
         super().__init__(
             {
                 "en": In(1),
@@ -92,10 +92,13 @@ class OrPool(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        # Stage 1, along the row. Column 0 restarts the running OR.
+        # Stage 1, along the row.
         before = Signal(self._piece_bits)
-        window = Mux((self.column == 0) & ~self.odd_x, 0, before) | self.spikes
-        self._running(m, before, Mux(self.odd_x, self.spikes, window))
+        # A window starts anew at an odd column and at column 0, which closes one only if it is the last.
+        goes_on = (self.column != 0) & ~self.odd_x
+        self._running(m, before, Mux(goes_on, before, 0) | self.spikes)
+        fresh = (self.column == 0) & ~self.odd_x if self._one_column else Const(0, 1)
+        window = Mux(fresh, 0, before) | self.spikes
         closes = Signal()
         m.d.comb += closes.eq(self.en & (self.odd_x | self.last_x))
 
@@ -111,17 +114,16 @@ class OrPool(wiring.Component):
             last_y.eq(self.last_y),
         ]
 
-        # Stage 2, down the column. Row 0 starts anew, so nothing of an earlier map is left.
-        m.submodules.rows = rows = Memory(shape=self._piece_bits, depth=self._words, init=[])
+        # Stage 2, down the column. Row 0 starts anew, so nothing of an earlier map is left. A place comes
+        # back after a row: in the very cycle in which it is written only if a row is one column, and then
+        # the word has to be handed on.
+        attrs = {} if self._one_column else {"no_rw_check": 1}
+        m.submodules.rows = rows = Memory(shape=self._piece_bits, depth=self._words, init=[], attrs=attrs)
         write = rows.write_port()
-        # A place comes back after a row: in the very cycle in which it is written only if a row is one
-        # column. The comparison, never true, is the proof for the mapping: without it Yosys adds registers
-        # and a multiplexer to every bit, to return the old word.
-        read = rows.read_port(transparent_for=[write] if self._bypass else [])
-        written = Const(0, 1) if self._bypass else closed & (place == self._place)
+        read = rows.read_port(transparent_for=[write] if self._one_column else [])
         total = Mux(first_y, 0, read.data) | row_window
         m.d.comb += [
-            read.en.eq(closes & ~written),
+            read.en.eq(closes),
             read.addr.eq(self._place),
             write.en.eq(closed),
             write.addr.eq(place),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import operator
 
-from amaranth import Cat, Const, Module, Mux, Signal, signed, unsigned
+from amaranth import Const, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -15,10 +15,7 @@ from s2tdpt.hw.fixed import exact, index_shape
 __all__ = ["ResidualStream"]
 
 ROW_DEPTH = 1024
-"""Words of a block RAM at its full width, a power of two."""
-
-BLOCK_BITS = 18
-"""Its full width."""
+"""Words of a block RAM at its full width of 18 bits, a power of two."""
 
 
 class ResidualStream(wiring.Component):
@@ -113,43 +110,29 @@ class ResidualStream(wiring.Component):
         return m
 
     def _row(self, m, row, update_address):
-        """`ROW_DEPTH` words of U, two cycles after their address; zero where they are not wanted."""
-        words = max(2, min(ROW_DEPTH, self._depth - row * ROW_DEPTH))
-        reads, writes = Signal(name=f"reads_{row}"), Signal(name=f"writes_{row}")
-        here = [self._in_row(address, row) for address in (self.read_address, update_address)]
-        m.d.sync += [reads.eq(self.read_en & here[0]), writes.eq(self.update & here[1])]
-        data_in = self.write_data.as_value()
-        half = -(-len(data_in) // (2 * BLOCK_BITS)) * BLOCK_BITS
-        halves = []
-        for number, part in enumerate((data_in[:half], data_in[half:])):
-            if len(part) == 0:
-                continue
-            memory = Memory(shape=unsigned(len(part)), depth=words, init=[])
-            m.submodules[f"row_{row}_{number}"] = memory
-            read, write = memory.read_port(domain="comb"), memory.write_port()
-            # One address register for all block RAMs would have to reach across the chip in a cycle: each
-            # half of a row has its own. They start differently, or Yosys would merge those of two halves.
-            start = -number % (1 << len(read.addr))
-            for port, address, mine in zip(
-                (read, write), (self.read_address, update_address), here, strict=True
-            ):
-                held = Signal(len(read.addr), name=f"held_{row}_{number}", init=start, reset_less=True)
-                with m.If(mine):
-                    m.d.sync += held.eq(address[: len(held)])
-                m.d.comb += port.addr.eq(held)
-            m.d.comb += [write.en.eq(writes), write.data.eq(part)]
-            # Proof for the block RAM mapping that no word is read in the cycle in which it is written, which
-            # the contract rules out: without it, Yosys adds a bypass register and a multiplexer to every bit,
-            # since the old word would have to come out.
-            meets = writes & (read.addr == write.addr)
-            # A reset of the block instead of a gate in front of every adder and a multiplexer of the rows.
-            word = Signal(len(part), name=f"word_{row}_{number}", reset_less=True)
-            m.d.sync += word.eq(Mux(reads & ~meets, read.data, 0))
-            halves.append(word)
-        return Cat(halves)
+        """`ROW_DEPTH` words of U, two cycles after their address; zero where they are not wanted.
 
-    def _in_row(self, address, row):
-        """1 where `address` is in this row."""
-        if self._depth <= ROW_DEPTH:
-            return Const(1, 1)
-        return address[ROW_DEPTH.bit_length() - 1 :] == row
+        A row has address registers of its own, which only move when it is meant: one register for all block
+        RAMs would have to reach across the chip in a cycle.
+        """
+        shape = unsigned(len(self.write_data.as_value()))
+        words = max(2, min(ROW_DEPTH, self._depth - row * ROW_DEPTH))
+        memory = Memory(shape=shape, depth=words, init=[], attrs={"ram_style": "block", "no_rw_check": 1})
+        m.submodules[f"row_{row}"] = memory
+        read, write = memory.read_port(domain="comb"), memory.write_port()
+        reads, writes = Signal(name=f"reads_{row}"), Signal(name=f"writes_{row}")
+        for strobe, enable, port, address in (
+            (reads, self.read_en, read, self.read_address),
+            (writes, self.update, write, update_address),
+        ):
+            held = Signal(len(port.addr), name=f"{strobe.name}_at", reset_less=True)
+            here = address[ROW_DEPTH.bit_length() - 1 :] == row if self._depth > ROW_DEPTH else Const(1, 1)
+            m.d.sync += strobe.eq(enable & here)
+            with m.If(here):
+                m.d.sync += held.eq(address[: len(held)])
+            m.d.comb += port.addr.eq(held)
+        m.d.comb += [write.en.eq(writes), write.data.eq(self.write_data)]
+        # A reset of the block instead of a gate in front of every adder and a multiplexer of the rows.
+        word = Signal(shape, name=f"word_{row}", reset_less=True)
+        m.d.sync += word.eq(Mux(reads, read.data, 0))
+        return word

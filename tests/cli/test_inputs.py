@@ -261,4 +261,4 @@ def test_every_command_has_an_example_and_every_option_a_help_text(shell):
         for option in command.params:
             assert option.param_type_name == "argument" or option.help, (name, option.name)
     assert shell.good("--help") == shell.good()
-    assert "version 0.1.0" in shell.good("--version")
+    assert "version 0.2.0" in shell.good("--version")

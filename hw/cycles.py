@@ -9,15 +9,13 @@ blocks themselves state.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
-from s2tdpt.golden.trace import trace_shapes
 from s2tdpt.hw.arrival import TileArrival
 from s2tdpt.hw.front_model import FrontModel, word_marks
 from s2tdpt.hw.lanes import lane_delay
-from s2tdpt.hw.machine import PIXEL_BITS
 from s2tdpt.hw.post import PostTiming
 from s2tdpt.hw.program import Program, Sink, Source, Step
 from s2tdpt.hw.records import FETCH_CYCLES, STREAM_CONSTANT_TILES, weight_rows

@@ -30,8 +30,8 @@ BATCH = 4
 class LayerEstimate:
     """One layer over all images, its tiles together.
 
-    The steps of the machine overlap. The cycles between the end of a step's last position and that of the step
-    before count as its own; with `Estimate.tail` they add up to the interval.
+    The steps of the machine overlap. The cycles from the end of the last position of the step before to the
+    end of its own count for a step; with `Estimate.tail` they add up to the interval.
 
     Attributes
     ----------
@@ -295,7 +295,7 @@ def _layer(
 
 
 def _attention(program: Program, block: int, frames: list[FrameCycles]) -> AttentionEstimate:
-    """Its span, and how much of it lies behind the end of the last position before the layer that needs it."""
+    """Its span, and how much of it lies behind the last position before the layer that needs it."""
     needs = next(index for index, step in enumerate(program.steps) if step.after_attention == block + 1)
     spans = [frame.attention[block] for frame in frames]
     waits = [

@@ -105,7 +105,7 @@ def machine_options(function):
             "settings",
             multiple=True,
             metavar="FIELD=VALUE",
-            help=f"Change a field of the machine ({', '.join(list(Machine.model_fields)[1:])}); may be repeated.",
+            help=f"Change a field of the machine: {', '.join(list(Machine.model_fields)[1:])}. Repeatable.",
         ),
         click.option(
             "--machine",

@@ -8,8 +8,8 @@ through Python at all: ``probe.sv`` records them.
 Job (JSON): ``frames`` (list of frames in hexadecimal), ``results`` (number of result frames to wait for),
 ``record`` (number of frames whose tensors are recorded), ``stall``, ``seed``, ``limit`` (cycles without a
 result before the watchdog stops the run), ``drain`` (cycles to watch after the last result), ``weights``
-(file of the words that the weight stream carries for one frame, or null), ``steps`` (first and last step that a
-waveform shows, or null for all).
+(file of the words that the weight stream carries for one frame, or null), ``steps`` (first and last step
+that a waveform shows, or null for all).
 
 Progress (text, now and then): results, number of the step that started last, cycle.
 """

@@ -47,8 +47,8 @@ class Options:
     Attributes
     ----------
     layers : int or None
-        Number of images, from the first on, of which all tensors and cycle counts are compared, not only logits
-        and class. None: all.
+        Number of images, from the first on, of which all tensors and cycle counts are compared, not only
+        logits and class. None: all.
     stall : str
         Pattern of `sim.stalls` on all streams.
     seed : int
@@ -64,7 +64,8 @@ class Options:
     folder : Path or None
         Keep the logs and records of the runs here; None: a temporary folder.
     limit : int or None
-        Watchdog: cycles without a result. None: four times the cycles of an image in which every neuron fires.
+        Watchdog: cycles without a result. None: four times the cycles of an image in which every neuron
+        fires.
     """
 
     layers: int | None = None
@@ -125,6 +126,7 @@ def cosimulate(
         if design is None:
             tell("generating Verilog")
             design = generate(params, machine)
+        _check_range(options, design.program)
         tell(f"building the simulation ({options.simulator})")
         built = build(design.verilog, MODULE, options.simulator, waves=options.waveform is not None)
         layers = len(images) if options.layers is None else max(0, min(options.layers, len(images)))
@@ -136,7 +138,7 @@ def cosimulate(
             seed=options.seed,
             build_seconds=built.seconds,
         )
-        tell(f"simulating {len(images)} image(s)")
+        tell(f"simulating: {len(images)} image(s)")
         folder = options.folder
         keep = nullcontext(folder) if folder is not None else tempfile.TemporaryDirectory(prefix="s2tdpt-")
         with keep as root:
@@ -162,6 +164,17 @@ def _check_options(options: Options, images: np.ndarray) -> np.ndarray:
     return images if options.waveform is None else images[:1]
 
 
+def _check_range(options: Options, program: Program) -> None:
+    """Refuse a range of steps that the layer program does not have."""
+    if options.steps is not None:
+        first, last = options.steps
+        if not 0 <= first <= last < len(program.steps):
+            raise UserError(
+                f"steps {first} to {last} cannot be shown; expected two steps from 0 to "
+                f"{len(program.steps) - 1}, the first one first; choose others"
+            )
+
+
 def check_images(images: np.ndarray, params: Params) -> np.ndarray:
     """Images as uint8 [B, H, W, C], or a `UserError` that says what is expected."""
     config = params.config
@@ -176,7 +189,7 @@ def check_images(images: np.ndarray, params: Params) -> np.ndarray:
 
 
 def _shares(design: Design, images: np.ndarray, layers: int, options: Options, root: Path) -> list[_Share]:
-    """Share k takes images k, k + jobs, ...: every process records the same number of them, give or take one."""
+    """Share k takes images k, k + jobs, ...: the processes record as many of them, give or take one."""
     jobs = 1 if options.waveform is not None else options.jobs
     if jobs is None:
         jobs = max(1, min(os.cpu_count() or 1, len(images) // MINIMUM_SHARE))
@@ -315,7 +328,8 @@ def _diagnose(share: _Share, program: Program) -> str:
     if len(steps):
         start, complete = steps.times(len(steps) - 1, len(program.steps))
         last = int(np.flatnonzero(start != NEVER)[-1])
-        where = f"step {last} ({program.steps[last].name}) was complete in cycle {complete[last]} and none followed"
+        name = program.steps[last].name
+        where = f"step {last} ({name}) was complete in cycle {complete[last]} and none followed"
         open_steps = np.flatnonzero((start != NEVER) & (complete == NEVER))
         if len(open_steps):
             first = int(open_steps[0])
@@ -463,8 +477,8 @@ def _check_cycles(report: CosimReport, program: Program, times: dict, models: di
             if len(wrong):
                 i = int(wrong[0])
                 report.findings.append(
-                    f"image {number}: {what} of {program.steps[i].name} (step {i}) in cycle {got[i]}; the cycle model "
-                    f"says {expected[i]} ({len(wrong)} of {len(got)} steps differ)"
+                    f"image {number}: {what} of {program.steps[i].name} (step {i}) in cycle {got[i]}; "
+                    f"the cycle model says {expected[i]} ({len(wrong)} of {len(got)} steps differ)"
                 )
         fired = sum(step.spikes for step in model.steps)
         if fired != measured.fired:

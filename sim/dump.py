@@ -95,7 +95,7 @@ class Steps:
         return np.array(ends, dtype=np.int64)
 
     def times(self, frame: int, steps: int) -> tuple[np.ndarray, np.ndarray]:
-        """Start and complete of every step of a frame: int64 [steps] each, `NEVER` where it did not happen."""
+        """Start and complete of every step of a frame: int64 [steps] each, `NEVER` for what did not."""
         start, complete = np.full(steps, NEVER), np.full(steps, NEVER)
         if frame < len(self):
             number, cycle = self.starts[frame].T
@@ -178,7 +178,7 @@ def _read_steps(path: Path, step_width: int) -> Steps:
     kind, cycle, step, fired = map(_integer, _digits(path, [4, 32, step_width, FIRED_BITS]))
     steps = Steps([], [], [])
     frames = np.flatnonzero((kind == 0) & (step == 0))
-    # Whatever comes before the first step 0 is kept as a frame of its own, so that it can be found fault with.
+    # What comes before the first step 0 is kept as a frame of its own, so that it can be found fault with.
     bounds = sorted({0, *frames.tolist(), len(kind)})
     for begin, end in zip(bounds[:-1], bounds[1:], strict=True):
         part = slice(begin, end)

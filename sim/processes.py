@@ -23,8 +23,8 @@ ROOM = 1 << 20
 class Process:
     """A program with all that it starts, as a context: leaving it ends them.
 
-    The children of a program (a makefile's compilers, say) are in its session and are ended with it; a signal to
-    this process alone would not reach them.
+    The children of a program (a makefile's compilers, say) are in its session and are ended with it; a
+    signal to this process alone would not reach them.
 
     Parameters
     ----------
@@ -34,6 +34,8 @@ class Process:
         The whole environment.
     log : Path
         Receives standard output and standard error.
+    append : bool
+        Keep what the log holds.
 
     Raises
     ------
@@ -58,8 +60,8 @@ class Process:
                 )
         except OSError as error:
             raise UserError(
-                f"cannot start {Path(command[0]).name} ({error.strerror}); expected a program that runs and a "
-                f"writable folder {log.parent}; check both"
+                f"cannot start {Path(command[0]).name} ({error.strerror}); expected a program that runs "
+                f"and a writable folder {log.parent}; check both"
             ) from None
 
     @property
@@ -92,10 +94,10 @@ class Process:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """While it lasts, a request to terminate unwinds the program as Ctrl-C does, so that everything is tidied up.
+    """While it lasts, a request to terminate unwinds the program as Ctrl-C does, so that all is tidied up.
 
-    SIGTERM and SIGHUP raise `SystemExit` with the shell's code for them. Only in the main thread; elsewhere it
-    does nothing.
+    SIGTERM and SIGHUP raise `SystemExit` with the shell's code for them. Only in the main thread; elsewhere
+    it does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -169,7 +169,8 @@ class _Replayer:
         self.result.find(
             np.flatnonzero(~running),
             lambda i: (
-                f"frame {kept.frame[i]}: {SOURCES[name]} of step {step[i]}, which did not run in cycle {cycle[i]}"
+                f"frame {kept.frame[i]}: {SOURCES[name]} of step {step[i]}, which did not run in cycle "
+                f"{cycle[i]}"
             ),
         )
         return kept.take(np.flatnonzero(running))
@@ -229,7 +230,7 @@ class _Replayer:
         return (kept.frame * trace.positions + position) * pieces + piece
 
     def spikes(self, trace: Trace, kept: _Kept, where: np.ndarray, verb: str) -> np.ndarray:
-        """Spike tensor [B, T, N, C] uint8; `where` numbers the pieces, `verb` is what should have happened."""
+        """Spike tensor [B, T, N, C] uint8; `where` numbers the pieces, `verb` is what was to happen."""
         packing = trace.packing
         pieces = packing.groups * self.subgroups
         memory = np.zeros((self.frames * trace.positions * pieces, self.post_lanes, self.timesteps), np.uint8)
@@ -295,7 +296,7 @@ class _Replayer:
         return np.ascontiguousarray(memory[:, :, packing.slots()].transpose(0, 3, 1, 2))
 
     def layer_writes(self) -> None:
-        """What the layers write into the spike memory: pooled maps, and what the neurons emitted, as it was."""
+        """What the layers write into the spike memory: pooled maps, and what the neurons emitted."""
         kept = self.completed_by_pieces()
         sinks = (Sink.SPIKES, Sink.RESIDUAL)
         pooled = self.traced(Port.WRITE, sinks)
@@ -327,8 +328,8 @@ class _Replayer:
             )
 
     def completed_by_pieces(self) -> _Kept:
-        """Writes of the layers with the step whose piece led to each: the one that the neurons emitted a constant
-        time before."""
+        """Writes of the layers with the step whose piece led to each: the one that the neurons emitted a
+        constant time before."""
         kept, pieces = self.kept("layers"), self.dump.records["piece"]
         emitted = kept.records.cycle - OrPool.delay
         place = np.searchsorted(pieces.cycle, emitted)
@@ -363,7 +364,7 @@ class _Replayer:
     # Attention.
 
     def blocks(self) -> np.ndarray:
-        """int64 [frames, depth], cycle before which each block's attention must have ended: its reader's start."""
+        """int64 [frames, depth], when each block's attention must have ended: its reader's start."""
         depth = self.program.network.depth
         reader = [
             next(n for n, s in enumerate(self.program.steps) if s.after_attention == b + 1)
@@ -394,8 +395,8 @@ class _Replayer:
         self.result.find(
             np.flatnonzero(~inside),
             lambda i: (
-                f"frame {kept.frame[i]}: {trace.tensor}: token {position[i]} of {trace.positions} lies outside "
-                f"of the region, cycle {kept.records.cycle[i]}"
+                f"frame {kept.frame[i]}: {trace.tensor}: token {position[i]} of {trace.positions} lies "
+                f"outside of the region, cycle {kept.records.cycle[i]}"
             ),
         )
         return inside
@@ -434,9 +435,10 @@ class _Replayer:
                 (count == 0, "no attention sums"),
                 (count > 1, "attention sums more than once"),
             ):
+                places = np.argwhere(wrong)
                 self.result.find(
-                    np.arange(int(wrong.sum())),
-                    lambda i, w=np.argwhere(wrong), t=text, n=trace.tensor: (
+                    np.arange(len(places)),
+                    lambda i, w=places, t=text, n=trace.tensor: (
                         f"frame {w[i][0]}: {n}: {t} of step {w[i][1]}, token {w[i][2]}, head {w[i][3]}"
                     ),
                 )

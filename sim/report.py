@@ -69,8 +69,8 @@ class CosimReport:
     latency : int
         Cycles from the first pixel of the first image to its result.
     utilisation : float
-        Events x channels / (lanes x banks x cycles) of the whole image, 0..1; like the next from the cycle model,
-        0 where it does not apply.
+        Events x channels / (lanes x banks x cycles) of the whole image, 0..1; like the next from the cycle
+        model, 0 where it does not apply.
     accumulates_per_cycle : float
         Useful additions a cycle.
     """

@@ -24,6 +24,7 @@ from pathlib import Path
 from s2tdpt.golden.errors import UserError
 from s2tdpt.hw.tools import find_tool
 from s2tdpt.sim.processes import Process, check_room, interruptible
+from s2tdpt.sim.waveform import check_waveform, remove_waveform
 from s2tdpt.sim.wrapper import BENCH, Ports, bench_top, read_ports
 
 SIMULATORS = ("verilator", "icarus")
@@ -279,6 +280,15 @@ def build(verilog: str, module: str, simulator: str = "verilator", waves: bool =
     return Build(folder, simulator, ports, waves, time.perf_counter() - started)
 
 
+def _keep_log(log: Path) -> Path:
+    """A place for the log that outlives its folder."""
+    kept = cache_folder() / f"failed-{log.name}"
+    with contextlib.suppress(OSError):
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(log, kept)
+    return kept
+
+
 def _product(simulator: str) -> str:
     """File that a finished build holds."""
     return BENCH if simulator == "verilator" else "sim.vvp"
@@ -308,11 +318,9 @@ def _compile(runner, work: Path, texts: dict[str, str], simulator: str, waves: b
         with Process(command, cwd=cwd, env=env, log=log, append=True) as process:
             code = process.wait()
         if code:
-            kept = cache_folder() / "failed-build.log"
-            shutil.copyfile(log, kept)
             check_room(work, "the build")
-            reason = _first_error(kept) or f"{Path(command[0]).name} ended with code {code}"
-            raise UserError(f"{simulator} could not build the design: {reason}; see {kept}")
+            reason = _first_error(log) or f"{Path(command[0]).name} ended with code {code}"
+            raise UserError(f"{simulator} could not build the design: {reason}; see {_keep_log(log)}")
     if simulator == "verilator":
         _keep_runtime(work, runtime)
         for path in work.iterdir():  # the objects have done their work
@@ -368,7 +376,7 @@ def _first_error(log: Path) -> str:
 
 
 class Run:
-    """One simulation, as a context: leaving it ends the simulator, and removes a waveform that is not complete.
+    """One simulation, as a context: leaving it ends the simulator and removes an incomplete waveform.
 
     Parameters
     ----------
@@ -447,7 +455,7 @@ class Run:
     def __exit__(self, *_) -> None:
         self._process.stop()
         if self._waveform is not None and not self._complete:
-            self._waveform.unlink(missing_ok=True)
+            remove_waveform(self._waveform)
 
     def running(self) -> bool:
         """Whether the simulator still runs.
@@ -463,7 +471,7 @@ class Run:
         return self._process.code is None
 
     def progress(self) -> tuple[int, int, int]:
-        """Results so far, number of the step that started last, and clock cycles; zeros before the first report."""
+        """Results so far, number of the step that started last, clock cycles; zeros before any report."""
         try:
             results, step, cycle = (self.folder / "progress.txt").read_text(encoding="ascii").split()
             return int(results), int(step), int(cycle)
@@ -486,9 +494,12 @@ class Run:
             found = json.loads(result.read_text(encoding="utf-8"))
         deadlock = found is not None and found["deadlock"] is not None
         if not deadlock and (found is None or self._process.code or not _passed(self.folder / "results.xml")):
+            reason = self._reason(log)
             raise UserError(
-                f"the simulation ended without a result ({self._reason(log)}); expected one; see {log}"
+                f"the simulation ended without a result ({reason}); expected one; see {_keep_log(log)}"
             )
+        if self._waveform is not None:
+            check_waveform(self._waveform)
         self._complete = True
         return found
 

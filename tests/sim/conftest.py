@@ -8,6 +8,8 @@ from s2tdpt.sim.runner import SIMULATORS, build
 from tests.sim import standin
 
 PRESENT = [name for name in SIMULATORS if name != "icarus" or shutil.which("iverilog")]
+QUICK = PRESENT[-1]
+"""Simulator for tests that build anew every time: Icarus, which builds in a moment, where it is."""
 
 
 @pytest.fixture(scope="session", params=PRESENT)

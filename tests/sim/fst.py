@@ -8,6 +8,8 @@ from __future__ import annotations
 import gzip
 import struct
 import zlib
+from bisect import bisect_right
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +34,12 @@ class Waveform:
     end: int
     names: dict[str, int]
     changes: dict[int, list[tuple[int, str]]]
+
+    def at(self, name: str) -> Callable[[int], str]:
+        """The value of a signal as a function of time."""
+        line = self.changes[self.names[name]]
+        times = [time for time, _ in line]
+        return lambda time: line[bisect_right(times, time) - 1][1]
 
 
 def blocks(data: bytes) -> list[tuple[int, bytes]]:
@@ -102,18 +110,22 @@ def lz4(data: bytes, size: int) -> bytes:
     return bytes(out)
 
 
+def names(path: Path) -> dict[str, int]:
+    """Handle of every signal."""
+    return _names(dict(blocks(path.read_bytes())))
+
+
 def read(path: Path) -> Waveform:
     """Read a file that `sim.runner` wrote with Verilator."""
     found = blocks(path.read_bytes())
     assert found[0][0] == HEADER
     start, end = struct.unpack_from(">QQ", found[0][1])
-    names = _names(dict(found))
     widths = _geometry(dict(found)[GEOMETRY])
     changes: dict[int, list[tuple[int, str]]] = {}
     for kind, content in found:
         if kind == VALUES:
             _values(content, widths, changes)
-    return Waveform(start, end, names, changes)
+    return Waveform(start, end, _names(dict(found)), changes)
 
 
 def _names(found: dict[int, bytes]) -> dict[str, int]:

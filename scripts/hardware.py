@@ -322,10 +322,10 @@ def synth(params, machine, target, seeds, frequency, liberty, logs, force, json_
         raise UserError(f"--frequency is {frequency:g}; expected a positive number of MHz; for instance 50")
     if logs is not None:
         check_folder(logs)
-    if (target == "liberty") != (liberty is not None):
-        raise UserError("--target liberty and --liberty FILE go together; expected both or none; mend this")
     if liberty is not None:
         check_liberty(liberty)
+    if (target == "liberty") != (liberty is not None):
+        raise UserError("--target liberty and --liberty FILE go together; expected both or none; mend this")
     for tool in ("yosys",) if liberty is not None else ("yosys", "nextpnr-ecp5"):
         find_tool(tool)
     numbers = load_params(params)
@@ -336,7 +336,8 @@ def synth(params, machine, target, seeds, frequency, liberty, logs, force, json_
         check_plan(plan_of(numbers, machine), target)
     report = synthesize_accelerator(numbers, machine, target, chosen, frequency, liberty, logs)
     if json_path is not None:
-        write_json(json_path, report.as_dict())
+        what = {"network": numbers.config.name, "parameters": numbers.checksum()[:16]}
+        write_json(json_path, report.as_dict() | what | {"machine": machine.model_dump(mode="json")})
     if not quiet(json_path):
         console.print(report.table())
 

@@ -50,16 +50,19 @@ class Shell:
         return json.loads(self.good(*arguments, "--json", "-"))
 
     def refused(self, *arguments) -> str:
-        """The message of a command that must refuse: one line, exit code 2, nothing written."""
+        """The message of a command that must refuse: one line, exit code 2, nothing written.
+
+        Before it may stand lines about what went well so far.
+        """
         before = listing(self.folder)
         result = self(*arguments)
         assert result.exit_code == 2, (result.exit_code, result.output, result.exception)
         assert listing(self.folder) == before
         assert result.stdout == ""
-        lines = result.stderr.splitlines()
-        assert len(lines) == 1, result.stderr
-        assert lines[0].startswith("s2tdpt: error: ")
-        return lines[0].removeprefix("s2tdpt: error: ")
+        *progress, last = result.stderr.splitlines()
+        assert all(line.startswith("s2tdpt: ") and "error" not in line for line in progress), result.stderr
+        assert last.startswith("s2tdpt: error: ")
+        return last.removeprefix("s2tdpt: error: ")
 
 
 @pytest.fixture

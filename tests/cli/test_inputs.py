@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import struct
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from s2tdpt.golden.config import load_config
-from s2tdpt.scripts.cli import main
+from s2tdpt.scripts.cli import COMMANDS, main
 from tests.hw.core_bench import network
 
 
@@ -42,29 +44,61 @@ def test_configuration_that_does_not_exist(shell):
     assert message.startswith("no configuration 'digit'; expected one of digits, s2tdpt-2-128")
 
 
-BAD_HARDWARE = {
-    "out of range": ({"lanes": 0}, "lanes: Input should be greater than or equal to 1"),
-    "unknown field": ({"lane": 8}, "lane: Extra inputs are not permitted; expected the fields lanes, rows"),
-    "does not divide": ({"lanes": 64, "post_lanes": 24}, "24 does not divide 64"),
-    "no JSON": ("lanes: 8", "hardware.json is not JSON"),
-    "no object": ([8], "hardware configuration hardware.json"),
+BAD_MACHINES = {
+    "out of range": ({"lanes": 0}, "lanes is 0; expected greater than or equal to 1; correct the value"),
+    "zero banks": ({"banks": 0}, "banks is 0; expected greater than or equal to 1"),
+    "too many banks": ({"lanes": 32, "banks": 32}, "banks is 32; expected less than or equal to 16"),
+    "unknown field": ({"lane": 8}, "unknown field 'lane'; expected only name, lanes, banks, post_lanes"),
+    "banks do not divide": ({"lanes": 30}, "banks 4 does not divide lanes 30; expected a divisor of lanes"),
+    "post lanes do not divide": ({"lanes": 64, "post_lanes": 24}, "post_lanes 24 does not divide lanes 64"),
+    "queue": ({"queue": 3}, "queue is 3; expected 2, 4, 8 or 16"),
+    "of another type": ({"lanes": "8"}, "lanes is '8'; expected a valid integer"),
+    "name": ({"name": "a b"}, "name is 'a b'; expected"),
+    "no JSON": ("lanes: 8", "machine.json is not valid JSON; expected an object of machine fields"),
+    "no object": ([8], "machine machine.json is no JSON object"),
 }
+MACHINE_COMMANDS = (
+    ["info"],
+    ["generate", "--out", "made"],
+    ["cosim"],
+    ["cycles"],
+    ["synth"],
+    ["bench"],
+)
 
 
-@pytest.mark.parametrize("case", BAD_HARDWARE)
-def test_hardware_configuration(shell, write, case):
-    data, message = BAD_HARDWARE[case]
-    path = write("hardware.json", data)
-    for command in (["info"], ["generate", "--out", "made"], ["cosim"], ["synth"]):
-        assert message in shell.refused(*command, "--hardware", path)
+@pytest.mark.parametrize("case", BAD_MACHINES)
+def test_machine_files(shell, write, case):
+    data, message = BAD_MACHINES[case]
+    path = write("machine.json", data)
+    for command in MACHINE_COMMANDS:
+        assert message in shell.refused(*command, "--machine", path)
 
 
-def test_hardware_options(shell):
-    assert "lanes" in shell.refused("info", "--lanes", 0)
-    assert "lanes, but 3 does not divide 64" in shell.refused("info", "--post-lanes", 3)
-    assert "expected lanes >= 32" in shell.refused("generate", "--lanes", 16, "--out", "made")
-    assert "expected rows <= 4" in shell.refused("cosim", "--rows", 5)
-    assert "No such file" in shell.refused("info", "--hardware", "missing.json")
+@pytest.mark.parametrize("command", MACHINE_COMMANDS)
+def test_machine_options(shell, command):
+    assert "no machine 'tiny'; expected one of digits, ecp5-85k, small, wide or" in shell.refused(
+        *command, "--machine", "tiny"
+    )
+    refusals = {
+        "lanes=0": "machine digits with --set: lanes is 0; expected greater than or equal to 1",
+        "banks=3": "banks 3 does not divide lanes 64",
+        "rows=2": "unknown field 'rows'",
+        "lanes": "--set is 'lanes'; expected FIELD=VALUE",
+        "lanes=many": "lanes is 'many'; expected a valid integer",
+        "weight_memory=flash": "weight_memory is 'flash'; expected 'rom' or 'stream'",
+    }
+    for setting, message in refusals.items():
+        assert message in shell.refused(*command, "--set", setting)
+
+
+def test_pixels_wider_than_the_lanes(shell, write):
+    path = write("colour.json", network(image_channels=3).model_dump(mode="json"))
+    narrow = ("--set", "lanes=2", "--set", "banks=1", "--set", "post_lanes=1")
+    message = (
+        "a pixel of 3 channels does not fit 2 lanes of machine digits; expected lanes >= 3; raise 'lanes'"
+    )
+    assert shell.refused("info", path, *narrow) == message
 
 
 BAD_ARRAYS = {
@@ -210,7 +244,13 @@ BAD_OPTIONS = {
     "stall": (["cosim", "--stall", "some"], "'some' is not one of 'none', 'random', 'bursty', 'starved'"),
     "simulator": (["cosim", "--simulator", "vcs"], "'vcs' is not one of 'verilator', 'icarus'"),
     "stall seed": (["cosim", "--seed", -1], "-1 is not in the range x>=0"),
-    "weights": (["generate", "--out", "made", "--weights", "flash"], "'flash' is not one of 'rom', 'stream'"),
+    "steps": (["cosim", "--steps", "0-2"], "--steps belongs to --waveform; expected both"),
+    "step words": (
+        ["cosim", "--waveform", "a.fst", "--steps", "2-1"],
+        "--steps is '2-1'; expected FIRST-LAST",
+    ),
+    "two networks": (["info", "digits", "-p", "digits"], "info takes one CONFIG, --config or --params"),
+    "device": (["info", "--device", "ice40"], "'ice40' is not one of 'ecp5-25k'"),
     "module name": (["generate", "--out", "made", "--name", "1st"], "'1st' cannot be a module name"),
     "keyword": (["generate", "--out", "made", "--name", "wire"], "'wire' cannot be a module name"),
     "target": (["synth", "--target", "ice40"], "'ice40' is not one of 'ecp5-25k'"),
@@ -246,15 +286,56 @@ def test_baseline(shell, write, case):
     assert shell.refused("bench", "--baseline", path) == message
 
 
+BAD_REPORTS = {
+    "no JSON": ("{", "report.json is no FPGA report; expected JSON that `s2tdpt synth --json` wrote"),
+    "no figures": ({"fmax_median": None}, "report.json is no FPGA report"),
+    "another network": (
+        {"fmax_median": 1.0, "used": {"lut": 1}, "network": "mine"},
+        "report.json is of the network mine; expected one of digits, s2tdpt-2-128, s2tdpt-4-384-int4",
+    ),
+    "another machine": (
+        {"fmax_median": 1.0, "used": {"lut": 1}, "network": "digits", "machine": {"lanes": 1}},
+        "report.json is of another machine than digits is now; expected the same fields",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_REPORTS)
+def test_synthesis_reports(shell, write, case):
+    data, message = BAD_REPORTS[case]
+    assert message in shell.refused("bench", "--synth-report", write("report.json", data))
+
+
+def test_liberty_file_is_looked_at_first(shell, write):
+    write("cells.lib", "module cells; endmodule")
+    write("cells.lib.gz", "no gzip")
+    for name, message in {"cells.lib": "is no Liberty file", "cells.lib.gz": "no cell library"}.items():
+        assert message in shell.refused("synth", "--target", "liberty", "--liberty", name)
+
+
 def test_baseline_that_does_not_exist(shell):
     assert "no baseline missing.json" in shell.refused("bench", "--baseline", "missing.json")
 
 
+def test_help_loads_nothing_heavy():
+    """In a process of its own: neither torch nor the hardware description."""
+    code = (
+        "import sys; from click.testing import CliRunner; from s2tdpt.scripts.cli import main\n"
+        "for words in [['--help'], *[[name, '--help'] for name in ('info', 'generate', 'cosim', 'cycles')]]:\n"
+        "    assert CliRunner().invoke(main, words).exit_code == 0, words\n"
+        "print([name for name in ('torch', 'amaranth', 'numba', 'sklearn') if name in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout == "[]\n"
+
+
 def test_every_command_has_an_example_and_every_option_a_help_text(shell):
-    assert " ".join(main.commands) == (
+    assert " ".join(main.list_commands(None)) == (
         "info train evaluate energy explain ablate controls export generate cosim cycles synth bench"
     )
-    for name, command in main.commands.items():
+    for name in COMMANDS:
+        command = main.get_command(None, name)
+        assert command.short_help == COMMANDS[name][1]
         text = shell.good(name, "--help")
         assert f"\n    s2tdpt {name}" in text and "Example" in text
         assert name in shell.good("--help")

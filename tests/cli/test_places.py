@@ -15,7 +15,7 @@ import s2tdpt.sw.checkpoint
 from s2tdpt.scripts.cli import main
 from tests.cli.conftest import listing
 
-SMALL = ("--lanes", 8, "--post-lanes", 4)
+SMALL = ("--machine", "small")
 
 
 @pytest.fixture
@@ -175,6 +175,6 @@ def test_interruption(shell, monkeypatch):
     def interrupted(**options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(main.commands["info"], "callback", interrupted)
+    monkeypatch.setattr(main.get_command(None, "info"), "callback", interrupted)
     result = shell("info")
     assert (result.exit_code, result.stderr.strip()) == (130, "s2tdpt: interrupted")

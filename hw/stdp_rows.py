@@ -120,7 +120,7 @@ class RowUpdate(wiring.Component):
 
     Latency: a row leaves 2 cycles after `use`, and a sum is in the memory 3 cycles after it. Throughput: a
     row a cycle; the same row not before 3 cycles. Resources: `row_depth` words of ``head_dim`` sums, as many
-    adders, two registers of a mask and one of sums, a `StdpKernel`.
+    adders, registers of a mask, of as many weights and of a row of sums, a `StdpKernel`.
 
     Parameters
     ----------
@@ -162,14 +162,13 @@ class RowUpdate(wiring.Component):
         layout = data.StructLayout(
             {"row": use.row.shape(), "mask": sizes.head_dim, "updates": 1, "emits": 1, "defines": 1}
         )
-        fetched, adds = Signal(layout), Signal(layout)
+        fetched = Signal(layout)
         m.d.sync += [
             fetched.row.eq(use.row),
             fetched.mask.eq(use.mask),
             fetched.updates.eq(use.en & ~use.emits),
             fetched.emits.eq(use.emits),
             fetched.defines.eq(use.defines),
-            adds.eq(fetched),
             self.sums_en.eq(fetched.emits),
         ]
         m.d.comb += [
@@ -177,9 +176,8 @@ class RowUpdate(wiring.Component):
             kernel.query.eq(use.query),
             read.addr.eq(use.row),
             read.en.eq(use.en),
-            write.addr.eq(adds.row),
-            write.en.eq(adds.updates),
         ]
+        m.d.sync += [write.addr.eq(fetched.row), write.en.eq(fetched.updates)]
         old = Signal(len(self.sums))
         with m.If(fetched.emits | fetched.updates & ~fetched.defines):
             m.d.sync += old.eq(read.data)
@@ -190,7 +188,9 @@ class RowUpdate(wiring.Component):
         layout = data.ArrayLayout(self._y_shape, sizes.head_dim)
         before, after = data.View(layout, old), data.View(layout, write.data)
         for channel in range(sizes.head_dim):
-            total = before[channel] + Mux(adds.mask[channel], kernel.weight, 0)
+            # A register for every channel: the weight has a cycle to reach all the adders.
+            addend = Signal(kernel.weight.shape(), name=f"addend{channel}")
+            m.d.sync += addend.eq(Mux(fetched.mask[channel], kernel.weight, 0))
             # At most `tokens` table entries are added to a row between two definitions of it.
-            m.d.comb += after[channel].eq(exact(total, self._y_shape))
+            m.d.comb += after[channel].eq(exact(before[channel] + addend, self._y_shape))
         return m

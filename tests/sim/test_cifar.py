@@ -13,10 +13,10 @@ from s2tdpt.golden.config import load_config
 from s2tdpt.golden.network import GoldenNetwork
 from s2tdpt.golden.params import Params, random_params
 from s2tdpt.golden.samples import sample_images
-from s2tdpt.hw.config import HardwareConfig
-from s2tdpt.sim.cosim import cosimulate
+from s2tdpt.hw.machine import Machine, load_machine
+from s2tdpt.sim.cosim import Options, cosimulate
 from s2tdpt.sim.report import CosimReport
-from tests.hw.core_bench import build_case, liveliness
+from tests.sim.cases import build_case, liveliness
 
 FOLDER = Path(s2tdpt.golden.__file__).parent / "models"
 SCALED = load_config("s2tdpt-2-128").model_copy(
@@ -31,26 +31,28 @@ def cifar_models(folder: Path) -> list[Path]:
     return [path for path in files if sample_images(Params.load(path).config) is not None]
 
 
-def check_all(params: Params, hardware: HardwareConfig, count: int) -> CosimReport:
+def check_all(params: Params, machine: Machine, count: int) -> CosimReport:
     """Co-simulate `count` sample images; everything is compared, equal, and takes the counted cycles."""
     images = sample_images(params.config)[0][:count]
     trace = {name: value.numpy() for name, value in GoldenNetwork(params).trace(images).items()}
-    assert liveliness(trace) == 1  # nothing is proven about what lies behind a layer that is silent
-    report = cosimulate(params, hardware, images, jobs=1)
+    # Nothing is proven about what lies behind a layer that is silent.
+    assert liveliness(params.config, trace) == 1
+    report = cosimulate(params, machine, images, Options(jobs=1))
     assert report.ok, report.first()
     assert (report.images, report.layer_images) == (count, count)
     observed = [value for name, value in trace.items() if name != "head.sum"]
     assert report.tensors == len(observed) - 2  # without logits and class
-    assert report.comparisons == sum(value.size for value in observed) + count * len(report.layers)
+    events = count * (2 * len(report.steps) + 1)
+    assert report.comparisons == sum(value.size for value in observed) + events
     assert report.classes.tolist() == trace["head.class"].tolist()
-    assert {layer.model_error for layer in report.layers} == {0}
+    assert {step.model_error for step in report.steps} == {0}
     return report
 
 
 def test_scaled_network_on_a_real_image_with_streamed_weights():
     assert SCALED.tokens == 64 and SCALED.map_size(0) == (32, 32)
-    hardware = HardwareConfig(lanes=8, rows=1, post_lanes=8, weight_memory="stream")
-    report = check_all(build_case(SCALED, hardware, frames=1).params, hardware, 1)
+    machine = Machine(lanes=8, banks=2, post_lanes=8, weight_memory="stream")
+    report = check_all(build_case(SCALED, machine, frames=1).params, machine, 1)
     assert report.comparisons > 50_000
 
 
@@ -69,16 +71,17 @@ def test_models_are_chosen_by_their_images(tmp_path):
 @pytest.mark.parametrize("path", cifar_models(FOLDER), ids=lambda path: path.stem)
 def test_shipped_models(path, weights):
     """Both weight memories, two images, all layers, 0 differences."""
-    report = check_all(Params.load(path), HardwareConfig(weight_memory=weights), 2)
-    assert 0.5 < report.utilisation < 1
+    machine = load_machine("digits").model_copy(update={"weight_memory": weights})
+    report = check_all(Params.load(path), machine, 2)
+    assert 0.3 < report.utilisation < 1
 
 
 @pytest.mark.wide
 def test_whole_paper_network():
-    """All of S2TDPT-4-384, with random weights, streamed: 9.3 M weights, some 18 M cycles."""
+    """All of S2TDPT-4-384, with random weights, streamed: 9.3 M weights, half a million cycles."""
     network = load_config("s2tdpt-4-384")
-    hardware = HardwareConfig(weight_memory="stream")
-    report = check_all(build_case(network, hardware, frames=1).params, hardware, 1)
+    machine = Machine(lanes=128, banks=8, post_lanes=16, weight_memory="stream")
+    report = check_all(build_case(network, machine, frames=1).params, machine, 1)
     assert report.tensors == 47
-    assert report.utilisation > 0.9
-    assert np.all(np.array(report.frame_cycles) > 10_000_000)
+    assert report.utilisation > 0.5
+    assert np.all(np.array(report.frame_cycles) > 300_000)

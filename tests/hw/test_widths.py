@@ -114,12 +114,16 @@ def test_everything_that_occurs_fits(name):
 def test_constants_fit_and_no_field_is_wider_than_its_largest_value(name):
     params, bounds, widths = setting(name)
     tensors = params.tensors
-    biases = np.concatenate([v.astype(np.int64) for k, v in tensors.items() if k.endswith(".bias")])
-    thresholds = [int(v.max()) for k, v in tensors.items() if k.endswith(".threshold")]
     shifts = {int(x) for k, v in tensors.items() if k.endswith(".shift") for x in v}
+    finer = min(shifts)  # neurons lie on the grid of the smallest shift
+    layers = params.config.layers()
+    biases = np.concatenate(
+        [params.bias(layer.name).astype(np.int64) << finer * layer.lif_fed for layer in layers]
+    )
+    thresholds = [int(v.max()) << finer for k, v in tensors.items() if k.endswith(".threshold")]
     assert fits(biases, widths.bias) and not fits(biases, widths.bias - 1)
     assert widths.threshold == max(*thresholds, params.residual_threshold, 1).bit_length()
-    assert widths.shift_amounts == tuple(sorted(shifts | {0})) == shift_amounts(params)
+    assert widths.shift_amounts == tuple(sorted(shifts)) == shift_amounts(params)
     assert widths.shift == max(1, (len(widths.shift_amounts) - 1).bit_length())
     assert widths.head_sum == bounds.head_sum.signed_bits
     assert widths.logit <= widths.combined
@@ -134,7 +138,7 @@ def test_a_narrower_register_would_be_noticed():
 
 @pytest.mark.parametrize("amounts", [(0,), (3,), (0, 15), (1, 2, 3, 4), (0, 1, 2, 3, 4)])
 def test_shift_field_is_an_index(amounts):
-    """However large the shifts, the field counts them; no shift is always index 0."""
+    """However large the shifts, the field counts them, from the smallest on."""
     params, _, _ = setting("tiny")
     tensors = {
         name: np.resize(np.array(amounts, np.uint8), value.shape) if name.endswith(".shift") else value
@@ -142,9 +146,9 @@ def test_shift_field_is_an_index(amounts):
     }
     shifted = dataclasses.replace(params, tensors=tensors)
     widths = derive_widths(shifted, derive_bounds(shifted))
-    assert widths.shift_amounts == tuple(sorted({0, *amounts}))
-    assert widths.shift == {1: 1, 2: 1, 5: 3}[len(widths.shift_amounts)]
-    assert json.loads(json.dumps(widths.as_dict()))["shift_amounts"] == sorted({0, *amounts})
+    assert widths.shift_amounts == tuple(sorted(amounts))
+    assert widths.shift == {1: 1, 2: 1, 4: 2, 5: 3}[len(widths.shift_amounts)]
+    assert json.loads(json.dumps(widths.as_dict()))["shift_amounts"] == sorted(amounts)
 
 
 def test_numbers_that_could_overflow_are_refused():

@@ -94,9 +94,9 @@ class PatchSplitting(nn.Module):
             NormedConv(sizes[i], sizes[i + 1], folded) for i in range(config.sps_depth)
         )
 
-    def forward(self, pixels: Tensor, record: Record) -> Tensor:
-        """[B, C, H, W] -> U0 [T, B, N, D]."""
-        config, steps = self.config, self.config.timesteps
+    def forward(self, pixels: Tensor, steps: int, record: Record) -> Tensor:
+        """[B, C, H, W] -> U0 [T, B, N, D], T = `steps`."""
+        config = self.config
         # The image is the same at every step, so the encoder convolution runs once (and its batch
         # statistics over T equal copies are those of one copy).
         x = self.stages[0](pixels * PIXEL_SCALE)  # [B, C, H, W]
@@ -166,6 +166,12 @@ class Network(nn.Module):
         Layers with bias instead of layers with BatchNorm.
     attention_seed : int
         Seed of the "random" control.
+
+    Attributes
+    ----------
+    timesteps : int
+        T of the forward pass; the configuration's, but training may start with fewer. The weights do not
+        depend on it, nor on the size of the images.
     """
 
     logit_scale = 1.0
@@ -181,7 +187,7 @@ class Network(nn.Module):
     ):
         super().__init__()
         self.config, self.variant, self.half_width, self.folded = config, variant, half_width, folded
-        self.attention_seed = attention_seed
+        self.attention_seed, self.timesteps = attention_seed, config.timesteps
         self.sps = PatchSplitting(config, folded)
         self.blocks = nn.ModuleList(
             Block(config, folded, variant, half_width, attention_seed + b) for b in range(config.depth)
@@ -203,7 +209,7 @@ class Network(nn.Module):
         """
         record = {} if record is None else record
         pixels = centred_pixels(images, self.config, self.head.weight.dtype)
-        u = self.sps(pixels, record)
+        u = self.sps(pixels, self.timesteps, record)
         record["sps.u"] = u
         for b, block in enumerate(self.blocks):
             u = block(u, record, f"block.{b}")

@@ -95,6 +95,12 @@ def command_line() -> str:
 @click.option(
     "--precision", type=click.Choice(list(PRECISIONS)), default=None, help="Layers of the float network."
 )
+@click.option(
+    "--qat-precision",
+    type=click.Choice(list(PRECISIONS)),
+    default=None,
+    help="Layers of the integer network, in training.",
+)
 @click.option("--fused/--no-fused", default=None, help="Neurons as compiled kernels.")
 @click.option("--ema", type=float, default=None, help="Decay of the weights' moving average; 0: none.")
 @click.option("--randaugment", type=float, default=None, help="Magnitude 0..30 of RandAugment; 0: none.")

@@ -34,7 +34,7 @@ from s2tdpt.sw.network import (
     split_heads,
     to_tokens,
 )
-from s2tdpt.sw.neuron import lif
+from s2tdpt.sw.neuron import lif, wide
 
 INT32_MAX = 2**31 - 1
 EXACT_FLOAT32 = 2**24
@@ -137,7 +137,7 @@ class QuantLayer(nn.Module):
         """
         weight = self.integer_weight().to(x.dtype)
         if self.training:
-            return F.conv2d(x, weight, padding=1)
+            return wide(F.conv2d(x, weight, padding=1))
         height, width = x.shape[2:]
         padded = F.pad(x, (1, 1, 1, 1))
         total = 0.0
@@ -149,7 +149,7 @@ class QuantLayer(nn.Module):
 
     def project(self, x: Tensor) -> Tensor:
         """1x1 sums [..., Co] of integers [..., Ci]."""
-        return x @ self.integer_weight().to(x.dtype).t()
+        return wide(x @ self.integer_weight().to(x.dtype).t())
 
     def finish(self, total: Tensor, channel_axis: int) -> Tensor:
         """Spikes of a LIF-fed layer, or a writer's contribution to U; `total` is [T, ...]."""
@@ -295,7 +295,8 @@ class QatNetwork(nn.Module):
             u = self._block(b, u, record)
         total = u.double().sum(dim=(0, 2))  # [B, D], beyond float32
         head = self.layer("head")
-        logits = total @ head.integer_weight().double().t() + head.integer_bias()
+        with torch.autocast(u.device.type, enabled=False):
+            logits = total @ head.integer_weight().double().t() + head.integer_bias()
         record["head.sum"], record["head.logits"] = total, logits
         return logits
 
@@ -308,7 +309,8 @@ class QatNetwork(nn.Module):
 
         x = lif(u, self.residual_threshold, step, floor_leak=True)
         q, k, v = (apply(part, x) for part in "qkv")
-        y = merge_heads(self.attentions[b](*(split_heads(s, heads) for s in (q, k, v))))
+        with torch.autocast(q.device.type, enabled=False):  # whole numbers beyond half precision
+            y = merge_heads(self.attentions[b](*(split_heads(wide(s), heads) for s in (q, k, v))))
         attn = lif(y, self.attention_threshold, 1.0 / self.attention_threshold, floor_leak=True)
         u = u + apply("proj", attn)
         record |= {

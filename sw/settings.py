@@ -87,8 +87,10 @@ class TrainSettings:
     variant, half_width
         Attention and gradient, `sw.attention`.
     precision : {"float32", "bfloat16"}
-        Arithmetic of the float stage's layers; neurons, attention and U are float32 in either. The integer
-        stage is float32 always: its sums are whole numbers.
+        Arithmetic of the float stage's layers; neurons, attention and U are float32 in either.
+    qat_precision : {"float32", "bfloat16"}
+        The same for training steps of the integer stage. Weights and spikes are whole numbers that bfloat16
+        holds; large sums it rounds. Evaluation, and so every figure and the export, is exact in either.
     fused : bool
         Neurons as compiled kernels (`sw.fused`).
     ema : float
@@ -138,6 +140,7 @@ class TrainSettings:
     variant: str = DEFAULT_VARIANT
     half_width: float = DEFAULT_HALF_WIDTH
     precision: str = "float32"
+    qat_precision: str = "float32"
     fused: bool = False
     ema: float = 0.0
     randaugment: float = 0.0
@@ -181,6 +184,7 @@ class TrainSettings:
             "count_weight": (0 <= self.count_weight < math.inf, "0 or more"),
             "variant": (self.variant in VARIANTS, f"one of {', '.join(VARIANTS)}"),
             "precision": (self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
+            "qat_precision": (self.qat_precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
             "ema": (0 <= self.ema < 1, "0 to below 1"),
             "randaugment": (0 <= self.randaugment <= 30, "0 to 30"),
             "erasing": (0 <= self.erasing <= 1, "a probability"),

@@ -147,7 +147,7 @@ class Stepper:
 
     def _loss(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         settings, record = self.settings, {}
-        half = settings.precision == "bfloat16" and not self.integer
+        half = (settings.qat_precision if self.integer else settings.precision) == "bfloat16"
         autocast = torch.autocast(self.device.type, torch.bfloat16) if half else nullcontext()
         with autocast, use_fused(settings.fused, settings.surrogate):
             logits = self.model(batch.images, record)

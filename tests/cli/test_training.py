@@ -236,7 +236,8 @@ def test_an_older_recipe_is_not_resumed(shell, small_digits, trained):
 def test_float_only_ends_with_the_float_network(shell, small_digits):
     text = shell.good("train", *small_digits, "--out", "run", "--float-only")
     assert "The float network is in run; quantise it with --float-checkpoint." in text
-    assert sorted(path.name for path in (shell.folder / "run").iterdir()) == ["float.csv", "float.safetensors"]
+    names = sorted(path.name for path in (shell.folder / "run").iterdir())
+    assert names == ["float.csv", "float.safetensors"]
     shell.good("train", *small_digits, "--out", "more", "--float-checkpoint", "run/float.safetensors")
 
 

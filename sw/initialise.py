@@ -14,8 +14,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from s2tdpt.sw.datasets import Dataset
+from s2tdpt.sw.feed import resized
 from s2tdpt.sw.network import Network
 from s2tdpt.sw.neuron import lif
+from s2tdpt.sw.settings import TrainSettings
 
 SEARCH = 24
 """Halvings of the interval in which a layer's shift is sought."""
@@ -79,3 +82,15 @@ def set_rates(network: Network, images: Tensor, rate: float) -> None:
     for name, value in network.named_buffers():
         value.copy_(running[name])
     network.train(was_training)
+
+
+def start_rates(network: Network, dataset: Dataset, settings: TrainSettings) -> None:
+    """`set_rates` on the first batch, if the settings ask for it, at the T and size of the first phase."""
+    if not settings.initial_rate:
+        return
+    phase, config, device = settings.phase(0.0), network.config, next(network.parameters()).device
+    images = torch.as_tensor(dataset.train_images[: max(settings.batch_size, 32)]).to(device)
+    size = (phase.image_size,) * 2 if phase.image_size else (config.image_height, config.image_width)
+    network.timesteps = phase.timesteps or config.timesteps
+    set_rates(network, resized(images, size), settings.initial_rate)
+    network.timesteps = config.timesteps

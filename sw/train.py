@@ -27,9 +27,8 @@ from s2tdpt.sw.checkpoint import read_checkpoint, restore_result
 from s2tdpt.sw.datasets import Dataset
 from s2tdpt.sw.evaluate import evaluate, verify_equal
 from s2tdpt.sw.export import export, tool_versions
-from s2tdpt.sw.feed import resized
 from s2tdpt.sw.fold import fold
-from s2tdpt.sw.initialise import set_rates
+from s2tdpt.sw.initialise import start_rates
 from s2tdpt.sw.memory import keep_freed_memory
 from s2tdpt.sw.network import Network
 from s2tdpt.sw.quantize import QatNetwork
@@ -212,9 +211,8 @@ def _pipeline(
             else minutes * (1.0 if float_only else 1.0 - settings.qat_share),
             settings.budget_clock,
         )
-        if float_checkpoint is None and start is None and settings.initial_rate:
-            if not (out / "float.safetensors").exists():
-                _set_rates(network, dataset, settings)
+        if float_checkpoint is None and start is None and not (out / "float.safetensors").exists():
+            start_rates(network, dataset, settings)
         if teacher is not None:
             common["teacher"] = teacher_logits(teacher, dataset, out / "teacher.safetensors", say=say)
         if float_checkpoint is None:
@@ -279,16 +277,6 @@ def _speaker(console: Console | None):
     if console is None:
         return lambda text: None
     return console.print if console.is_terminal else (lambda text: print(text, file=console.file, flush=True))
-
-
-def _set_rates(network: Network, dataset: Dataset, settings: TrainSettings) -> None:
-    """Data-driven start on the first batch, at the T and image size that training begins with."""
-    phase, config, device = settings.phase(0.0), network.config, next(network.parameters()).device
-    images = torch.as_tensor(dataset.train_images[: max(settings.batch_size, 32)]).to(device)
-    size = (phase.image_size,) * 2 if phase.image_size else (config.image_height, config.image_width)
-    network.timesteps = phase.timesteps or config.timesteps
-    set_rates(network, resized(images, size), settings.initial_rate)
-    network.timesteps = config.timesteps
 
 
 _FREE_AT_START = {"timesteps", "weight_bits"}

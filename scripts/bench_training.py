@@ -121,7 +121,8 @@ def _steps(network, settings, device):
     from s2tdpt.sw.augment import augment
     from s2tdpt.sw.average import Average
     from s2tdpt.sw.network import Network
-    from s2tdpt.sw.step import Batch, Stepper, make_optimizer
+    from s2tdpt.sw.optimise import make_optimizer
+    from s2tdpt.sw.step import Batch, Stepper
 
     def refuse(text: str) -> None:
         raise UserError(f"{text}; expected a batch that fits, for a comparison; lower --batch-size")

@@ -23,7 +23,8 @@ from s2tdpt.scripts.options import (
 )
 from s2tdpt.sw.attention import VARIANTS
 from s2tdpt.sw.datasets import load_dataset
-from s2tdpt.sw.settings import PRECISIONS, default_settings
+from s2tdpt.sw.optimise import OPTIMIZERS
+from s2tdpt.sw.settings import CLOCKS, PRECISIONS, default_settings, parse_phase
 
 
 def command_line() -> str:
@@ -49,7 +50,29 @@ def command_line() -> str:
 @click.option("--float-epochs", type=int, default=None, help="Epochs of the float network.")
 @click.option("--qat-epochs", type=int, default=None, help="Epochs of the integer network.")
 @click.option("--batch-size", type=int, default=None, help="Images a step.")
+@click.option("--optimizer", type=click.Choice(list(OPTIMIZERS)), default=None, help="Of the float network.")
 @click.option("--lr", type=float, default=None, help="Peak learning rate of the float network.")
+@click.option("--matrix-lr", type=float, default=None, help="Peak relative change of a matrix, by Muon.")
+@click.option(
+    "--phase",
+    "phases",
+    multiple=True,
+    metavar="UNTIL:T[:SIZE]",
+    help="T and image size up to this share of the float stage; repeat, the last UNTIL is 1.",
+)
+@click.option(
+    "--initial-rate", type=float, default=None, help="Firing rate of all layers at first; 0: as is."
+)
+@click.option("--surrogate", type=float, default=None, help="Steepness of the surrogate gradient.")
+@click.option("--norm-images", type=int, default=None, help="Images for fresh norm statistics; 0: averages.")
+@click.option(
+    "--teacher",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Residual network to distil from, or its logits that a run kept.",
+)
+@click.option("--distill", type=float, default=None, help="Share of the teacher in the loss.")
+@click.option("--temperature", type=float, default=None, help="Of the softened predictions.")
 @click.option("--qat-lr", type=float, default=None, help="Peak learning rate of the integer network.")
 @click.option("--weight-decay", type=float, default=None, help="Of the float network's matrices and kernels.")
 @click.option("--warmup-epochs", type=float, default=None, help="Linear warm-up of the float network.")
@@ -65,8 +88,16 @@ def command_line() -> str:
 @click.option("--rate-weight", type=float, default=None, help="Weight of the synaptic rate: fewer spikes.")
 @click.option("--count-weight", type=float, default=None, help="Weight of the spread of q and k counts.")
 @click.option("--augment/--no-augment", default=None, help="Move (digits) or flip and crop (CIFAR) images.")
+@click.option("--crop-padding", type=int, default=None, help="Largest shift of CIFAR images, pixels.")
+@click.option("--alternate-flip/--random-flip", default=None, help="Mirror every other epoch, or at random.")
 @click.option(
     "--precision", type=click.Choice(list(PRECISIONS)), default=None, help="Layers of the float network."
+)
+@click.option(
+    "--qat-precision",
+    type=click.Choice(list(PRECISIONS)),
+    default=None,
+    help="Layers of the integer network, in training.",
 )
 @click.option("--fused/--no-fused", default=None, help="Neurons as compiled kernels.")
 @click.option("--ema", type=float, default=None, help="Decay of the weights' moving average; 0: none.")
@@ -79,6 +110,9 @@ def command_line() -> str:
     default=None,
     help="Time for both stages; the schedule is stretched to end with it.",
 )
+@click.option(
+    "--budget-clock", type=click.Choice(list(CLOCKS)), default=None, help="Time, or this process's CPU time."
+)
 @click.option("--qat-share", type=float, default=None, help="Part of the budget for the integer network.")
 @click.option("--monitor-images", type=int, default=None, help="Test images tried after an epoch; 0: all.")
 @click.option("--threads", type=int, default=None, help="CPU threads; 0 for torch's own choice.")
@@ -88,6 +122,13 @@ def command_line() -> str:
     metavar="FILE",
     help="Quantise this finished float stage instead of training one.",
 )
+@click.option(
+    "--start",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Begin with the weights of this finished float stage; its T may differ.",
+)
+@click.option("--float-only", is_flag=True, help="End with the float network.")
 @click.option("--resume", is_flag=True, help="Continue the run in --out, bit-identically.")
 @click.option("--tensorboard", is_flag=True, help="Also write TensorBoard logs.")
 @click.option("--stop-after", type=click.IntRange(1), help="Stop each stage after so many epochs.")
@@ -100,6 +141,10 @@ def train(
     out,
     weight_bits,
     float_checkpoint,
+    start,
+    teacher,
+    float_only,
+    phases,
     resume,
     tensorboard,
     stop_after,
@@ -127,10 +172,10 @@ def train(
     network = load_config(config)
     if weight_bits is not None:
         network = network.model_copy(update={"weight_bits": int(weight_bits)})
+    chosen["phases"] = tuple(map(parse_phase, phases)) or None
     settings = replace(default_settings(data), **{k: v for k, v in chosen.items() if v is not None})
     check_folder(out)
     dataset = load_dataset(data, data_dir)
-    progress = notes if notes.is_terminal else None  # a log wants no bars
     report = train_pipeline(
         network,
         dataset,
@@ -138,8 +183,11 @@ def train(
         out,
         resume=resume,
         float_checkpoint=float_checkpoint,
+        start=start,
+        teacher=teacher,
+        float_only=float_only,
         command=command_line(),
-        console=progress,
+        console=notes,
         tensorboard=tensorboard,
         stop_after=stop_after,
         force=force,
@@ -171,6 +219,8 @@ def train(
     console.print(table)
     if report.params_path:
         click.echo(f"Parameter file: {report.params_path}")
+    elif float_only and report.float_result.finished:
+        click.echo(f"The float network is in {out}; quantise it with --float-checkpoint.")
     elif report.qat_result and report.qat_result.finished:
         click.echo("A control attention has no parameter file: the hardware does not compute it.")
     else:

@@ -32,7 +32,7 @@ DIGIT_ZOOM = 0.1
 """Largest relative size change of a digit."""
 
 CROP_PADDING = 4
-"""Pixels of padding for CIFAR's random crop."""
+"""Pixels of padding for CIFAR's random crop, unless the settings name another number."""
 
 
 def uniform(count: int, limit: float, generator: torch.Generator) -> Tensor:
@@ -65,17 +65,25 @@ def jitter_digits(images: Tensor, generator: torch.Generator) -> Tensor:
     return torch.where(chosen[:, None, None, None], moved, images)
 
 
-def flip_and_crop(images: Tensor, generator: torch.Generator, fill: int) -> Tensor:
-    """Random horizontal flip and random crop after padding with the value that means zero.
+def flip_and_crop(
+    images: Tensor,
+    generator: torch.Generator,
+    fill: int,
+    padding: int = CROP_PADDING,
+    mirrored: Tensor | None = None,
+) -> Tensor:
+    """Horizontal flip and random crop after padding with the value that means zero.
+
+    `mirrored` [B] says which images to flip; without it half of them are, at random.
 
     uint8 [B, H, W, C] -> uint8 [B, H, W, C].
     """
     count, height, width, _ = images.shape
-    flip = draw(count, generator) < 0.5
+    flip = draw(count, generator) < 0.5 if mirrored is None else mirrored
     images = torch.where(flip[:, None, None, None], images.flip(2), images)
-    padded = F.pad(images, (0, 0, CROP_PADDING, CROP_PADDING, CROP_PADDING, CROP_PADDING), value=fill)
+    padded = F.pad(images, (0, 0, padding, padding, padding, padding), value=fill)
     device = generator.device
-    top, left = torch.randint(0, 2 * CROP_PADDING + 1, (2, count), generator=generator, device=device)
+    top, left = torch.randint(0, 2 * padding + 1, (2, count), generator=generator, device=device)
     rows = top[:, None] + torch.arange(height, device=device)  # [B, H]
     columns = left[:, None] + torch.arange(width, device=device)  # [B, W]
     return padded[torch.arange(count, device=device)[:, None, None], rows[:, :, None], columns[:, None, :]]
@@ -127,6 +135,8 @@ def augment(
     fill: int,
     randaugment: float = 0.0,
     erasing: float = 0.0,
+    padding: int = CROP_PADDING,
+    mirrored: Tensor | None = None,
 ) -> Tensor:
     """The augmentation that suits `dataset`; `fill` is the pixel value that means zero.
 
@@ -135,7 +145,7 @@ def augment(
     """
     if dataset == "digits":
         return jitter_digits(images, generator)
-    images = flip_and_crop(images, generator, fill)
+    images = flip_and_crop(images, generator, fill, padding, mirrored)
     if randaugment:
         images = rand_augment(images, generator, randaugment, fill)
     return erase(images, generator, erasing) if erasing else images

@@ -32,6 +32,7 @@ from s2tdpt.golden.errors import UserError
 from s2tdpt.sw.ablation import ABLATIONS, ConstantAttention, ablate, table_mean
 from s2tdpt.sw.attention import VARIANTS
 from s2tdpt.sw.datasets import Dataset
+from s2tdpt.sw.initialise import start_rates
 from s2tdpt.sw.network import Network
 from s2tdpt.sw.settings import TrainSettings
 from s2tdpt.sw.stage import Stage, deterministic, train_stage
@@ -240,6 +241,7 @@ def run_case(
         if weight is not None:
             for block in network.blocks:
                 block.attention = ConstantAttention(weight, block.attention.threshold)
+        start_rates(network, dataset, settings)
         started = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
             result = train_stage(network, stage, logged, settings, Path(folder), progress=progress)

@@ -57,6 +57,8 @@ EDITIONS: dict[str, dict[str, dict[str, str]]] = {
         "CIFAR-100 (official)": {
             "train": "16019d7e3df5f24257cddd939b257f8d",
             "test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
+            "train.bin": "6172c7755cfe09b2fe270c85cebc1b15",
+            "test.bin": "4499cfba6c016c1be1438163640a0898",
         },
     },
 }

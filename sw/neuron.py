@@ -23,23 +23,24 @@ from torch import Tensor
 from s2tdpt.sw import fused
 
 ALPHA = 4.0
-"""Steepness of the sigmoid surrogate, in units of the halved membrane (public code)."""
+"""Steepness of the sigmoid surrogate, in units of the halved membrane (public code), unless `use_fused` says
+otherwise."""
 
 HALF = 0.5
 """The surrogate sees u/2, because the public code's membrane is half of the one kept here."""
 
-_fused = False
+_fused, _alpha = False, ALPHA
 
 
 @contextmanager
-def use_fused(enabled: bool = True):
-    """Within this context `lif` runs fused (or not)."""
-    global _fused
-    before, _fused = _fused, enabled
+def use_fused(enabled: bool = True, alpha: float = ALPHA):
+    """Within this context `lif` runs fused (or not), with a surrogate of steepness `alpha`."""
+    global _fused, _alpha
+    before, (_fused, _alpha) = (_fused, _alpha), (enabled, alpha)
     try:
         yield
     finally:
-        _fused = before
+        _fused, _alpha = before
 
 
 def wide(x: Tensor) -> Tensor:
@@ -55,7 +56,7 @@ class _MultiStepLIF(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, current: Tensor, threshold: Tensor, slope: Tensor, floor_leak: bool) -> Tensor:
+    def forward(ctx, current: Tensor, threshold: Tensor, steepness: Tensor, floor_leak: bool) -> Tensor:
         membrane = torch.empty_like(current)
         carried = torch.zeros_like(current[0])
         for t in range(current.shape[0]):
@@ -64,13 +65,12 @@ class _MultiStepLIF(torch.autograd.Function):
             if floor_leak:
                 decayed.floor_()  # arithmetic shift of the hardware
             carried = decayed.masked_fill_(u >= threshold, 0.0)  # Ref: Eq. 9, V_reset = 0
-        ctx.save_for_backward(membrane, threshold, slope)
+        ctx.save_for_backward(membrane, threshold, steepness)
         return (membrane >= threshold).to(current.dtype)  # Ref: Eq. 8, a tie fires
 
     @staticmethod
     def backward(ctx, grad_spikes: Tensor):
-        membrane, threshold, slope = ctx.saved_tensors
-        steepness = ALPHA * slope
+        membrane, threshold, steepness = ctx.saved_tensors
         gate = (membrane - threshold).mul_(steepness).sigmoid_()
         grad = torch.addcmul(gate, gate, gate, value=-1.0)  # gate (1 - gate)
         grad.mul_(steepness).mul_(grad_spikes)  # through S = step(u - threshold)
@@ -127,11 +127,12 @@ def lif(
     result = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else current.dtype
     dtype = torch.float32 if current.dtype in (torch.bfloat16, torch.float16) else current.dtype
     as_tensor = lambda value: torch.as_tensor(value, dtype=dtype, device=current.device)  # noqa: E731
+    steepness = as_tensor(scale) * (HALF * _alpha)
     if _fused:
         return _FusedLIF.apply(
             current,
             as_tensor(threshold),
-            as_tensor(scale) * (HALF * ALPHA),
+            steepness,
             result,
             floor_leak,
             current.shape[0] if steps is None else steps,
@@ -139,5 +140,5 @@ def lif(
         )
     if steps is not None:
         current = current.unsqueeze(0).expand(steps, *[-1] * current.dim())
-    spikes = _MultiStepLIF.apply(wide(current), as_tensor(threshold), as_tensor(scale) * HALF, floor_leak)
+    spikes = _MultiStepLIF.apply(wide(current), as_tensor(threshold), steepness, floor_leak)
     return spikes.to(result)

@@ -24,17 +24,9 @@ from s2tdpt.golden.config import NetworkConfig
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.parameter_file import MAX_SHIFT
 from s2tdpt.sw.attention import DEFAULT_HALF_WIDTH, DEFAULT_VARIANT, make_attention
-from s2tdpt.sw.network import (
-    PIXEL_SCALE,
-    Network,
-    Record,
-    centred_pixels,
-    merge_heads,
-    or_pool,
-    split_heads,
-    to_tokens,
-)
-from s2tdpt.sw.neuron import lif
+from s2tdpt.sw.forward import Record, SpikingTransformer, centred_pixels, fire_counts
+from s2tdpt.sw.network import PIXEL_SCALE, Network
+from s2tdpt.sw.neuron import lif, wide
 
 INT32_MAX = 2**31 - 1
 EXACT_FLOAT32 = 2**24
@@ -137,7 +129,7 @@ class QuantLayer(nn.Module):
         """
         weight = self.integer_weight().to(x.dtype)
         if self.training:
-            return F.conv2d(x, weight, padding=1)
+            return wide(F.conv2d(x, weight, padding=1))
         height, width = x.shape[2:]
         padded = F.pad(x, (1, 1, 1, 1))
         total = 0.0
@@ -149,24 +141,26 @@ class QuantLayer(nn.Module):
 
     def project(self, x: Tensor) -> Tensor:
         """1x1 sums [..., Co] of integers [..., Ci]."""
-        return x @ self.integer_weight().to(x.dtype).t()
+        return wide(x @ self.integer_weight().to(x.dtype).t())
 
-    def finish(self, total: Tensor, channel_axis: int) -> Tensor:
-        """Spikes of a LIF-fed layer, or a writer's contribution to U; `total` is [T, ...]."""
-        shape = [1] * (total.dim() - 1)
-        shape[channel_axis - 1] = -1
-        bias = self.integer_bias().to(total.dtype).reshape(shape)
-        if self.gain is not None:
-            return total * self.gain.to(total.dtype).reshape(shape) + bias
-        return lif(
-            total + bias,
-            self.threshold.to(total.dtype).reshape(shape),
-            self.scale.to(total.dtype).reshape(shape),
-            floor_leak=True,
+    def fire(self, total: Tensor, channels: int, steps: int | None) -> Tensor:
+        """Spikes of a LIF-fed layer for sums [T, ...] (or, with `steps`, [...]); see `_along`."""
+        bias, threshold, scale = (
+            self._along(v, total, channels) for v in (self.integer_bias(), self.threshold, self.scale)
         )
+        return lif(total + bias, threshold, scale, floor_leak=True, steps=steps)
+
+    def write(self, total: Tensor) -> Tensor:
+        """A writer's contribution to U of sums [..., Co]."""
+        return total * self.gain.to(total.dtype) + self.integer_bias().to(total.dtype)
+
+    @staticmethod
+    def _along(values: Tensor, total: Tensor, channels: int) -> Tensor:
+        """One value a channel, shaped to meet axis `channels` (negative) of `total`, in its type."""
+        return values.to(total.dtype).reshape(-1, *[1] * (-1 - channels))
 
 
-class QatNetwork(nn.Module):
+class QatNetwork(SpikingTransformer):
     """S2TDPT in integers; trainable.
 
     In evaluation mode ``forward`` returns exactly the logits of the golden integer network, as float64
@@ -189,6 +183,7 @@ class QatNetwork(nn.Module):
     ):
         super().__init__()
         self.config, self.variant, self.half_width = config, variant, half_width
+        self.timesteps = config.timesteps
         self.layers = nn.ModuleDict()
         for layer in config.layers():
             self.layers[layer.name.replace(".", "/")] = QuantLayer(
@@ -273,55 +268,35 @@ class QatNetwork(nn.Module):
 
         `record`, if given, receives spikes, Y and U by trace name as integers, laid out [T, B, N, C].
         """
-        config, steps = self.config, self.config.timesteps
         record = {} if record is None else record
         dtype = torch.float32 if self.training else self.exact_dtype()
-        pixels = centred_pixels(images, config, dtype)
-        total = self.layer("sps.0").convolve(pixels)  # once for all steps
-        x = self.layer("sps.0").finish(total.unsqueeze(0).expand(steps, -1, -1, -1, -1), 2)
-        for i in range(1, config.sps_depth):
-            spikes = x.flatten(0, 1)  # [T*B, C, H, W]
-            record[f"sps.{i - 1}.spikes"] = to_tokens(spikes, steps)
-            if config.sps_pool[i]:
-                spikes = or_pool(spikes)
-                record[f"sps.{i}.pooled"] = to_tokens(spikes, steps)
-            layer = self.layer(f"sps.{i}")
-            x = layer.finish(layer.convolve(spikes).unflatten(0, (steps, -1)), 2)
-        u = record["sps.u"] = to_tokens(x.flatten(0, 1), steps)  # [T, B, N, D]
-        for b in range(config.depth):
-            u = self._block(b, u, record)
+        u = self.stream(centred_pixels(images, self.config, dtype), record)
         total = u.double().sum(dim=(0, 2))  # [B, D], beyond float32
         head = self.layer("head")
-        logits = total @ head.integer_weight().double().t() + head.integer_bias()
+        with torch.autocast(u.device.type, enabled=False):
+            logits = total @ head.integer_weight().double().t() + head.integer_bias()
         record["head.sum"], record["head.logits"] = total, logits
         return logits
 
-    def _block(self, b: int, u: Tensor, record: Record) -> Tensor:
-        name, heads, step = f"block.{b}", self.config.heads, 2.0**-self.config.residual_fraction_bits
+    def sums(self, name: str, x: Tensor) -> Tensor:
+        layer = self.layer(name)
+        return layer.convolve(x) if name.startswith("sps.") else layer.project(x)
 
-        def apply(part: str, spikes: Tensor) -> Tensor:
-            layer = self.layer(f"{name}.{part}")
-            return layer.finish(layer.project(spikes), 3)
+    def fire(self, name: str, sums: Tensor, steps: int | None = None) -> Tensor:
+        return self.layer(name).fire(sums, -3 if name.startswith("sps.") else -1, steps)
 
-        x = lif(u, self.residual_threshold, step, floor_leak=True)
-        q, k, v = (apply(part, x) for part in "qkv")
-        y = merge_heads(self.attentions[b](*(split_heads(s, heads) for s in (q, k, v))))
-        attn = lif(y, self.attention_threshold, 1.0 / self.attention_threshold, floor_leak=True)
-        u = u + apply("proj", attn)
-        record |= {
-            f"{name}.x": x,
-            f"{name}.q": q,
-            f"{name}.k": k,
-            f"{name}.v": v,
-            f"{name}.y": y,
-            f"{name}.attn": attn,
-            f"{name}.u_attn": u,
-        }
-        mlp_in = lif(u, self.residual_threshold, step, floor_leak=True)
-        hidden = apply("fc1", mlp_in)
-        u = u + apply("fc2", hidden)
-        record |= {f"{name}.mlp_in": mlp_in, f"{name}.hidden": hidden, f"{name}.u": u}
-        return u
+    def write(self, name: str, sums: Tensor) -> Tensor:
+        return self.layer(name).write(sums)
+
+    def fire_stream(self, u: Tensor) -> Tensor:
+        step = 2.0**-self.config.residual_fraction_bits
+        return lif(u, self.residual_threshold, step, floor_leak=True)
+
+    def attend(self, b: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return self.attentions[b](q, k, v)
+
+    def fire_attention(self, b: int, y: Tensor) -> Tensor:
+        return fire_counts(y, self.attention_threshold, floor_leak=True)
 
     @torch.no_grad()
     def trace(self, images: Tensor) -> dict[str, Tensor]:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from s2tdpt.golden.complexity import input_trace, macs
 from s2tdpt.golden.config import NetworkConfig
-from s2tdpt.sw.network import Record
+from s2tdpt.sw.forward import Record
 
 TARGET_SPREAD = 2.0
 """Wanted standard deviation of a head's spike count over the tokens of an image."""

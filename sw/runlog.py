@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import os
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -49,6 +51,40 @@ def write_log(path: Path, history: list[dict[str, Any]]) -> None:
         for row in history
     )
     write_text(path, text.getvalue())
+
+
+LINE_SECONDS = 60.0
+"""A log that nobody watches gets a line this often."""
+
+
+class Lines:
+    """One line a minute through `say`, for training whose output is no terminal; without `say` none at all.
+
+    Images a second and the time left are those of the time since the last line.
+    """
+
+    def __init__(self, say: Callable[[str], None] | None):
+        self.say = say
+        self.start(0.0)
+
+    def start(self, position: float) -> None:
+        """Begin to count, at `position` (0 to 1) of the stage."""
+        self._time, self._position, self._images = time.monotonic(), position, 0.0
+
+    def step(self, images: float, position: float, text: Callable[[], str]) -> None:
+        """Note a step of so many images, after which the stage is at `position`; `text` says how it goes."""
+        self._images += images
+        passed = time.monotonic() - self._time
+        if self.say is None or passed < LINE_SECONDS:
+            return
+        progress = position - self._position
+        left = (
+            f"{(1.0 - position) * passed / progress / 60.0:.0f} min left"
+            if progress > 0
+            else "time left unknown"
+        )
+        self.say(f"{text()}  {self._images / passed:.0f} images/s  {left}")
+        self.start(position)
 
 
 class TensorBoard:

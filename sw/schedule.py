@@ -24,6 +24,7 @@ class Stage:
     """One training stage: its name, length (epochs), peak rate, weight decay, warm-up (epochs).
 
     `minutes`, if not 0, is its time budget; `epochs` then only gives the proportion of the warm-up.
+    `clock` "cpu" counts the processor time of this process instead of time.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Stage:
     weight_decay: float
     warmup_epochs: float
     minutes: float = 0.0
+    clock: str = "wall"
 
 
 def learning_rate(stage: Stage, step: float, steps_per_epoch: int) -> float:
@@ -56,12 +58,13 @@ class Clock:
 
     def __init__(self, stage: Stage, steps_per_epoch: int, elapsed: float = 0.0):
         self.stage, self.steps_per_epoch = stage, steps_per_epoch
-        self._before, self._started = elapsed, time.monotonic()
+        self._now = time.process_time if stage.clock == "cpu" else time.monotonic
+        self._before, self._started = elapsed, self._now()
 
     @property
     def elapsed(self) -> float:
         """Seconds spent in the stage, interruptions left out."""
-        return self._before + time.monotonic() - self._started
+        return self._before + self._now() - self._started
 
     @property
     def total_steps(self) -> int:

@@ -3,13 +3,40 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from s2tdpt.golden.errors import UserError
 from s2tdpt.sw.attention import DEFAULT_HALF_WIDTH, DEFAULT_VARIANT, VARIANTS
+from s2tdpt.sw.augment import CROP_PADDING
+from s2tdpt.sw.neuron import ALPHA
+from s2tdpt.sw.optimise import OPTIMIZERS
 
 PRECISIONS = ("float32", "bfloat16")
+CLOCKS = ("wall", "cpu")
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of the float stage, up to position `until` of it (0 to 1; the last ends at 1).
+
+    `timesteps` and `image_size` (side, pixels) hold meanwhile; 0 stands for the configuration's.
+    """
+
+    until: float
+    timesteps: int = 0
+    image_size: int = 0
+
+
+def parse_phase(text: str) -> Phase:
+    """``UNTIL:T`` or ``UNTIL:T:SIZE`` as typed, for example ``0.7:1:24``; UserError if it is none."""
+    until, *rest = text.split(":")
+    try:
+        return Phase(float(until), *map(int, rest))
+    except (ValueError, TypeError):
+        raise UserError(
+            f"phase {text!r} is not understood; expected UNTIL:T or UNTIL:T:SIZE, such as 0.7:1:24"
+        ) from None
 
 
 @dataclass(frozen=True)
@@ -23,14 +50,36 @@ class TrainSettings:
     float_epochs, qat_epochs : int
         Length of the two stages (BatchNorm network, folded integer network).
     batch_size : int
+    optimizer : {"adamw", "muon"}
+        Of the float stage, `sw.optimise`; the integer stage takes AdamW always.
     lr, qat_lr : float
         Peak AdamW rates of the two stages; each stage warms up linearly, then follows a cosine to 1 %.
+    matrix_lr : float
+        Peak relative change of a matrix in a step of Muon.
     weight_decay : float
-        On weight matrices only, in the float stage only.
+        On weight matrices only, in the float stage only, by AdamW only.
+    phases : tuple of Phase
+        Steps and image size of the parts of the float stage; empty: the configuration's throughout.
+    initial_rate : float
+        Firing rate that every layer starts with (`sw.initialise`); 0: norms start at 0 and 1.
+    surrogate : float
+        Steepness of the sigmoid surrogate.
+    norm_images : int
+        Training images over which norm statistics are taken anew before an evaluation; 0: running averages.
     warmup_epochs : float
         Of the float stage; the integer stage warms up over a tenth of its length.
     label_smoothing : float
+    teacher : str
+        Digest of the teacher whose logits are learnt from, "" for none.
+    distill : float
+        Share of the teacher in the loss; the labels get the rest.
+    temperature : float
+        Of the softened predictions.
     augment : bool
+    crop_padding : int
+        CIFAR images are shifted by up to this many pixels.
+    alternate_flip : bool
+        Mirror an image every other epoch instead of at random.
     rate_weight : float
         Weight of `sw.regularise.synaptic_rate` in the loss; larger gives fewer spikes.
     count_weight : float
@@ -38,8 +87,10 @@ class TrainSettings:
     variant, half_width
         Attention and gradient, `sw.attention`.
     precision : {"float32", "bfloat16"}
-        Arithmetic of the float stage's layers; neurons, attention and U are float32 in either. The integer
-        stage is float32 always: its sums are whole numbers.
+        Arithmetic of the float stage's layers; neurons, attention and U are float32 in either.
+    qat_precision : {"float32", "bfloat16"}
+        The same for training steps of the integer stage. Weights and spikes are whole numbers that bfloat16
+        holds; large sums it rounds. Evaluation, and so every figure and the export, is exact in either.
     fused : bool
         Neurons as compiled kernels (`sw.fused`).
     ema : float
@@ -52,6 +103,8 @@ class TrainSettings:
         Alpha of mixup, 0: none; off in the second half of the float stage and in the integer stage.
     budget_minutes : float
         If not 0: time for both stages; schedules are stretched to it and epochs only give proportions.
+    budget_clock : {"wall", "cpu"}
+        What the budget counts: time, or processor time of this process (for comparisons on a shared machine).
     qat_share : float
         Part of the budget that the integer stage gets.
     monitor_images : int
@@ -65,28 +118,43 @@ class TrainSettings:
     float_epochs: int = 100
     qat_epochs: int = 30
     batch_size: int = 64
+    optimizer: str = "adamw"
     lr: float = 2e-3
+    matrix_lr: float = 0.03
     qat_lr: float = 5e-4
     weight_decay: float = 0.06
     warmup_epochs: float = 5.0
+    phases: tuple[Phase, ...] = ()
+    initial_rate: float = 0.0
+    surrogate: float = ALPHA
+    norm_images: int = 0
     label_smoothing: float = 0.1
+    teacher: str = ""
+    distill: float = 0.5
+    temperature: float = 4.0
     augment: bool = True
+    crop_padding: int = CROP_PADDING
+    alternate_flip: bool = False
     rate_weight: float = 0.0
     count_weight: float = 0.0
     variant: str = DEFAULT_VARIANT
     half_width: float = DEFAULT_HALF_WIDTH
     precision: str = "float32"
+    qat_precision: str = "float32"
     fused: bool = False
     ema: float = 0.0
     randaugment: float = 0.0
     erasing: float = 0.0
     mixup: float = 0.0
     budget_minutes: float = 0.0
+    budget_clock: str = "wall"
     qat_share: float = 0.2
     monitor_images: int = 0
     threads: int = 0
 
     def __post_init__(self) -> None:
+        phases = tuple(Phase(**p) if isinstance(p, dict) else p for p in self.phases)  # from JSON
+        object.__setattr__(self, "phases", phases)
         rules = {
             "seed": (0 <= self.seed < 2**63, "0 or more"),
             "float_epochs": (self.float_epochs >= 0, "0 or more"),
@@ -94,6 +162,21 @@ class TrainSettings:
             "batch_size": (self.batch_size >= 2, "2 or more (BatchNorm needs statistics)"),
             "lr": (0 < self.lr < math.inf, "a positive number"),
             "qat_lr": (0 < self.qat_lr < math.inf, "a positive number"),
+            "optimizer": (self.optimizer in OPTIMIZERS, f"one of {', '.join(OPTIMIZERS)}"),
+            "matrix_lr": (0 < self.matrix_lr < 1, "between 0 and 1"),
+            "phases": (
+                all(0 < p.until <= 1 and 0 <= p.timesteps <= 8 and p.image_size >= 0 for p in phases)
+                and list(phases) == sorted(phases, key=lambda p: p.until)
+                and (not phases or phases[-1].until == 1.0),
+                "ends (above 0, rising, the last 1), 0 to 8 steps, sizes of 0 or more",
+            ),
+            "initial_rate": (0 <= self.initial_rate < 1, "0 to below 1"),
+            "surrogate": (0 < self.surrogate < math.inf, "a positive number"),
+            "norm_images": (self.norm_images >= 0, "0 or more"),
+            "distill": (0 <= self.distill <= 1, "0 to 1"),
+            "temperature": (0 < self.temperature < math.inf, "a positive number"),
+            "crop_padding": (0 <= self.crop_padding <= 16, "0 to 16"),
+            "budget_clock": (self.budget_clock in CLOCKS, f"one of {', '.join(CLOCKS)}"),
             "weight_decay": (0 <= self.weight_decay < math.inf, "0 or more"),
             "warmup_epochs": (0 <= self.warmup_epochs < math.inf, "0 or more"),
             "label_smoothing": (0 <= self.label_smoothing < 1, "0 to below 1"),
@@ -101,6 +184,7 @@ class TrainSettings:
             "count_weight": (0 <= self.count_weight < math.inf, "0 or more"),
             "variant": (self.variant in VARIANTS, f"one of {', '.join(VARIANTS)}"),
             "precision": (self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
+            "qat_precision": (self.qat_precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
             "ema": (0 <= self.ema < 1, "0 to below 1"),
             "randaugment": (0 <= self.randaugment <= 30, "0 to 30"),
             "erasing": (0 <= self.erasing <= 1, "a probability"),
@@ -118,32 +202,45 @@ class TrainSettings:
                     "correct the option"
                 )
 
+    def phase(self, position: float) -> Phase:
+        """What holds at `position` (0 to 1) of the float stage."""
+        return next(
+            (p for p in self.phases if position < p.until), self.phases[-1] if self.phases else Phase(1.0)
+        )
+
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {**asdict(self), "phases": [asdict(p) for p in self.phases]}
 
     def difference(self, other: dict[str, Any]) -> str | None:
         """The first setting in which a stored dictionary differs, in words."""
-        for field in fields(self):
-            mine, theirs = getattr(self, field.name), other.get(field.name)
+        for name, mine in self.to_json().items():
+            theirs = other.get(name, "not known")
             if mine != theirs:
-                return f"{field.name} was {theirs!r} and is now {mine!r}"
+                return f"{name} was {theirs!r} and is now {mine!r}"
         return None
 
 
 def default_settings(dataset: str) -> TrainSettings:
-    """Starting point for a data set: ours for digits, the published recipe (and an average) for CIFAR."""
+    """Starting point for a data set: for CIFAR the recipe measured in docs/training.md for little time."""
     if dataset == "digits":
         return TrainSettings(float_epochs=60, qat_epochs=10, rate_weight=1.0, count_weight=0.25, threads=1)
     return TrainSettings(
-        float_epochs=400,
-        qat_epochs=40,
-        lr=5e-4,
-        qat_lr=1e-4,
-        warmup_epochs=20.0,
+        float_epochs=20,
+        qat_epochs=2,
+        batch_size=128,
+        optimizer="muon",
+        lr=4e-3,
+        matrix_lr=0.03,
+        qat_lr=3e-4,
+        warmup_epochs=0.5,
+        phases=(Phase(0.72, 1), Phase(1.0)),
+        initial_rate=0.1,
+        norm_images=512,
+        crop_padding=2,
+        alternate_flip=True,
         precision="bfloat16",
+        qat_precision="bfloat16",
         fused=True,
-        ema=0.999,
-        randaugment=9.0,
-        erasing=0.25,
-        mixup=0.5,
+        ema=0.998,
+        monitor_images=1000,
     )

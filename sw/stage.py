@@ -24,22 +24,20 @@ from torch import nn
 from s2tdpt.golden.config import config_from_dict
 from s2tdpt.golden.errors import UserError
 from s2tdpt.sw import distributed
-from s2tdpt.sw.augment import augment, mixup
-from s2tdpt.sw.average import Average
+from s2tdpt.sw.average import Average, renew_statistics
 from s2tdpt.sw.checkpoint import read_checkpoint, restore, save_checkpoint
 from s2tdpt.sw.datasets import Dataset
-from s2tdpt.sw.evaluate import Evaluation, as_images, evaluate
+from s2tdpt.sw.evaluate import Evaluation, evaluate
+from s2tdpt.sw.feed import MIXUP_UNTIL, Feed
 from s2tdpt.sw.neuron import use_fused
-from s2tdpt.sw.runlog import LOG_COLUMNS, TensorBoard, write_log
+from s2tdpt.sw.optimise import make_optimizer
+from s2tdpt.sw.runlog import LOG_COLUMNS, Lines, TensorBoard, write_log
 from s2tdpt.sw.schedule import Clock, Stage
 from s2tdpt.sw.settings import TrainSettings
-from s2tdpt.sw.step import Batch, Stepper, make_optimizer
+from s2tdpt.sw.step import Batch, Stepper
 
 CHECKPOINT_SECONDS = 300.0
 """A checkpoint is written after every epoch, and within an epoch when the last is this old."""
-
-MIXUP_UNTIL = 0.5
-"""Mixup ends at this position of the float stage (published recipe: half way)."""
 
 
 @dataclass
@@ -116,6 +114,8 @@ def train_stage(
     progress: Progress | None = None,
     tensorboard: bool = False,
     say=lambda text: None,
+    teacher: torch.Tensor | None = None,
+    lines: bool = False,
 ) -> StageResult:
     """Train `network` in place for one stage; at its end it holds the averaged weights, if there are any.
 
@@ -130,6 +130,10 @@ def train_stage(
         Stop after this many epochs in all; the schedule stays that of the whole stage.
     say : callable
         Takes remarks, one line each.
+    teacher : float tensor [2, M, K], optional
+        A teacher's logits of the training images as they are and mirrored (`sw.teacher`).
+    lines : bool
+        Also say once a minute how it goes.
 
     Raises
     ------
@@ -137,7 +141,7 @@ def train_stage(
         The loss is not finite (the last good checkpoint stays), a checkpoint is there but `resume` is
         false, it does not match the settings, the configuration or the data, or memory or disk is full.
     """
-    return _Run(network, stage, dataset, settings, Path(out), command, say).train(
+    return _Run(network, stage, dataset, settings, Path(out), command, say, teacher, lines).train(
         resume, stop_after, progress, tensorboard
     )
 
@@ -145,21 +149,23 @@ def train_stage(
 class _Run:
     """State of one stage in training."""
 
-    def __init__(self, network, stage: Stage, dataset: Dataset, settings: TrainSettings, out, command, say):
+    def __init__(self, network, stage: Stage, dataset, settings, out, command, say, teacher, lines):
         self.network, self.stage, self.dataset, self.settings = network, stage, dataset, settings
         self.path, self.log = out / f"{stage.name}.safetensors", out / f"{stage.name}.csv"
         self.command, self.say, self.config = command, say, network.config
         self.device = next(network.parameters()).device
-        self.optimizer = make_optimizer(network, stage.lr, stage.weight_decay)
+        self.optimizer = make_optimizer(
+            network, stage.lr, stage.weight_decay, settings.optimizer, settings.matrix_lr
+        )
         self.average = Average(network, settings.ema) if settings.ema else None
         # One generator for everything on a CPU; on a GPU a second one there, for the augmentation.
         self.generators = {"generator": torch.Generator().manual_seed(settings.seed)}
         if self.device.type != "cpu":
             self.generators["device"] = torch.Generator(self.device).manual_seed(settings.seed)
-        self.images = as_images(dataset.train_images).to(self.device)
-        self.labels = torch.as_tensor(dataset.train_labels).to(self.device)
-        self.batch = min(settings.batch_size, len(self.images))
-        self.steps = len(self.images) // self.batch  # the rest of an epoch is dropped, others each time
+        self.feed = Feed(dataset, settings, self.config, self.device, teacher)
+        self.lines = Lines(say if lines else None)
+        self.batch = min(settings.batch_size, len(self.feed))
+        self.steps = len(self.feed) // self.batch  # the rest of an epoch is dropped, others each time
         self.history: list[dict[str, Any]] = []
         self.step, self.sums, self.seconds, self.piece = 0, [0.0, 0.0, 0.0], 0.0, self.batch
         self.clock, self.last_rate = Clock(stage, self.steps), 0.0
@@ -238,6 +244,7 @@ class _Run:
 
     def train(self, resume: bool, stop_after, progress: Progress | None, tensorboard: bool) -> StageResult:
         self._restore(resume)
+        self.lines.start(self._position())
         board = TensorBoard(self.path.parent / "tensorboard" / self.stage.name, tensorboard)
         task = None
         if progress is not None:
@@ -252,6 +259,8 @@ class _Run:
         board.close()
         if self.average is not None:
             self.network.load_state_dict(self.average.network.state_dict())
+        if self.stage.name == "float":
+            self.network.timesteps = self.config.timesteps
         self.network.eval()
         if interrupted:
             return StageResult(None, self.history, self.finished, True, self.command)
@@ -268,11 +277,11 @@ class _Run:
         if self.step:  # in the middle of an epoch: its order again, then on from where the draws stopped
             now = generator.get_state()
             generator.set_state(self.start_of_epoch)
-            order = torch.randperm(len(self.images), generator=generator)
+            order = torch.randperm(len(self.feed), generator=generator)
             generator.set_state(now)
         else:
             self.start_of_epoch = generator.get_state()
-            order = torch.randperm(len(self.images), generator=generator)
+            order = torch.randperm(len(self.feed), generator=generator)
         started = saved = time.perf_counter()
         before, batch, rate = self.seconds, self.batch, 0.0
         self.network.train()
@@ -289,6 +298,7 @@ class _Run:
             chosen = order[self.step * batch : (self.step + 1) * batch]
             self._take(stepper, self._batch(chosen.to(self.device), position), rate)
             self.step += 1
+            self.lines.step(len(chosen), self._position(), self._line)
             if progress is not None:
                 seen = max(self.sums[0], 1.0)
                 note = (
@@ -303,17 +313,22 @@ class _Run:
         return False
 
     def _batch(self, chosen: torch.Tensor, position: float) -> Batch:
-        settings, generator = self.settings, self.generators.get("device", self.generators["generator"])
-        images, labels = self.images[chosen], self.labels[chosen]
-        others, own = labels, 1.0
-        if settings.augment:
-            fill = self.config.pixel_zero_point
-            images = augment(
-                images, generator, self.dataset.name, fill, settings.randaugment, settings.erasing
-            )
-            if settings.mixup and self.stage.name == "float" and position < MIXUP_UNTIL:
-                images, others, own = mixup(images, labels, generator, settings.mixup)
-        return Batch(*(distributed.share(part) for part in (images, labels, others)), own)
+        """The images `chosen` as the phase of the stage wants them; the network's steps follow it."""
+        generator, size = self.generators.get("device", self.generators["generator"]), 0
+        floating = self.stage.name == "float"
+        if floating:
+            phase = self.settings.phase(position)
+            self.network.timesteps, size = phase.timesteps or self.config.timesteps, phase.image_size
+        mix = floating and position < MIXUP_UNTIL
+        return self.feed.batch(chosen, generator, len(self.history), size, mix)
+
+    def _line(self) -> str:
+        seen = max(self.sums[0], 1.0)
+        tested = f"  test {self.history[-1]['test_accuracy']:.1%}" if self.history else ""
+        return (
+            f"{self.stage.name} epoch {len(self.history) + 1} {self.step / self.steps:.0%}  "
+            f"loss {self.sums[2] / seen:.3f}  train {self.sums[1] / seen:.1%}{tested}"
+        )
 
     def _take(self, stepper: Stepper, batch: Batch, rate: float) -> None:
         result = stepper.step(batch, rate)
@@ -333,12 +348,22 @@ class _Run:
         self.last_rate = result.rate
         self.sums = [a + b for a, b in zip(self.sums, (seen, correct, loss), strict=True)]
 
+    def _prepare(self, network: nn.Module) -> None:
+        """For evaluation: the configuration's steps and, if wanted, fresh norm statistics."""
+        if self.stage.name != "float":
+            return
+        network.timesteps = self.config.timesteps
+        if self.settings.norm_images:
+            with use_fused(self.settings.fused):
+                renew_statistics(network, self.feed.images[: self.settings.norm_images])
+
     def _end_epoch(self, rate: float, before: float, started: float) -> None:
         if self.step == 0:  # the budget ended with the epoch before
             self.finished = True
             self._save()
             return
         shown = self.average.network if self.average is not None else self.network
+        self._prepare(shown)
         count = self.settings.monitor_images or None
         with use_fused(self.settings.fused):
             result = evaluate(shown, self.dataset.test_images[:count], self.dataset.test_labels[:count])

@@ -2,7 +2,8 @@
 
 References
 ----------
-Recipe (AdamW, label smoothing): Spikingformer, arXiv 2304.11954, public code.
+Recipe (label smoothing): Spikingformer, arXiv 2304.11954, public code.
+Distillation: Hinton et al., arXiv 1503.02531.
 """
 
 from __future__ import annotations
@@ -26,15 +27,20 @@ from s2tdpt.sw.settings import TrainSettings
 
 @dataclass(frozen=True)
 class Batch:
-    """Images uint8 [B, H, W, C], their labels [B], and what mixup blended in: `share` is the own label's."""
+    """Images uint8 [B, H, W, C], their labels [B], and what mixup blended in: `share` is the own label's.
+
+    `soft`: a teacher's logits [B, K], if there is one.
+    """
 
     images: Tensor
     labels: Tensor
     others: Tensor
     share: float = 1.0
+    soft: Tensor | None = None
 
     def part(self, start: int, end: int) -> Batch:
-        return Batch(self.images[start:end], self.labels[start:end], self.others[start:end], self.share)
+        soft = None if self.soft is None else self.soft[start:end]
+        return Batch(self.images[start:end], self.labels[start:end], self.others[start:end], self.share, soft)
 
 
 @dataclass(frozen=True)
@@ -46,16 +52,14 @@ class StepResult:
     rate: float
 
 
-def make_optimizer(network: nn.Module, lr: float, weight_decay: float) -> torch.optim.AdamW:
-    """AdamW; decay on matrices and kernels only, never on biases and norms."""
-    decayed = [p for p in network.parameters() if p.dim() > 1]
-    plain = [p for p in network.parameters() if p.dim() <= 1]
-    on_gpu = any(p.is_cuda for p in decayed)
-    return torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}],
-        lr=lr,
-        fused=on_gpu or None,
-    )
+def distillation_loss(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """Divergence of softened predictions [B, K] from a teacher's, times the temperature squared.
+
+    The factor keeps its gradient as large as that of the labels. Ref: arXiv 1503.02531, section 2.
+    """
+    theirs = F.log_softmax(teacher.to(logits.dtype) / temperature, 1)
+    mine = F.log_softmax(logits / temperature, 1)
+    return temperature**2 * F.kl_div(mine, theirs, reduction="batchmean", log_target=True)
 
 
 class Stepper:
@@ -92,7 +96,7 @@ class Stepper:
             Not even two images fit into memory.
         """
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group.get("factor", 1.0)
         while True:
             self.optimizer.zero_grad(set_to_none=True)
             try:
@@ -143,9 +147,9 @@ class Stepper:
 
     def _loss(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         settings, record = self.settings, {}
-        half = settings.precision == "bfloat16" and not self.integer
+        half = (settings.qat_precision if self.integer else settings.precision) == "bfloat16"
         autocast = torch.autocast(self.device.type, torch.bfloat16) if half else nullcontext()
-        with autocast, use_fused(settings.fused):
+        with autocast, use_fused(settings.fused, settings.surrogate):
             logits = self.model(batch.images, record)
         logits = (logits if logits.dtype == torch.float64 else logits.float()) * self.network.logit_scale
         smoothing = settings.label_smoothing
@@ -153,6 +157,9 @@ class Stepper:
         if batch.share < 1.0:
             other = F.cross_entropy(logits, batch.others, label_smoothing=smoothing)
             loss = batch.share * loss + (1.0 - batch.share) * other
+        if batch.soft is not None:
+            soft = distillation_loss(logits, batch.soft, settings.temperature)
+            loss = (1.0 - settings.distill) * loss + settings.distill * soft
         with torch.set_grad_enabled(settings.rate_weight > 0):
             rate = synaptic_rate(record, self.config)
         if settings.rate_weight:

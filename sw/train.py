@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from s2tdpt.sw.datasets import Dataset
 from s2tdpt.sw.evaluate import evaluate, verify_equal
 from s2tdpt.sw.export import export, tool_versions
 from s2tdpt.sw.fold import fold
+from s2tdpt.sw.initialise import start_rates
 from s2tdpt.sw.memory import keep_freed_memory
 from s2tdpt.sw.network import Network
 from s2tdpt.sw.quantize import QatNetwork
@@ -35,6 +36,7 @@ from s2tdpt.sw.runlog import write_text
 from s2tdpt.sw.schedule import Stage
 from s2tdpt.sw.settings import TrainSettings
 from s2tdpt.sw.stage import StageResult, deterministic, train_stage
+from s2tdpt.sw.teacher import read_teacher, teacher_logits
 
 
 @dataclass
@@ -71,6 +73,9 @@ def train_pipeline(
     *,
     resume: bool = False,
     float_checkpoint: str | Path | None = None,
+    start: str | Path | None = None,
+    teacher: str | Path | None = None,
+    float_only: bool = False,
     command: str = "",
     console: Console | None = None,
     tensorboard: bool = False,
@@ -90,10 +95,16 @@ def train_pipeline(
         Continue from the folder's checkpoints; the result is bit-identical to an uninterrupted run.
     float_checkpoint : path, optional
         Start the integer stage from this finished float stage instead of training one.
+    start : path, optional
+        Begin the float stage with the weights of this finished float stage, whose T may be another.
+    teacher : path, optional
+        A network to distil from, or its logits (`sw.teacher`); the logits are kept in the run folder.
+    float_only : bool
+        End with the float stage.
     command : str
         Recorded as provenance.
     console : rich Console, optional
-        Where progress goes; nothing is shown without one.
+        Where progress goes: bars on a terminal, else a line a minute; nothing is shown without one.
     stop_after : int, optional
         Stop every stage after this many epochs; a float stage cut short ends the run.
     force : bool
@@ -119,6 +130,9 @@ def train_pipeline(
             device or distributed.local_device(),
             resume=resume,
             float_checkpoint=float_checkpoint,
+            start=start,
+            teacher=teacher,
+            float_only=float_only,
             command=command,
             console=console if distributed.is_first() else None,
             tensorboard=tensorboard and distributed.is_first(),
@@ -136,6 +150,9 @@ def _pipeline(
     *,
     resume: bool,
     float_checkpoint: str | Path | None,
+    start: str | Path | None,
+    teacher: str | Path | None,
+    float_only: bool,
     command: str,
     console: Console | None,
     tensorboard: bool,
@@ -146,6 +163,13 @@ def _pipeline(
     target = out / f"{config.name}{suffix}.safetensors"
     if target.exists() and not force and not resume:
         raise UserError(f"{target} exists already; expected a new file; choose another folder or use --force")
+    if resume and not any((out / f"{name}.safetensors").is_file() for name in ("float", "qat")):
+        raise UserError(
+            f"no run to resume in {out}; expected a folder with float.safetensors or qat.safetensors; "
+            "correct the folder or leave out --resume"
+        )
+    if teacher is not None:  # known before any time is spent
+        settings = replace(settings, teacher=read_teacher(teacher, dataset)[1]["digest"])
     if force and not resume:
         if distributed.is_first():
             _forget(out, ("qat",) if float_checkpoint is not None else ("float", "qat"))
@@ -157,18 +181,23 @@ def _pipeline(
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    shown = Progress(*columns, console=console) if console is not None else None
+    watched = console is not None and console.is_terminal
+    shown = Progress(*columns, console=console) if watched else None
+    say = _speaker(console)
     common: dict[str, Any] = {
         "resume": resume,
         "command": command,
         "progress": shown,
         "tensorboard": tensorboard,
         "stop_after": stop_after,
-        "say": console.print if console is not None else (lambda text: None),
+        "say": say,
+        "lines": console is not None and not watched,
     }
     minutes = settings.budget_minutes
     with deterministic(settings.threads), _started(shown):
         network = _initial(config, settings, device)
+        if start is not None:
+            _load_start(network, Path(start))
         if settings.precision != "float32":  # the layout that half-precision convolutions want
             network.to(memory_format=torch.channels_last)
         stage = Stage(
@@ -177,13 +206,20 @@ def _pipeline(
             settings.lr,
             settings.weight_decay,
             min(settings.warmup_epochs, settings.float_epochs / 4),
-            minutes * (1.0 - settings.qat_share) if float_checkpoint is None else 0.0,
+            0.0
+            if float_checkpoint is not None
+            else minutes * (1.0 if float_only else 1.0 - settings.qat_share),
+            settings.budget_clock,
         )
+        if float_checkpoint is None and start is None and not (out / "float.safetensors").exists():
+            start_rates(network, dataset, settings)
+        if teacher is not None:
+            common["teacher"] = teacher_logits(teacher, dataset, out / "teacher.safetensors", say=say)
         if float_checkpoint is None:
             report = TrainReport(train_stage(network, stage, dataset, settings, out, **common))
         else:
             report = TrainReport(_from_checkpoint(network, Path(float_checkpoint), dataset))
-        if not report.float_result.finished or report.float_result.interrupted:
+        if float_only or not report.float_result.finished or report.float_result.interrupted:
             return report
         qat = QatNetwork.from_folded(fold(network), config.weight_bits)
         stage = Stage(
@@ -193,6 +229,7 @@ def _pipeline(
             0.0,
             settings.qat_epochs / 10,
             minutes * (settings.qat_share if float_checkpoint is None else 1.0),
+            settings.budget_clock,
         )
         report.qat_result = train_stage(qat, stage, dataset, settings, out, **common)
         if not report.qat_result.finished or report.qat_result.interrupted or not distributed.is_first():
@@ -235,9 +272,33 @@ def _initial(config: NetworkConfig, settings: TrainSettings, device: torch.devic
         return Network(config, settings.variant, settings.half_width, attention_seed=settings.seed).to(device)
 
 
-def _from_checkpoint(network: Network, path: Path, dataset: Dataset) -> StageResult:
-    """A finished float stage of the same network; only `weight_bits` may differ."""
+def _speaker(console: Console | None):
+    """What prints a line: nothing without a console; without a terminal no wrapping and no markup."""
+    if console is None:
+        return lambda text: None
+    return console.print if console.is_terminal else (lambda text: print(text, file=console.file, flush=True))
+
+
+_FREE_AT_START = {"timesteps", "weight_bits"}
+"""Fields in which the weights that a float stage starts from may belong to another configuration."""
+
+
+def _load_start(network: Network, path: Path) -> None:
+    """Weights of a finished float stage; all but the number of steps must be the same."""
     tensors, meta = read_checkpoint(path)
+    _refuse_unfinished(path, meta)
+    config = network.config
+    free = {name: getattr(config, name) for name in _FREE_AT_START}
+    stored = config_from_dict({**meta["config"], **free}, source=str(path))
+    if differences := config.differences(stored):
+        raise UserError(
+            f"{path} was trained for another configuration ({differences[0]}); expected {config.name} with "
+            "any number of steps; use its own configuration"
+        )
+    restore_result(path, tensors, network)
+
+
+def _refuse_unfinished(path: Path, meta: dict[str, Any]) -> None:
     if meta["stage"] != "float":
         raise UserError(
             f"{path} is a checkpoint of stage {meta['stage']}; expected the float stage; "
@@ -248,6 +309,12 @@ def _from_checkpoint(network: Network, path: Path, dataset: Dataset) -> StageRes
             f"{path} stopped after {meta['epoch']} epochs, before its end; expected a "
             "finished float stage; resume that run first"
         )
+
+
+def _from_checkpoint(network: Network, path: Path, dataset: Dataset) -> StageResult:
+    """A finished float stage of the same network; only `weight_bits` may differ."""
+    tensors, meta = read_checkpoint(path)
+    _refuse_unfinished(path, meta)
     config = network.config
     stored = config_from_dict({**meta["config"], "weight_bits": config.weight_bits}, source=str(path))
     if differences := config.differences(stored):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import fields
 from pathlib import Path
@@ -13,6 +14,7 @@ from safetensors.torch import save_file
 
 from s2tdpt.golden.params import Params
 from s2tdpt.scripts.cli import main
+from s2tdpt.sw import runlog
 from s2tdpt.sw.card import model_card
 from s2tdpt.sw.settings import TrainSettings, default_settings
 from tests.cli.conftest import listing
@@ -180,9 +182,8 @@ def test_the_guide_names_the_options_that_exist():
     assert named <= options
     table = GUIDE.split("## Options")[1].split("## ")[0]
     for setting in fields(TrainSettings):
-        option = {"variant": "--gradient", "augment": "--no-augment"}.get(
-            setting.name, "--" + setting.name.replace("_", "-")
-        )
+        odd = {"variant": "--gradient", "augment": "--no-augment", "phases": "--phase"}
+        option = odd.get(setting.name, "--" + setting.name.replace("_", "-"))
         assert option in named, option
         assert option in options
     rows = {}
@@ -196,3 +197,53 @@ def test_the_guide_names_the_options_that_exist():
             if cells and cells[column] and name not in ("augment", "variant", "fused"):
                 shown = cells[column] if isinstance(value, str) else float(cells[column])
                 assert shown == value, (data, name)
+
+
+def test_mistakes_are_found_before_any_time_is_spent(shell, small_digits, trained):
+    train = ("train", *small_digits)
+    message = shell.refused(*train, "--out", "new", "--resume")
+    assert message.startswith("no run to resume in new; expected a folder with float.safetensors")
+    assert "is a checkpoint of stage qat; expected the float stage" in shell.refused(
+        *train, "--out", "x", "--start", "run/qat.safetensors"
+    )
+    message = shell.refused(*train, "--out", "x", "--teacher", "run/float.safetensors")
+    assert message.startswith("run/float.safetensors is no residual network")
+    message = shell.refused(*train, "--out", "x", "--phase", "half:1")
+    assert message.startswith("phase 'half:1' is not understood; expected UNTIL:T")
+    message = shell.refused(*train, "--out", "x", "--phase", "0.5:1")
+    assert message.startswith("training setting phases is")
+    wider = json.loads((shell.folder / "little.json").read_text())
+    for field, value in (("timesteps", wider["timesteps"] + 1), ("mlp_ratio", wider["mlp_ratio"] + 1)):
+        (shell.folder / "other.json").write_text(json.dumps({**wider, field: value}))
+        other = ("train", "--config", "other.json", *small_digits[2:], "--out", "x")
+        message = shell.refused(*other, "--float-checkpoint", "run/float.safetensors")
+        assert f"was trained for another configuration ({field}: {value}, {wider[field]})" in message
+    message = shell.refused(*other, "--start", "run/float.safetensors")
+    assert f"was trained for another configuration (mlp_ratio: {value}, {wider['mlp_ratio']})" in message
+
+
+def test_an_older_recipe_is_not_resumed(shell, small_digits, trained):
+    path = shell.folder / "run" / "float.safetensors"
+    with safe_open(path, "pt") as file:
+        meta = json.loads(file.metadata()["s2tdpt"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
+    del meta["settings"]["optimizer"]
+    save_file(tensors, path, {"s2tdpt": json.dumps(meta)})
+    message = shell.refused("train", *small_digits, "--out", "run", "--resume")
+    assert "belongs to another run (optimizer was 'not known' and is now 'adamw')" in message
+
+
+def test_float_only_ends_with_the_float_network(shell, small_digits):
+    text = shell.good("train", *small_digits, "--out", "run", "--float-only")
+    assert "The float network is in run; quantise it with --float-checkpoint." in text
+    names = sorted(path.name for path in (shell.folder / "run").iterdir())
+    assert names == ["float.csv", "float.safetensors"]
+    shell.good("train", *small_digits, "--out", "more", "--float-checkpoint", "run/float.safetensors")
+
+
+def test_a_log_gets_a_line_a_minute(shell, small_digits, monkeypatch):
+    monkeypatch.setattr(runlog, "LINE_SECONDS", 0.0)
+    result = shell("train", *small_digits, "--out", "run", "--float-only")
+    lines = result.stderr.splitlines()
+    assert lines and all(line.startswith("float epoch 1 ") for line in lines)
+    assert all("images/s" in line and "left" in line and "loss" in line for line in lines)

@@ -335,6 +335,11 @@ def test_the_tables_are_those_of_whole_sets():
         for files in known.values():
             stems = {file.removesuffix(".bin") for file in files}
             assert stems == {file.removesuffix(".bin") for file in names[name]}
+    for name in editions.EDITIONS:  # the official sets are known in both layouts
+        official = editions.EDITIONS[name][f"{editions.TITLES[name]} (official)"]
+        for layout in ("binary", "python"):
+            _, train, test, _ = LAYOUTS[name, layout]
+            assert {*train, test} <= set(official)
     for tables in editions.LABEL_COUNTS["cifar10"].values():
         rows = np.array(list(tables.values()))
         assert (rows.sum(1) == 10_000).all() and (rows.sum(0) == 5_000).all()

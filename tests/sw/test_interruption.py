@@ -14,10 +14,11 @@ from s2tdpt.sw import checkpoint, schedule
 from s2tdpt.sw.average import Average
 from s2tdpt.sw.checkpoint import read_checkpoint
 from s2tdpt.sw.network import Network
+from s2tdpt.sw.optimise import make_optimizer
 from s2tdpt.sw.schedule import FINAL_LR, Clock, Stage
 from s2tdpt.sw.settings import TrainSettings
 from s2tdpt.sw.stage import train_stage
-from s2tdpt.sw.step import Batch, Stepper, make_optimizer
+from s2tdpt.sw.step import Batch, Stepper
 from s2tdpt.sw.train import train_pipeline
 from tests.sw.helpers import images_for, lively, separable, small
 from tests.sw.test_train import assert_same_run

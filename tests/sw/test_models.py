@@ -80,7 +80,8 @@ def test_cifar_models_are_what_their_card_and_manifest_say(path):
     assert path.with_suffix(".md").read_text(encoding="utf-8") == model_card(params, path.stem)
     assert known["command"] in GUIDE.read_text(encoding="utf-8")
     assert TrainSettings(**known["settings"]).seed == known["seed"]
-    assert known["data"].startswith("CIFAR-10 (JPEG q75)") and len(known["digest"]) == 64
+    edition = "official" if "official" in path.stem else "JPEG q75"
+    assert known["data"] == f"CIFAR-10 ({edition})" and len(known["digest"]) == 64
     assert known["accuracy"]["test_images"] == 10_000
     assert known["accuracy"]["qat"] == known["accuracy"]["integer"]
 
@@ -97,4 +98,6 @@ def test_cifar_models_see_real_images_and_equal_the_training_network(path):
     trace = golden_network.trace(images)
     for b in range(params.config.depth):
         for part in ("q", "k", "v", "attn"):
-            assert 0.001 < float(trace[f"block.{b}.{part}"].double().mean()) < 0.4, (b, part)
+            # Y sums V over all tokens: where V fires often, the neurons behind it do at most steps.
+            highest = 0.75 if part == "attn" else 0.4
+            assert 0.001 < float(trace[f"block.{b}.{part}"].double().mean()) < highest, (b, part)

@@ -251,7 +251,7 @@ def test_data_and_configuration_must_fit(tmp_path):
 def test_settings_are_checked(field, value):
     with pytest.raises(UserError, match=f"training setting {field} is"):
         TrainSettings(**{field: value})
-    assert default_settings("digits").rate_weight > 0 and default_settings("cifar10").float_epochs == 400
+    assert default_settings("digits").rate_weight > 0 and default_settings("cifar10").optimizer == "muon"
 
 
 def test_learning_rate_warms_up_and_falls():

@@ -102,8 +102,9 @@ class RowNeurons(wiring.Component):
             word.token.eq(self.token),
             word.head.eq(self.head),
         ]
-        earlier = Signal(width * (steps - 1))  # spikes of the steps before, the oldest lowest
-        history = Cat(earlier, cell.spikes)
+        before = width * (steps - 1)
+        earlier = Signal(max(1, before))  # spikes of the steps before, the oldest lowest
+        history = Cat(earlier[:before], cell.spikes)
         m.d.comb += word.spikes.eq(Cat(history[t * width + c] for c in range(width) for t in range(steps)))
         with m.If(self.en):
             m.d.sync += [

@@ -148,7 +148,7 @@ class CountLister(wiring.Component):
         m = Module()
         sizes = self._sizes
         m.submodules.counts = counts = memory.Memory(
-            shape=unsigned(sizes.count.width), depth=sizes.entries, init=[]
+            shape=unsigned(sizes.count.width), depth=max(2, sizes.entries), init=[]
         )
         read, write = counts.read_port(domain="comb"), counts.write_port()
         seen = Signal(sizes.head_dim + 1)

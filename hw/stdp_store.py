@@ -49,16 +49,16 @@ class HeadStore(wiring.Component):
         depth = sizes.heads * sizes.tokens
         counts = unsigned(sizes.counts_bits)
         m.submodules.query_counts = query_counts = memory.Memory(
-            shape=counts, depth=depth, init=[], attrs=SEPARATE
+            shape=counts, depth=max(2, depth), init=[], attrs=SEPARATE
         )
         m.submodules.key_counts = key_counts = memory.Memory(
-            shape=counts, depth=depth, init=[], attrs=SEPARATE
+            shape=counts, depth=max(2, depth), init=[], attrs=SEPARATE
         )
         m.submodules.value_steps = value_steps = memory.Memory(
-            shape=unsigned(sizes.steps), depth=depth, init=[], attrs=SEPARATE
+            shape=unsigned(sizes.steps), depth=max(2, depth), init=[], attrs=SEPARATE
         )
         m.submodules.values = values = memory.Memory(
-            shape=unsigned(sizes.value_bits), depth=depth, init=[], attrs=BLOCK
+            shape=unsigned(sizes.value_bits), depth=max(2, depth), init=[], attrs=BLOCK
         )
 
         width = sizes.count.width

@@ -29,6 +29,7 @@ read_rtlil design.il
 proc -nomux -norom
 techmap -map exact.v t:$shift t:$shiftx t:$logic_not
 memory_collect
+attrmap -remove src
 write_verilog -sv design.v
 """
 
@@ -89,7 +90,7 @@ def emit(component, name: str, ports: dict | None = None) -> str:
         SystemVerilog in the subset that Icarus 11, Verilator and Yosys share; ends in a newline.
     """
     text = rtlil.convert(component, name=name, ports=ports, emit_src=False)
-    text = _flat_names(_without_field_aliases(text))
+    text = _flat_names(_without_field_aliases(text).replace("\\$signal", "\\signal"))
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         (work / "design.il").write_text(text)

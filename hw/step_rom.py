@@ -160,8 +160,8 @@ class StepRom(wiring.Component):
         m = Module()
         depth = len(self._words)
         padded = [*self._words, *([0] * (2 - depth))]
-        m.submodules.rom = rom = Memory(shape=self._layout.size, depth=max(2, depth), init=padded)
-        port = rom.read_port()
+        m.submodules.words = memory = Memory(shape=self._layout.size, depth=max(2, depth), init=padded)
+        port = memory.read_port()
         following = Signal.like(self.index)
         fetched = Signal()  # the ROM's output is the record wanted
         m.d.comb += [port.addr.eq(following), port.en.eq(1)]

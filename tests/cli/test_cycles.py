@@ -13,11 +13,10 @@ from s2tdpt.golden.config import load_config
 from s2tdpt.golden.params import Params, random_params
 from s2tdpt.golden.samples import sample_images
 from s2tdpt.hw import cycles
-from s2tdpt.hw.config import HardwareConfig
-from s2tdpt.hw.cycles import SEQUENCER_CYCLES
 from s2tdpt.hw.estimate import estimate, interval
+from s2tdpt.hw.machine import Machine, load_machine
 from s2tdpt.scripts.images import choose_images
-from s2tdpt.sim.cosim import cosimulate
+from s2tdpt.sim.cosim import Options, cosimulate
 from s2tdpt.sim.design import layer_program
 from s2tdpt.sw.datasets import load_digits
 from tests.hw.core_bench import build_case, network
@@ -25,8 +24,8 @@ from tests.hw.core_bench import build_case, network
 QUICK = "icarus" if shutil.which("iverilog") else "verilator"
 """Simulator of these tests: Icarus builds in a moment."""
 MACHINES = {
-    "rom": HardwareConfig(lanes=8, rows=2, post_lanes=4),
-    "stream": HardwareConfig(lanes=4, rows=2, post_lanes=4, weight_memory="stream"),  # with late tiles
+    "rom": Machine(name="digits", lanes=8, banks=2, post_lanes=4),
+    "stream": Machine(name="digits", lanes=4, banks=2, post_lanes=2, weight_memory="stream"),
 }
 COLOUR = network(name="colour", image_height=32, image_width=32, image_channels=3, num_classes=10)
 
@@ -36,17 +35,9 @@ def case():
     return build_case(network(), MACHINES["rom"], seed=3, frames=3)
 
 
-def options(hw: HardwareConfig) -> tuple:
-    return (
-        "--lanes",
-        hw.lanes,
-        "--rows",
-        hw.rows,
-        "--post-lanes",
-        hw.post_lanes,
-        "--weights",
-        hw.weight_memory,
-    )
+def options(machine: Machine) -> tuple:
+    fields = machine.model_dump(exclude={"name"})
+    return tuple(word for name, value in fields.items() for word in ("--set", f"{name}={value}"))
 
 
 @pytest.fixture
@@ -58,12 +49,12 @@ def files(shell, case):
 
 @pytest.mark.parametrize("weights", MACHINES)
 def test_cycles_are_those_of_the_simulated_hardware(shell, files, case, weights):
-    """Every operation of every image: 0 cycles difference between counting and simulating."""
-    hw = MACHINES[weights]
-    counted = shell.json("cycles", *files, *options(hw))
-    report = cosimulate(case.params, hw, case.images, simulator=QUICK, jobs=1)
+    """Every image: 0 cycles difference between counting and simulating."""
+    machine = MACHINES[weights]
+    counted = shell.json("cycles", *files, *options(machine))
+    report = cosimulate(case.params, machine, case.images, Options(simulator=QUICK, jobs=1))
     assert report.ok, report.first()
-    # Streamed weights: a run begins with empty banks, an image that is counted does not.
+    # Streamed weights: a run begins with empty rings, an image that is counted does not.
     first = 1 if weights == "stream" else 0
     assert counted["frames"][first:] == report.frame_cycles[first:]
     assert report.interval == np.mean(counted["intervals"][1:])
@@ -71,56 +62,80 @@ def test_cycles_are_those_of_the_simulated_hardware(shell, files, case, weights)
         assert counted["stream"]["waits"] > 0
         return
     assert counted["stream"] is None and counted["stream_bytes_per_second"] is None
-    assert [op["cycles"] for op in counted["operations"]] == [layer.cycles for layer in report.layers]
-    utilisation = [layer.utilisation for layer in report.layers]
-    assert [op["utilisation"] for op in counted["operations"]] == pytest.approx(utilisation)
-    assert counted["utilisation"] == pytest.approx(report.utilisation)
+    ends = {}
+    for step in report.steps:
+        layer = step.name.split("[")[0]
+        ends[layer] = ends.get(layer, 0) + step.accumulates
+    assert {layer["name"]: layer["accumulates"] for layer in counted["layers"]} == pytest.approx(ends)
+    cycles, intervals = report.cycles, np.mean(counted["intervals"])
+    assert counted["utilisation"] * intervals == pytest.approx(report.utilisation * cycles)
+    assert counted["accumulates_per_cycle"] * intervals == pytest.approx(
+        report.accumulates_per_cycle * cycles
+    )
 
 
 def test_a_wrong_count_is_noticed(case, monkeypatch):
-    """A drain that may begin a cycle later than it does: the simulation contradicts."""
-    monkeypatch.setattr(cycles, "EVENT_TO_SUM", cycles.EVENT_TO_SUM + 1)
-    report = cosimulate(case.params, MACHINES["rom"], case.images[:1], simulator=QUICK)
+    """A record that is fetched a cycle later than it is: the simulation contradicts."""
+    monkeypatch.setattr(cycles, "FETCH_CYCLES", cycles.FETCH_CYCLES + 1)
+    report = cosimulate(case.params, MACHINES["rom"], case.images[:1], Options(simulator=QUICK))
     assert not report.ok and not report.differences
-    assert re.match(r"image 0: sps\.0 took \d+ cycles; the cycle model says \d+$", report.findings[0])
+    assert re.match(r"image 0: (start|complete) of .* in cycle \d+; the cycle model says", report.findings[0])
 
 
-def test_figures_follow_from_the_frames(shell, files, case):
-    data = shell.json("cycles", *files, *options(MACHINES["stream"]), "--clock-mhz", 100)
+@pytest.mark.parametrize("weights", MACHINES)
+def test_figures_follow_from_the_frames(shell, files, case, weights):
+    data = shell.json("cycles", *files, *options(MACHINES[weights]), "--mhz", 100)
     frames = data["frames"]
     assert (len(frames), data["images"], data["source"], data["network"]) == (3, 3, "your images", "tiny")
-    assert data["hardware"] == MACHINES["stream"].model_dump(mode="json")
+    assert data["machine"] == MACHINES[weights].model_dump(mode="json")
     assert (data["cycles_minimum"], data["cycles_maximum"]) == (min(frames), max(frames))
-    assert data["cycles"] == np.mean(frames)
-    assert data["intervals"] == [frame + SEQUENCER_CYCLES + 1 for frame in frames]
-    assert data["images_per_second"] == pytest.approx(100e6 / np.mean(data["intervals"]))
-    assert data["dense"] > max(frames) and data["dense_ratio"] == pytest.approx(
-        data["dense"] / data["cycles"]
-    )
-    stream = data["stream"]
-    assert data["stream_bytes_per_second"] == pytest.approx(
-        data["images_per_second"] * stream["words"] * stream["bits"] / 8
-    )
-    gaps = SEQUENCER_CYCLES * (len(data["operations"]) - 1)
-    assert sum(op["cycles"] for op in data["operations"]) + gaps == pytest.approx(data["cycles"])
-    for op in data["operations"]:
-        assert op["minimum"] <= op["cycles"] <= op["maximum"]
-        assert op["share"] == pytest.approx(op["cycles"] / data["cycles"]) and 0 <= op["rate"] <= 1
+    assert data["cycles"] == np.mean(frames) and data["interval"] == np.mean(data["intervals"])
+    assert all(i >= f + 3 for i, f in zip(data["intervals"], frames, strict=True))
+    assert data["images_per_second"] == pytest.approx(100e6 / data["interval"])
+    assert data["dense_ratio"] == pytest.approx(data["dense"] / data["cycles"])
+    assert 0 <= data["idle_share"] < 1
+    layers = data["layers"]
+    assert sum(layer["cycles"] for layer in layers) + data["tail"] == pytest.approx(data["interval"])
+    added = sum(layer["accumulates"] for layer in layers)
+    assert data["accumulates_per_cycle"] == pytest.approx(added / data["interval"])
+    for layer in layers:
+        assert layer["minimum"] <= layer["cycles"] <= layer["maximum"]
+        assert layer["share"] == pytest.approx(layer["cycles"] / data["interval"])
+        assert 0 <= layer["rate"] <= 1
+        assert layer["accumulates_per_cycle"] == pytest.approx(layer["accumulates"] / layer["cycles"])
+    if weights == "stream":
+        stream = data["stream"]
+        rate = data["images_per_second"]
+        assert data["stream_bytes_per_second"] == pytest.approx(rate * stream["words"] * stream["bits"] / 8)
+
+
+def test_a_silent_image_distorts_nothing(shell, case):
+    """Black pixels: hardly any accumulate, and figures that say so."""
+    case.params.save("tiny.safetensors")
+    np.save("images.npy", np.zeros_like(case.images))
+    data = shell.json("cycles", "-p", "tiny.safetensors", "--images", "images.npy", *options(MACHINES["rom"]))
+    first = data["layers"][0]
+    assert (first["rate"], first["accumulates"], first["accumulates_per_cycle"]) == (0, 0, 0)
+    assert first["cycles"] > 0
+    added = sum(layer["accumulates"] for layer in data["layers"])
+    busiest = MACHINES["rom"].lanes * MACHINES["rom"].banks * case.params.config.timesteps
+    assert data["accumulates_per_cycle"] == pytest.approx(added / data["interval"])
+    assert added <= busiest * (1 - data["idle_share"]) * data["interval"]
 
 
 def test_tables(shell, files, case):
     text = shell.good("cycles", *files, *options(MACHINES["rom"]), "--json", "cycles.json")
     data = json.loads((shell.folder / "cycles.json").read_text())
-    for op in data["operations"]:
-        assert f" {op['name']} " in text and f"{op['cycles']:,.0f}" in text
-    assert "assumed 50 MHz" in text and f"{data['cycles']:,.0f}" in text and "streamed" not in text
+    for layer in data["layers"]:
+        assert f" {layer['name']} " in text and f"{layer['cycles']:,.0f}" in text
+    assert "assumed 100 MHz" in text and f"{data['cycles']:,.0f}" in text and "streamed" not in text
     assert "weight words streamed" in shell.good("cycles", *files, *options(MACHINES["stream"]))
 
 
 def test_the_pixels_can_be_what_takes_longest():
     """A large image and next to nothing to compute: the machine is free before the next image is there."""
     program, _ = layer_program(random_params(COLOUR, 0), MACHINES["rom"])
-    assert interval(program, 5000) == 5000 + SEQUENCER_CYCLES + 1
+    assert interval(program, 5000) == 5000
     assert interval(program, 100) == 32 * 32 * 3
 
 
@@ -143,7 +158,7 @@ def test_default_images(shell):
 
 def test_more_images_than_there_are(shell):
     random_params(COLOUR, 0).save("colour.safetensors")
-    result = shell("cycles", "-p", "colour.safetensors", "-n", 17, "--lanes", 8, "--json", "-")
+    result = shell("cycles", "-p", "colour.safetensors", "-n", 17, "--machine", "small", "--json", "-")
     assert result.exit_code == 0 and len(json.loads(result.stdout)["frames"]) == 16
     assert "only 16 images come with the project; --data and --data-dir give more" in result.stderr
 
@@ -162,7 +177,7 @@ def test_images_of_a_data_set(shell, monkeypatch):
     data = shell.json("cycles", "--data", "digits", "--data-dir", "here", "-n", 3)
     assert [(name, str(folder)) for name, folder in asked] == [("digits", "here")]
     assert (data["images"], data["source"]) == (3, "digits test images")
-    expected = estimate(Params.load(shipped("digits")), HardwareConfig(), dataset.test_images[:3])
+    expected = estimate(Params.load(shipped("digits")), load_machine(), dataset.test_images[:3])
     assert data["frames"] == expected.frames
 
 
@@ -173,14 +188,13 @@ def shipped(name: str):
 
 
 REFUSED = {
-    "no clock": (["--clock-mhz", 0], "--clock-mhz is 0; expected a positive number of MHz"),
-    "endless clock": (["--clock-mhz", "inf"], "--clock-mhz is inf; expected a positive number of MHz"),
+    "no clock": (["--mhz", 0], "--mhz is 0; expected a positive number of MHz"),
+    "endless clock": (["--mhz", "inf"], "--mhz is inf; expected a positive number of MHz"),
     "no images": (["-n", 0], "0 is not in the range x>=1"),
     "folder alone": (["--data-dir", "."], "--data-dir names a folder, but digits takes no CIFAR images"),
     "files and data": (["--images", "a.npy", "--data", "digits"], "--images and --data exclude each other"),
     "no files": (["--data", "cifar10", "--data-dir", "."], "no cifar10 files in .; expected one of"),
     "no folder": (["--data", "cifar10"], "data set cifar10 needs its files; expected a folder with"),
-    "heads": (["--lanes", 16], "expected lanes >= 32"),
 }
 
 
@@ -188,7 +202,7 @@ REFUSED = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_refused(shell, command, case):
     arguments, message = REFUSED[case]
-    if command == "cosim" and arguments[0] == "--clock-mhz":
+    if command == "cosim" and arguments[0] == "--mhz":
         message = "No such option"
     assert message in shell.refused(command, *arguments)
 

@@ -19,9 +19,9 @@ from s2tdpt.golden.config import load_config
 from s2tdpt.golden.energy import energy_report
 from s2tdpt.golden.network import GoldenNetwork
 from s2tdpt.golden.params import Params, random_params
-from s2tdpt.hw.config import HardwareConfig
-from s2tdpt.hw.cycles import accumulate_cycles
-from s2tdpt.hw.schedule import build_program
+from s2tdpt.hw.cycles import frame_cycles
+from s2tdpt.hw.machine import Machine
+from s2tdpt.hw.program import build_program
 from s2tdpt.hw.stdp_cycles import row_updates
 from s2tdpt.scripts.energy import amount
 from s2tdpt.scripts.options import load_params
@@ -100,18 +100,16 @@ def test_counts_are_those_of_the_machine(name):
     config = SHAPES[name]
     golden = GoldenNetwork(params_for(config, 4))
     program = build_program(
-        config, HardwareConfig(lanes=16, post_lanes=8), golden.bounds.head_sum.signed_bits
+        config, Machine(lanes=16, banks=2, post_lanes=8), golden.bounds.head_sum.signed_bits
     )
     image = images_for(config, 1)
     trace = {key: value.numpy() for key, value in golden.trace(image).items()}
     activity = Activity(config, golden.bounds.head_sum.signed_bits)
     activity.add(image, trace)
     sources = {"pixels": image[0]} | {key: value[0] for key, value in trace.items()}
-    machine = {
-        op.name: accumulate_cycles(op, program, sources[op.reads[0]]).accumulates
-        for op in program.ops
-        if op.kind == "accumulate"
-    }
+    machine = dict.fromkeys(config.layer_names(), 0)
+    for step, count in zip(program.steps, frame_cycles(program, sources).steps, strict=True):
+        machine[step.layer] += count.accumulates
     mine = {layer: count * config.weight_shape(layer)[0] for layer, count in activity.events.items()}
     assert mine == machine
     for block, counts in activity.attention.items():

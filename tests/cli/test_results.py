@@ -19,20 +19,21 @@ from s2tdpt.golden.network import GoldenNetwork
 from s2tdpt.golden.params import Params
 from s2tdpt.golden.shipped import FOLDER as MODELS
 from s2tdpt.golden.shipped import shipped_models
-from s2tdpt.hw.config import HardwareConfig
+from s2tdpt.hw.machine import Machine, load_machine
 from s2tdpt.sim import cosim as cosim_module
 from s2tdpt.sim.design import generate as generate_design
 from s2tdpt.sw.datasets import load_digits
 from tests.hw.core_bench import build_case, network
 
-MACHINE = ("--lanes", 8, "--rows", 2, "--post-lanes", 4)
+FIELDS = {"lanes": 8, "banks": 2, "post_lanes": 4}
+MACHINE = tuple(word for name, value in FIELDS.items() for word in ("--set", f"{name}={value}"))
 QUICK = "icarus" if shutil.which("iverilog") else "verilator"
 """Simulator of these tests: Icarus builds in a moment."""
 
 
 @pytest.fixture(scope="module")
 def case():
-    return build_case(network(), HardwareConfig(lanes=8, rows=2, post_lanes=4), seed=3, frames=2)
+    return build_case(network(), Machine(name="digits", **FIELDS), seed=3, frames=2)
 
 
 @pytest.fixture
@@ -53,11 +54,11 @@ def files(shell, case):
     ],
 )
 def test_info_as_json(shell, config, count):
-    data = shell.json("info", config, "--weights", "stream")
+    data = shell.json("info", config, "--machine", "ecp5-85k")
     assert data["parameters"] == count
     assert data["config"] == load_config(config).model_dump(mode="json")
     assert data["macs_per_step_total"] == sum(macs(load_config(config)).values())
-    assert data["hardware"] == {"lanes": 64, "rows": 1, "post_lanes": 32, "weight_memory": "stream"}
+    assert data["machine"] == load_machine("ecp5-85k").model_dump()
     assert config in data["named_configs"]
 
 
@@ -67,13 +68,12 @@ def test_info_as_table_and_file(shell):
     assert json.loads((shell.folder / "cost.json").read_text()) == shell.json("info")
 
 
-def test_machine_options_stand_over_the_file(shell, write):
-    path = write("machine.json", {"lanes": 32, "rows": 2, "post_lanes": 16})
-    assert shell.json("info", "--hardware", path)["hardware"]["lanes"] == 32
-    given = shell.json("info", "--hardware", path, "--lanes", 128, "--weights", "stream")["hardware"]
-    assert given == {"lanes": 128, "rows": 2, "post_lanes": 16, "weight_memory": "stream"}
-    # Without --post-lanes the largest number that divides the new lanes and the old ones.
-    assert shell.json("info", "--lanes", 48)["hardware"]["post_lanes"] == 16
+def test_settings_stand_over_the_machine(shell, write):
+    path = write("machine.json", {"name": "mine", "lanes": 32, "post_lanes": 8})
+    mine = Machine(name="mine", lanes=32, post_lanes=8)
+    assert shell.json("info", "--machine", path)["machine"] == mine.model_dump()
+    given = shell.json("info", "-m", path, "--set", "lanes=128", "--set", "weight_memory=stream")["machine"]
+    assert given == mine.model_dump() | {"lanes": 128, "weight_memory": "stream"}
 
 
 @pytest.mark.parametrize("name", shipped_models())
@@ -126,17 +126,16 @@ def test_generate(shell, files):
         "manifest.json",
         "s2tdpt_tiny.v",
         "s2tdpt_tiny_inst.v",
-        "scales.hex",
-        "thresholds.hex",
-        "weights.hex",
     ]
     assert [line.split()[0] for line in text.splitlines()] == [f"made/{name}" for name in names]
     manifest = json.loads((shell.folder / "made" / "manifest.json").read_text())
     assert manifest["parameters"]["sha256"] == Params.load("tiny.safetensors").checksum()
-    assert manifest["hardware"]["lanes"] == 8 and manifest["top"] == "s2tdpt_tiny"
+    assert manifest["machine"]["lanes"] == 8 and manifest["top"] == "s2tdpt_tiny"
     for name, digest in manifest["files"].items():
         assert hashlib.sha256((shell.folder / "made" / name).read_bytes()).hexdigest() == digest
-    shell.good("generate", *files, *MACHINE, "--weights", "stream", "--out", "streamed", "--name", "core")
+    shell.good(
+        "generate", *files, *MACHINE, "--set", "weight_memory=stream", "--out", "streamed", "--name", "core"
+    )
     names = sorted(path.name for path in (shell.folder / "streamed").iterdir())
     assert names == ["core.v", "core_inst.v", "manifest.json", "weight_stream.hex"]
 
@@ -161,10 +160,10 @@ def test_cosim_of_own_images(shell, files, case):
 
 
 def test_cosim_that_finds_a_difference_fails_and_names_it(shell, files, monkeypatch):
-    def faulty(params: Params, hardware: HardwareConfig):
+    def faulty(params: Params, machine: Machine):
         lut = params.lut.copy()
         lut[len(lut) // 2] ^= 64
-        return generate_design(replace(params, tensors={**params.tensors, "stdp.lut": lut}), hardware)
+        return generate_design(replace(params, tensors={**params.tensors, "stdp.lut": lut}), machine)
 
     monkeypatch.setattr(cosim_module, "generate", faulty)
     arguments = ("cosim", *files, *MACHINE, "--images", "images.npy", "--simulator", QUICK)

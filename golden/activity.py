@@ -19,8 +19,7 @@ from s2tdpt.golden.layers import Attention, Layer
 from s2tdpt.golden.network import GoldenNetwork
 from s2tdpt.golden.trace import spike_traces, trace_shapes
 
-PLANES = 8
-"""Bit planes of a pixel, and of a slice of a head sum."""
+PIXEL_BITS = 8
 TRACE_BUDGET = 1 << 27
 """Bytes of traces that are held at a time, unless a single image has more."""
 
@@ -64,7 +63,7 @@ class Activity:
         By trace name, for every binary trace: spikes over all steps.
     events, reads : dict
         By layer with weights. `events`: spikes times taps inside the map. `reads`: the same where one row is
-        read once for all steps (or bits of a pixel, or bits of an 8-bit slice of a head sum).
+        read once for all steps (or T bits of a pixel or of a head sum).
     attention : dict
         By number of the block.
     """
@@ -87,6 +86,11 @@ class Activity:
         """All firing rates, in network order."""
         return {name: self.rate(name) for name in self.spikes}
 
+    def _planes(self, numbers: np.ndarray, bits: int) -> np.ndarray:
+        """T bits of `numbers` at a time, the sign repeated on top: [ceil(bits / T), ...] of 0 .. 2^T - 1."""
+        steps = self.config.timesteps
+        return np.stack([(numbers >> low) & ((1 << steps) - 1) for low in range(0, bits, steps)])
+
     def add(self, pixels: np.ndarray, trace: Mapping[str, np.ndarray]) -> None:
         """Count a batch.
 
@@ -100,18 +104,18 @@ class Activity:
         self.images += len(pixels)
         for name in spike_traces(config):
             self._put(self.spikes, name, np.count_nonzero(trace[name]))
-        # p - zero point as a byte: a zero point of 128 only inverts the top bit.
-        value = (pixels ^ np.uint8(config.pixel_zero_point)).reshape(len(pixels), -1, config.image_channels)
+        value = pixels.astype(np.int64) - config.pixel_zero_point
+        value = self._planes(value.reshape(len(pixels), -1, config.image_channels), PIXEL_BITS)
         for part in config.parts():
             match part:
                 case Layer(reads_pixels=True):
-                    events = np.bitwise_count(value).sum((0, 2), dtype=np.int64)
-                    self._events(part, events, (value != 0).sum((0, 2)))
+                    events = np.bitwise_count(value).sum((0, 1, 3), dtype=np.int64)
+                    self._events(part, events, (value != 0).sum((0, 1, 3)))
                 case Layer(head=True):
                     total = np.asarray(trace[part.reads]).astype(np.int64)
-                    slices = [(total >> low) & 0xFF for low in range(0, self.head_bits, PLANES)]
-                    self._put(self.events, part.name, sum(int(np.bitwise_count(s).sum()) for s in slices))
-                    self._put(self.reads, part.name, sum(np.count_nonzero(s) for s in slices))
+                    planes = self._planes(total, self.head_bits)
+                    self._put(self.events, part.name, int(np.bitwise_count(planes).sum()))
+                    self._put(self.reads, part.name, np.count_nonzero(planes))
                 case Layer():
                     spikes = np.asarray(trace[part.reads])
                     events = spikes.sum((0, 1, 3), dtype=np.int64)

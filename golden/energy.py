@@ -23,7 +23,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from s2tdpt.golden.activity import PLANES, Activity, tap_counts
+from s2tdpt.golden.activity import PIXEL_BITS, Activity, tap_counts
 from s2tdpt.golden.bounds import Interval, weight_sums
 from s2tdpt.golden.complexity import macs, memory, neurons, products
 from s2tdpt.golden.config import NetworkConfig
@@ -250,7 +250,7 @@ def rest_additions(config: NetworkConfig, head_bits: int) -> int:
         outputs = layer.positions * layer.outputs
         total += outputs * (steps if layer.spike_driven else 1)
         if not layer.spike_driven:
-            planes = PLANES if layer.reads_pixels else PLANES * math.ceil(head_bits / PLANES)
+            planes = steps * math.ceil((PIXEL_BITS if layer.reads_pixels else head_bits) / steps)
             total += outputs * (planes - 1)
         if layer.writer and not layer.starts_stream:
             total += outputs * steps

@@ -117,7 +117,7 @@ def empty_trace(config) -> dict[str, np.ndarray]:
     }
 
 
-@pytest.mark.parametrize("zero_point, bits, nonzero", [(0, 66, 20), (128, 70, 22)])
+@pytest.mark.parametrize("zero_point, bits, nonzero", [(0, 66, 38), (128, 70, 48)])
 def test_counts_of_the_stem_and_head_by_hand(zero_point, bits, nonzero):
     config = make_config(
         image_height=3,
@@ -133,12 +133,12 @@ def test_counts_of_the_stem_and_head_by_hand(zero_point, bits, nonzero):
     trace = empty_trace(config)
     trace["sps.0.spikes"][0, 0, [0, 2], 0] = 1  # step 0: a corner (4 taps) and the middle of a side (6)
     trace["sps.0.spikes"][0, 1, 0, 0] = 1  # step 1: the corner again
-    trace["head.sum"][0] = [-1, 300]  # 16 bits in two slices; 0x01, 0x2C
+    trace["head.sum"][0] = [-1, 300]  # ten bits in five pairs; 01 00 10 11 00
     activity = Activity(config, head_bits=10)
     activity.add(pixels, trace)
     assert (activity.events["sps.0"], activity.reads["sps.0"]) == (bits, nonzero)
     assert (activity.events["sps.1"], activity.reads["sps.1"]) == (14, 10)
-    assert (activity.events["head"], activity.reads["head"]) == (20, 4)
+    assert (activity.events["head"], activity.reads["head"]) == (14, 8)
     assert activity.spikes["sps.0.spikes"] == 3 and activity.rate("sps.0.spikes") == 3 / 12
     assert activity.events["block.0.q"] == 0 and activity.rates["block.0.q"] == 0
     activity.add(pixels, trace)
@@ -258,8 +258,8 @@ def test_energies_of_operations():
 
 
 def test_additions_that_follow_from_the_shape():
-    """Two a neuron and step (56 neurons), biases 8 + 6 x 16 + 2, planes 8 x 7 + 2 x 15, stream 2 x 16."""
-    assert rest_additions(TINY, head_bits=10) == 224 + 106 + 86 + 32
+    """Two a neuron and step (56 neurons), biases 8 + 6 x 16 + 2, planes 8 x 7 + 2 x 9, stream 2 x 16."""
+    assert rest_additions(TINY, head_bits=10) == 224 + 106 + 74 + 32
 
 
 @pytest.mark.parametrize("weight, adder", [(127, 0.1), (50, 0.03)])

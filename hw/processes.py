@@ -78,18 +78,27 @@ class Process:
 
     def stop(self) -> None:
         """End the program and all that it started; does nothing if it has ended."""
-        if self.code is not None:
-            return
-        for number in (signal.SIGTERM, signal.SIGKILL):  # the second one for what ignored the first
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._popen.pid, number)
-            self.wait(GRACE)
+        stop_session(self._popen)
 
     def __enter__(self) -> Process:
         return self
 
     def __exit__(self, *_) -> None:
         self.stop()
+
+
+def stop_session(process: subprocess.Popen) -> None:
+    """End a program that was started in a session of its own, and all that it started.
+
+    Does nothing if it has ended.
+    """
+    if process.poll() is not None:
+        return
+    for number in (signal.SIGTERM, signal.SIGKILL):  # the second one for what ignored the first
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(GRACE)
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ from functools import cache
 from pathlib import Path
 
 from s2tdpt.golden.errors import UserError
+from s2tdpt.hw.processes import interruptible, stop_session
 
 __all__ = ["Tool", "ToolError", "find_tool", "run_tool", "tool_environment", "versions"]
 
@@ -215,27 +216,12 @@ def run_tool(
     """
     tool = find_tool(name)
     command = [*tool.command, *(str(argument) for argument in arguments)]
-    try:
-        result = subprocess.run(
-            command,
-            cwd=cwd,
-            env=tool_environment(name),
-            timeout=timeout,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            errors="replace",
-            input=input,
-            stdin=subprocess.DEVNULL if input is None else None,
-            check=False,
-        )
-        output, failure = result.stdout, None
-        if result.returncode:
-            failure = f"{name} failed with exit code {result.returncode}: {_first_error(output)}"
-    except subprocess.TimeoutExpired as error:
-        output = error.stdout or ""
-        output = output.decode(errors="replace") if isinstance(output, bytes) else output
+    output, code = _run(command, cwd, tool_environment(name), timeout, input)
+    failure = None
+    if code is None:
         failure = f"{name} was stopped after {timeout:g} s"
+    elif code:
+        failure = f"{name} failed with exit code {code}: {_first_error(output)}"
     see = ""
     if log is not None:
         Path(log).write_text(f"$ {' '.join([name, *command[len(tool.command) :]])}\n{output}")
@@ -243,6 +229,29 @@ def run_tool(
     if failure is not None:
         raise ToolError(failure + see, output)
     return output
+
+
+def _run(command, cwd, environment, timeout: float | None, input: str | None) -> tuple[str, int | None]:
+    """Output and exit code of a command (None: it was stopped); what it starts ends with it, and with us."""
+    with interruptible():
+        process = subprocess.Popen(
+            command,
+            cwd=cwd,
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            errors="replace",
+            stdin=subprocess.DEVNULL if input is None else subprocess.PIPE,
+            start_new_session=True,
+        )
+        try:
+            return process.communicate(input, timeout)[0], process.returncode
+        except subprocess.TimeoutExpired:
+            stop_session(process)
+            return process.communicate()[0], None
+        finally:
+            stop_session(process)
 
 
 def _first_error(output: str) -> str:

@@ -24,10 +24,10 @@ from s2tdpt.golden.params import Params
 from s2tdpt.hw.arrival import TileArrival, stream_shape
 from s2tdpt.hw.cycles import FrameCycles, FrameModel
 from s2tdpt.hw.machine import Machine
+from s2tdpt.hw.processes import interruptible
 from s2tdpt.hw.program import Program
 from s2tdpt.sim.design import MODULE, Design, generate
 from s2tdpt.sim.dump import NEVER, Dump, read_dump
-from s2tdpt.sim.processes import interruptible
 from s2tdpt.sim.replay import LIMIT, Replay, replay
 from s2tdpt.sim.report import CosimReport, StepReport
 from s2tdpt.sim.runner import Build, Job, Run, build
@@ -289,17 +289,13 @@ def _check(
             rebuilt.append((share.images[:complete], replay(share.dump, program, complete)))
         times |= _collect_times(share, len(program.steps))
         cycles = [frame["cycle"] for frame in outcome["results"]]
-        if len(cycles) > 1:
-            report.interval += (
-                (cycles[-1] - cycles[0]) / (len(cycles) - 1) * len(share.images) / report.images
-            )
         if outcome["sent"] and cycles and not report.latency:
             report.latency = cycles[0] - outcome["sent"][0]
     numbers, trace = _check_tensors(report, params, images, rebuilt)
     _check_results(report, params, images, results, built)
     models = _model_cycles(report, design, images, shares, times, numbers, trace)
     _check_cycles(report, program, times, models)
-    _measure(report, design, times, models)
+    _measure(report, design, shares, times, models)
     report.mismatches += len(report.findings)
 
 
@@ -487,7 +483,13 @@ def _check_cycles(report: CosimReport, program: Program, times: dict, models: di
             )
 
 
-def _measure(report: CosimReport, design: Design, times: dict, models: dict[int, FrameCycles]) -> None:
+def _measure(
+    report: CosimReport,
+    design: Design,
+    shares: list[_Share],
+    times: dict,
+    models: dict[int, FrameCycles],
+) -> None:
     """Cycles and utilisation of every step and of whole images."""
     if not times:
         return
@@ -499,6 +501,7 @@ def _measure(report: CosimReport, design: Design, times: dict, models: dict[int,
     report.frame_cycles = complete[:, -1].tolist()
     report.fired = [times[n].fired for n in numbers]
     known = [(models[n], place) for place, n in enumerate(numbers) if n in models]
+    report.interval = _interval(shares, times, models)
     spans = np.diff(start, axis=1, append=complete[:, -1:])
     for index, step in enumerate(program.steps):
         entry = StepReport(
@@ -524,4 +527,12 @@ def _measure(report: CosimReport, design: Design, times: dict, models: dict[int,
         cycles = float(np.mean([report.frame_cycles[p] for _, p in known]))
         useful = sum(e.events * s.channels for e, s in zip(report.steps, program.steps, strict=True))
         report.utilisation = useful / (machine.lanes * machine.banks * cycles)
-        report.accumulates_per_cycle = sum(e.accumulates for e in report.steps) / cycles
+        report.accumulates_per_cycle = sum(e.accumulates for e in report.steps) / report.interval
+
+
+def _interval(shares: list[_Share], times: dict, models: dict[int, FrameCycles]) -> float:
+    """Mean cycles from start to start; of single images what the model says."""
+    pairs = [(a, b) for share in shares for a, b in zip(share.images, share.images[1:], strict=False)]
+    gaps = [int(times[b].start[0] - times[a].start[0]) for a, b in pairs if a in times and b in times]
+    gaps = gaps or [model.interval for model in models.values()]
+    return float(np.mean(gaps)) if gaps else 0.0

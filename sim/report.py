@@ -65,14 +65,15 @@ class CosimReport:
     frame_cycles, fired : list[int]
         Of every image: cycles from its first step's start to its last step's end, accumulates of a lane.
     interval : float
-        Mean cycles from result to result.
+        Mean cycles from the start of an image to the start of the next one in the same process; of one alone
+        what the cycle model says, 0 where it does not apply.
     latency : int
         Cycles from the first pixel of the first image to its result.
     utilisation : float
         Events x channels / (lanes x banks x cycles) of the whole image, 0..1; like the next from the cycle
         model, 0 where it does not apply.
     accumulates_per_cycle : float
-        Useful additions a cycle.
+        Useful additions in an interval, divided by its cycles.
     """
 
     images: int

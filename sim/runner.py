@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from s2tdpt.golden.errors import UserError
+from s2tdpt.hw.processes import Process, check_room, interruptible
 from s2tdpt.hw.tools import find_tool
-from s2tdpt.sim.processes import Process, check_room, interruptible
 from s2tdpt.sim.waveform import check_waveform, remove_waveform
 from s2tdpt.sim.wrapper import BENCH, Ports, bench_top, read_ports
 

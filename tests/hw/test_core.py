@@ -50,7 +50,7 @@ CASES = {
         Machine(lanes=3, banks=1, post_lanes=1, weight_memory="stream", queue=4),
     ),
     "one_lane": (
-        network(heads=3, sps_channels=(2, 3), mlp_ratio=1),
+        network(image_height=3, image_width=3, heads=3, sps_channels=(2, 3), mlp_ratio=1),
         Machine(lanes=1, banks=1, post_lanes=1, queue=2),
     ),
     # A head of five channels lies in three words of two lanes.

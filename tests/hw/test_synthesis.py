@@ -16,7 +16,7 @@ from rich.console import Console
 from s2tdpt.golden.config import load_config
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.params import random_params
-from s2tdpt.hw.config import HardwareConfig
+from s2tdpt.hw.machine import Machine
 from s2tdpt.hw.synthesis import Report, synthesize
 from s2tdpt.hw.top import Accelerator
 from s2tdpt.hw.verilog import emit
@@ -199,12 +199,13 @@ def test_wrong_top_is_one_line(tiny):
 @pytest.mark.parametrize("file", ["out_of_context.lpf", "out_of_context.sdc", "out_of_context.xdc"])
 def test_constraints_name_ports_of_the_accelerator(file, memory_style):
     params = random_params(load_config("digits"), seed=1)
-    members = Accelerator(params, HardwareConfig(weight_memory=memory_style)).signature.members
+    ports = Accelerator(params, Machine(weight_memory=memory_style), observed=True).ports()
+    members = {name: direction.name for name, (_, direction) in ports.items()}
     text = (CONSTRAINTS / file).read_text()
     if memory_style == "stream":
         text = re.sub(r"^# (?=set_)", "", text, flags=re.MULTILINE)
     active = [line for line in text.splitlines() if line and not line.startswith("#")]
-    named = {"In": set(), "Out": set()}
+    named = {"Input": set(), "Output": set()}
     for line in active:
         names = re.search(r'PORT "(\w+)"|\[get_ports \{?([^]}]+)\}?\]', line)
         assert names, line
@@ -212,9 +213,9 @@ def test_constraints_name_ports_of_the_accelerator(file, memory_style):
             found = fnmatch.filter(members, pattern)
             assert found, f"{file}: no port matches {pattern}"
             for name in found:
-                direction = members[name].flow.name
+                direction = members[name]
                 if "_delay" in line:
-                    assert direction == ("In" if "set_input_delay" in line else "Out"), name
+                    assert direction == ("Input" if "set_input_delay" in line else "Output"), name
                 named[direction].add(name)
     if not file.endswith(".lpf"):  # every port is constrained
-        assert named["In"] | named["Out"] == set(members)
+        assert named["Input"] | named["Output"] == set(members)

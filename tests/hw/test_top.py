@@ -10,7 +10,7 @@ import pytest
 
 from s2tdpt.golden.config import CONFIG_DIRECTORY, load_config
 from s2tdpt.golden.params import Params, random_params
-from s2tdpt.hw.config import HardwareConfig
+from s2tdpt.hw.machine import Machine, load_machine, named_machines
 from s2tdpt.hw.top import Accelerator
 from s2tdpt.hw.verilog import emit, lint, read_ports
 from tests.hw.test_core import CASES
@@ -42,63 +42,67 @@ def test_products_are_seen():
     assert products("always @* begin\n(* keep *) wire a; // a * b\nalways @(*) c = a;\n") == []
 
 
-def digits_accelerator() -> Accelerator:
-    """The shipped network on the default machine."""
-    params = Params.load(CONFIG_DIRECTORY.parent / "models" / "digits.safetensors")
-    return Accelerator(params, HardwareConfig())
+def verilog_of(accelerator: Accelerator) -> str:
+    return emit(accelerator, "s2tdpt", accelerator.ports())
+
+
+def text_of(case: str) -> str:
+    """A case of the core's tests."""
+    network, machine = CASES[case]
+    return verilog_of(Accelerator(random_params(network, 0), machine))
 
 
 @pytest.fixture(scope="module")
 def digits_text() -> str:
-    return emit(digits_accelerator(), "s2tdpt")
+    """The shipped network on the machine that is the default."""
+    params = Params.load(CONFIG_DIRECTORY.parent / "models" / "digits.safetensors")
+    return verilog_of(Accelerator(params, load_machine()))
 
 
 def test_digits_lints_clean_and_has_no_multiplier(tmp_path, digits_text):
     check(tmp_path / "digits.v", digits_text)
 
 
-@pytest.mark.parametrize("name", ["one_step", "one_pixel", "one_lane", "streamed_int4"])
-def test_extreme_shapes_lint_clean(tmp_path, name):
+NARROW = ("one_step", "one_pixel", "one_lane", "streamed_int4")
+
+
+@pytest.mark.parametrize(
+    "name", [*NARROW, *(pytest.param(name, marks=pytest.mark.wide) for name in CASES if name not in NARROW)]
+)
+def test_odd_shapes_lint_clean(tmp_path, name):
     """One time step, one token, one lane: what has no bits is not written as a vector."""
-    network, hardware = CASES[name]
-    text = emit(Accelerator(random_params(network, 0), hardware), "s2tdpt")
+    text = text_of(name)
     check(tmp_path / "top.v", text)
     assert "[-1:0]" not in text
 
 
-def test_digits_text_is_the_same_in_another_process(tmp_path, digits_text):
+def test_observed_text_lints_clean(tmp_path):
+    network, machine = CASES["two_banks"]
+    check(tmp_path / "top.v", verilog_of(Accelerator(random_params(network, 0), machine, observed=True)))
+
+
+@pytest.mark.parametrize("name", ["two_banks", "streamed"])
+def test_text_is_the_same_in_another_process(tmp_path, name):
     """Hash seeds differ between processes, and with them the order of sets."""
     program = (
-        "import sys; from tests.hw.test_top import digits_accelerator, emit;"
-        "open(sys.argv[1], 'w').write(emit(digits_accelerator(), 's2tdpt'))"
+        "import sys; from tests.hw.test_top import text_of;open(sys.argv[1], 'w').write(text_of(sys.argv[2]))"
     )
     subprocess.run(
-        [sys.executable, "-c", program, tmp_path / "text.v"],
+        [sys.executable, "-c", program, tmp_path / "text.v", name],
         cwd=Path(__file__).parents[2],
         check=True,
         env=os.environ | {"PYTHONHASHSEED": "1"},
     )
-    assert (tmp_path / "text.v").read_text() == digits_text
+    assert (tmp_path / "text.v").read_text() == text_of(name)
 
 
 def test_digits_ports(digits_text):
     ports = {port.name: port for port in read_ports(digits_text, "s2tdpt")}
-    assert {
-        "aclk",
-        "aresetn",
-        "s_axis_tdata",
-        "s_axis_tvalid",
-        "s_axis_tready",
-        "s_axis_tlast",
-        "m_axis_tdata",
-        "m_axis_tvalid",
-        "m_axis_tready",
-        "m_axis_tlast",
-        "busy",
-        "error_short",
-        "error_long",
-    } <= ports.keys()
-    assert not any(name.startswith("s_axis_weights") for name in ports)
+    assert set(ports) == {
+        *("aclk", "aresetn", "busy", "error_short", "error_long"),
+        *("s_axis_tdata", "s_axis_tvalid", "s_axis_tready", "s_axis_tlast"),
+        *("m_axis_tdata", "m_axis_tvalid", "m_axis_tready", "m_axis_tlast"),
+    }
     assert ports["s_axis_tdata"].width == 8
     assert ports["m_axis_tdata"].width in (32, 64)
 
@@ -106,8 +110,16 @@ def test_digits_ports(digits_text):
 @pytest.mark.wide
 @pytest.mark.parametrize("name", ["s2tdpt-2-128", "s2tdpt-2-384", "s2tdpt-4-256", "s2tdpt-4-384"])
 def test_published_sizes_with_streamed_weights(tmp_path, name):
-    """Random parameters; only a tile of weights at a time is on chip, so the text stays small."""
-    hardware = HardwareConfig(weight_memory="stream")
-    verilog = emit(Accelerator(random_params(load_config(name), 0), hardware), "s2tdpt")
+    """Random parameters; only some tiles of weights at a time are on chip, so the text stays small."""
+    machine = Machine(weight_memory="stream")
+    verilog = verilog_of(Accelerator(random_params(load_config(name), 0), machine))
     check(tmp_path / "top.v", verilog)
     assert "s_axis_weights_tdata" in {port.name for port in read_ports(verilog, "s2tdpt")}
+
+
+@pytest.mark.wide
+@pytest.mark.parametrize("weight_memory", ["rom", "stream"])
+@pytest.mark.parametrize("name", named_machines())
+def test_named_machines_lint_clean(tmp_path, name, weight_memory):
+    machine = load_machine(name).model_copy(update={"weight_memory": weight_memory})
+    check(tmp_path / "top.v", verilog_of(Accelerator(random_params(load_config("digits"), 0), machine)))

@@ -18,7 +18,7 @@ from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.params import random_params
 from s2tdpt.hw import package
 from s2tdpt.hw.axi import FrameReceiver, ResultSender
-from s2tdpt.hw.config import HardwareConfig
+from s2tdpt.hw.machine import Machine
 from s2tdpt.hw.package import describe, instantiation, write_package
 from s2tdpt.hw.tools import INSTALL, ToolError, find_tool, run_tool, tool_environment, versions
 from s2tdpt.hw.top import Accelerator
@@ -432,12 +432,12 @@ def test_bad_module_name(tmp_path, name):
 
 
 def test_description_of_an_accelerator():
-    accelerator = Accelerator(random_params(load_config("digits"), seed=1), HardwareConfig())
+    accelerator = Accelerator(random_params(load_config("digits"), seed=1), Machine())
     sections = json.loads(json.dumps(describe(accelerator)))
-    assert list(sections) == ["network", "hardware", "parameters", "widths", "schedule"]
+    assert list(sections) == ["network", "machine", "parameters", "widths", "program"]
     assert sections["network"]["name"] == "digits"
-    assert sections["hardware"]["lanes"] == 64
+    assert sections["machine"]["lanes"] == 64
     assert sections["parameters"]["sha256"] == accelerator.params.checksum()
-    operations = sections["schedule"]["operations"]
-    assert [operation["index"] for operation in operations] == list(range(len(accelerator.program.ops)))
-    assert (operations[0]["name"], operations[-1]["name"]) == ("sps.0", "head")
+    steps = sections["program"]["steps"]
+    assert [step["index"] for step in steps] == list(range(len(accelerator.program.steps)))
+    assert (steps[0]["name"], steps[-1]["name"]) == ("sps.0", "head")

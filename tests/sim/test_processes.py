@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from s2tdpt.golden.errors import UserError
-from s2tdpt.sim import processes
-from s2tdpt.sim.processes import Process, check_room, interruptible
+from s2tdpt.hw import processes
+from s2tdpt.hw.processes import Process, check_room, interruptible
 from s2tdpt.sim.runner import Job, Run, build, run
 from tests.sim import standin
 from tests.sim.conftest import QUICK

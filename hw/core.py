@@ -20,8 +20,8 @@ from s2tdpt.hw.program import Program
 from s2tdpt.hw.records import Sizes, SpikeWrite, bits_for, pixel_word_bits
 from s2tdpt.hw.sequencer import Sequencer
 from s2tdpt.hw.spike_memory import SpikeMemory
-from s2tdpt.hw.step_rom import StepRecords
 from s2tdpt.hw.stdp import StdpAttention
+from s2tdpt.hw.step_rom import StepRecords
 from s2tdpt.hw.weights import WeightRom, WeightStream
 from s2tdpt.hw.widths import Widths
 
@@ -240,7 +240,7 @@ class Core(wiring.Component):
         ]
         copies = ((post.probe, probe.piece), (post.write, probe.layers), (attention.write, probe.attention))
         for source, copy in copies:
-            for path, member, value in copy.signature.flatten(copy):
+            for path, _, value in copy.signature.flatten(copy):
                 inner = source
                 for part in path:
                     inner = getattr(inner, part)

@@ -130,8 +130,15 @@ class DrainSequencer(wiring.Component):
         sizes, tag = self._sizes, self.tag
         pieces = self._program.residual_pieces
         plane_pass = Signal(sizes.plane_pass)
-        x, y = Signal(self._records.drain_layout["last_x"].width), Signal(self._records.drain_layout["last_y"].width)
-        position, address, row = Signal(sizes.position), Signal(sizes.spike_address), Signal(sizes.residual_address)
+        x, y = (
+            Signal(self._records.drain_layout["last_x"].width),
+            Signal(self._records.drain_layout["last_y"].width),
+        )
+        position, address, row = (
+            Signal(sizes.position),
+            Signal(sizes.spike_address),
+            Signal(sizes.residual_address),
+        )
         last_pass, last_x, last_y, emits = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
             last_pass.eq(plane_pass == step.last_pass),

@@ -92,7 +92,9 @@ class LaneArray(wiring.Component):
                 self.weights.en[bank].eq(self.event[bank].en),
                 self.weights.row[bank].eq(self.event[bank].row),
             ]
-        masks = [self._delayed(m, event.mask, WEIGHT_DELAY + 1, f"mask_{b}") for b, event in enumerate(self.event)]
+        masks = [
+            self._delayed(m, event.mask, WEIGHT_DELAY + 1, f"mask_{b}") for b, event in enumerate(self.event)
+        ]
         end = self._delayed(m, self.end, self.delay - 1, "end")
         m.d.sync += self.arrived.eq(end)
         kept = []  # sums of the position that ended last
@@ -100,7 +102,9 @@ class LaneArray(wiring.Component):
             pairs = self._pairs(m, lane)
             kept.append(
                 [
-                    self._accumulate(m, self._tree(m, self._select(m, pairs, masks, t, lane), lane, t), end, lane, t)
+                    self._accumulate(
+                        m, self._tree(m, self._select(m, pairs, masks, t, lane), lane, t), end, lane, t
+                    )
                     for t in range(steps)
                 ]
             )

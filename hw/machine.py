@@ -147,7 +147,9 @@ def machine_from(fields: dict[str, Any], origin: str) -> Machine:
         where = ".".join(str(part) for part in first["loc"])
         known = ", ".join(Machine.model_fields)
         if first["type"] == "extra_forbidden":
-            problem = f"unknown field {where[:60]!r}; expected only {known}; remove it or correct its spelling"
+            problem = (
+                f"unknown field {where[:60]!r}; expected only {known}; remove it or correct its spelling"
+            )
         elif first["type"] == "value_error":
             problem = str(first["ctx"]["error"])
         else:

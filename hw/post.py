@@ -21,7 +21,6 @@ from s2tdpt.hw.records import (
     ProjectionPort,
     Sizes,
     SpikeWrite,
-    bits_for,
     constant_layout,
 )
 from s2tdpt.hw.residual import ResidualStream

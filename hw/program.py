@@ -1,9 +1,9 @@
 """The layer program: what the machine does for one image, tile by tile.
 
 `build_program` turns a network and a machine into a list of steps, each of which computes one *tile*: a group
-of `lanes` output channels of one layer, at all its positions. `core` executes exactly this list, `images` lays
-out the weights by it, `cycles` counts it and the co-simulation reads from it where every tensor lies, so that
-none of them can drift from the others. What a step waits for is written into it.
+of `lanes` output channels of one layer, at all its positions. `core` executes exactly this list, `images`
+lays out the weights by it, `cycles` counts it and the co-simulation reads from it where every tensor lies, so
+that none of them can drift from the others. What a step waits for is written into it.
 """
 
 from __future__ import annotations

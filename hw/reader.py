@@ -106,9 +106,7 @@ class WordReader(wiring.Component):
             # Room in the bank's queue, less the slices that are on their way to it.
             count = Signal(bits_for(machine.queue), init=machine.queue, name=f"room_{bank}")
             following = Signal.like(count, name=f"room_then_{bank}")
-            m.d.comb += following.eq(
-                wrap(count + self.popped[bank] + dropped[bank] - fire, count.shape())
-            )
+            m.d.comb += following.eq(wrap(count + self.popped[bank] + dropped[bank] - fire, count.shape()))
             m.d.sync += count.eq(following)
             counts.append(following)
         # Looked up a cycle ahead: the walk stands or moves as a whole, with many registers.

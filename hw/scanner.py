@@ -3,7 +3,7 @@ event-driven."""
 
 from __future__ import annotations
 
-from amaranth import Cat, Module, Mux, Signal, Value
+from amaranth import Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -139,10 +139,7 @@ class BankScanner(wiring.Component):
             m.d.sync += [
                 others.eq(rest),
                 single.eq(~rest.any()),
-                self.at_end.eq(
-                    ~rest.any()
-                    & Mux(load, self.valid & self.head.mark.last, held.mark.last)
-                ),
+                self.at_end.eq(~rest.any() & Mux(load, self.valid & self.head.mark.last, held.mark.last)),
             ]
         chosen = pending & ~others
         masks = [held.masks[c] & chosen[c].replicate(self._steps) for c in range(self._channels)]
@@ -192,8 +189,6 @@ class PositionEnd(wiring.Component):
         cool = Signal(init=1)
         m.d.comb += [self.end.eq(self.at_end.all() & cool), self.final.eq(self.end & self.mark.final)]
         following = Signal.like(cooldown)
-        m.d.comb += following.eq(
-            Mux(self.end, self.mark.cooldown, exact(cooldown - ~cool, cooldown.shape()))
-        )
+        m.d.comb += following.eq(Mux(self.end, self.mark.cooldown, exact(cooldown - ~cool, cooldown.shape())))
         m.d.sync += [cooldown.eq(following), cool.eq(following == 0)]
         return m

@@ -62,7 +62,6 @@ def walk_fields(step: Step, program: Program) -> dict[str, int]:
     }
 
 
-
 def drain_fields(step: Step, program: Program) -> dict[str, int]:
     """Field values of what happens to a step's sums.
 

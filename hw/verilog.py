@@ -110,9 +110,7 @@ def emit(component, name: str, ports: dict | None = None) -> str:
 
 # Where a memory is to lie, and that its ports never meet, are kept for synthesis; all other attributes carry
 # names of the generator's own.
-_OTHER_ATTRIBUTES = re.compile(
-    r"^ *\(\* (?!ram_style|rom_style|no_rw_check).*\*\)\n", re.MULTILINE
-)
+_OTHER_ATTRIBUTES = re.compile(r"^ *\(\* (?!ram_style|rom_style|no_rw_check).*\*\)\n", re.MULTILINE)
 
 _FIELD_ALIAS = re.compile(
     r"^  wire width \d+(?: signed)? \\\S*[\[.]\S*\n\n?|^connect \\\S*[\[.]\S* .*\n", re.MULTILINE

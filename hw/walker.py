@@ -11,8 +11,8 @@ from s2tdpt.hw.step_rom import StepRecords
 
 
 def window_layout(sizes: Sizes) -> data.StructLayout:
-    """A position's window: address and weight row of its first valid tap, and which taps lie in the map; final: the
-    tile's last."""
+    """A position's window: address and weight row of its first valid tap, which taps lie in the map, and
+    whether it is the tile's last."""
     return data.StructLayout(
         {
             "address": sizes.address,
@@ -95,9 +95,7 @@ class PositionWalker(wiring.Component):
                 window.payload.last_y.eq(Mux(step.kernel3 & ~last_y, 2, 1)),
                 window.payload.first_x.eq(Mux(left, 0, 1)),
                 window.payload.last_x.eq(Mux(step.kernel3 & ~last_x, 2, 1)),
-                window.payload.address.eq(
-                    address - Mux(above, step.line, 0) - Mux(left, step.stride, 0)
-                ),
+                window.payload.address.eq(address - Mux(above, step.line, 0) - Mux(left, step.stride, 0)),
                 window.payload.row.eq(
                     self.row_base
                     + Mux(step.kernel3 & ~above, step.line_rows, 0)

@@ -260,7 +260,10 @@ BAD_OPTIONS = {
     "no seed": (["synth", "--seeds", ""], "--seeds is ''; expected whole numbers"),
     "frequency": (["synth", "--frequency", 0], "--frequency is 0; expected a positive number of MHz"),
     "library": (["synth", "--target", "liberty"], "--target liberty and --liberty FILE go together"),
-    "no library": (["synth", "--liberty", "cells.lib"], "no cell library cells.lib: No such file or directory; expected a Liberty file"),
+    "no library": (
+        ["synth", "--liberty", "cells.lib"],
+        "no cell library cells.lib: No such file or directory; expected a Liberty file",
+    ),
 }
 
 

@@ -129,7 +129,7 @@ def head_cycles(q: np.ndarray, k: np.ndarray, v: np.ndarray, program: Program) -
 
 def output_delay(timesteps: int, parts: int) -> int:
     """From the cycle after a block's last head to the one in which `blocks` has counted it."""
-    return min(timesteps, parts) + 6
+    return min(timesteps, parts) + 7
 
 
 def attention_timeline(

@@ -12,7 +12,7 @@ from s2tdpt.hw.fixed import exact, index_shape, interval_shape
 
 __all__ = ["KERNEL_DELAY", "StdpKernel", "checked_lut"]
 
-KERNEL_DELAY = 1
+KERNEL_DELAY = 2
 """From the counts to their weight."""
 
 
@@ -37,8 +37,8 @@ class StdpKernel(wiring.Component):
 
     The counts are the whole of the spike timing, so the table is exact; there is no exponential.
 
-    Latency: `KERNEL_DELAY`, a register behind the difference; the table is combinational. Throughput: a
-    weight a cycle. Resources: a subtractor and a table of ``2 * head_dim + 1`` entries in LUTs.
+    Latency: `KERNEL_DELAY`, a register behind the difference and one behind the table. Throughput: a weight
+    a cycle. Resources: a subtractor and a table of ``2 * head_dim + 1`` entries in LUTs.
 
     Parameters
     ----------
@@ -78,6 +78,8 @@ class StdpKernel(wiring.Component):
         m = Module()
         index = Signal(index_shape(len(self._lut)))
         # Counts lie in 0..head_dim, so the difference lies inside the table.
-        m.d.sync += index.eq(exact(self.key + self._head_dim - self.query, index.shape()))
-        m.d.comb += self.weight.eq(Array(self._lut)[index])
+        m.d.sync += [
+            index.eq(exact(self.key + self._head_dim - self.query, index.shape())),
+            self.weight.eq(Array(self._lut)[index]),
+        ]
         return m

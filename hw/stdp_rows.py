@@ -118,7 +118,7 @@ class RowIssue(wiring.Component):
 class RowUpdate(wiring.Component):
     """The rows of an engine: a weight is added to the channels of a mask, or a row is handed out.
 
-    Latency: a row leaves 2 cycles after `use`, and a sum is in the memory 3 cycles after it. Throughput: a
+    Latency: a row leaves 3 cycles after `use`, and a sum is in the memory 4 cycles after it. Throughput: a
     row a cycle; the same row not before 3 cycles. Resources: `row_depth` words of ``head_dim`` sums, as many
     adders, registers of a mask, of as many weights and of a row of sums, a `StdpKernel`.
 
@@ -160,26 +160,28 @@ class RowUpdate(wiring.Component):
         read, write = rows.read_port(), rows.write_port()
         use = self.use
         layout = data.StructLayout(
-            {"row": use.row.shape(), "mask": sizes.head_dim, "updates": 1, "emits": 1, "defines": 1}
+            {"row": use.row.shape(), "mask": sizes.head_dim, "en": 1, "emits": 1, "defines": 1}
         )
-        fetched = Signal(layout)
+        looked, fetched = Signal(layout), Signal(layout)  # its weight is looked up; row and weight are there
         m.d.sync += [
-            fetched.row.eq(use.row),
-            fetched.mask.eq(use.mask),
-            fetched.updates.eq(use.en & ~use.emits),
-            fetched.emits.eq(use.emits),
-            fetched.defines.eq(use.defines),
+            looked.row.eq(use.row),
+            looked.mask.eq(use.mask),
+            looked.en.eq(use.en),
+            looked.emits.eq(use.emits),
+            looked.defines.eq(use.defines),
+            fetched.eq(looked),
             self.sums_en.eq(fetched.emits),
+            write.addr.eq(fetched.row),
+            write.en.eq(fetched.en & ~fetched.emits),
         ]
         m.d.comb += [
             kernel.key.eq(use.key),
             kernel.query.eq(use.query),
-            read.addr.eq(use.row),
-            read.en.eq(use.en),
+            read.addr.eq(looked.row),
+            read.en.eq(looked.en),
         ]
-        m.d.sync += [write.addr.eq(fetched.row), write.en.eq(fetched.updates)]
         old = Signal(len(self.sums))
-        with m.If(fetched.emits | fetched.updates & ~fetched.defines):
+        with m.If(fetched.en & (fetched.emits | ~fetched.defines)):
             m.d.sync += old.eq(read.data)
         with m.Else():
             m.d.sync += old.eq(0)

@@ -251,6 +251,6 @@ class _Run:
         starts, end = attention_timeline(ready, cycles, self.program)
         parts = self.program.head_packing.head_slots // self.program.machine.post_lanes
         output = net.tokens * max(net.timesteps, parts)
-        first_rows = [start + busy - output + 6 for start, busy in zip(starts, cycles, strict=True)]
+        first_rows = [start + busy - output + 7 for start, busy in zip(starts, cycles, strict=True)]
         assert [self.row_cycles[head] for head in range(net.heads)] == first_rows
         assert completed == end

@@ -19,7 +19,7 @@ from amaranth.lib.wiring import In, Out
 
 __all__ = ["FrameReceiver", "ResultSender"]
 
-_REGISTER_SUBGROUPS = 2  # more of them are cheaper in a memory
+REGISTER_SUBGROUPS = 2  # more of them are cheaper in a memory
 
 
 def _positive(name, value):
@@ -288,7 +288,7 @@ class ResultSender(wiring.Component):
         best_index = Signal(range(max(2, self._classes)))
         transfer, load, done = Signal(), Signal(), Signal()
         # The next logit is chosen while the current one is sent and compared.
-        in_memory = self.subgroups > _REGISTER_SUBGROUPS
+        in_memory = self.subgroups > REGISTER_SUBGROUPS
         lane = Signal(self._post_lanes if in_memory else self._classes, init=1)  # one-hot; none: no more
         kept = self._keep_in_memory(m, load & lane[-1], done) if in_memory else self._keep_in_register(m)
         chosen = [value & bit.replicate(len(value)) for value, bit in zip(kept, lane, strict=True)]

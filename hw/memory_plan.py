@@ -13,7 +13,7 @@ from typing import Any
 from s2tdpt.golden.bounds import derive_bounds
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.params import Params
-from s2tdpt.hw.axi import ResultSender
+from s2tdpt.hw.axi import REGISTER_SUBGROUPS, ResultSender
 from s2tdpt.hw.images import constant_width
 from s2tdpt.hw.latency import RateToLatency
 from s2tdpt.hw.machine import PIXEL_BITS, Machine
@@ -244,7 +244,7 @@ def _post_processing(program: Program, widths: Widths) -> list[Memory]:
     found += _totals("totals of planes", subgroups, machine.post_lanes * kept)
     found += _totals("totals of the head", program.residual_pieces, machine.post_lanes * widths.head_sum)
     sender = ResultSender(net.num_classes, machine.post_lanes, widths.combined)
-    if sender.subgroups > 1:
+    if sender.subgroups > REGISTER_SUBGROUPS:
         found.append(Memory("logits", sender.subgroups, len(sender.wr_data), style="distributed"))
     return found
 

@@ -8,7 +8,16 @@ from amaranth.lib.wiring import In, Out
 
 from s2tdpt.hw.fixed import exact, index_shape, onehot_index, without_lowest
 from s2tdpt.hw.stdp_kernel import StdpKernel
-from s2tdpt.hw.stdp_records import BLOCK, CountList, HeadSizes, KeyValue, RowRequest, RowUse, row_depth
+from s2tdpt.hw.stdp_records import (
+    BLOCK,
+    CountList,
+    HeadSizes,
+    KeyValue,
+    RowRequest,
+    RowUse,
+    row_depth,
+    zero_row,
+)
 
 __all__ = ["RowIssue", "RowUpdate"]
 
@@ -119,8 +128,8 @@ class RowUpdate(wiring.Component):
     """The rows of an engine: a weight is added to the channels of a mask, or a row is handed out.
 
     Latency: a row leaves 3 cycles after `use`, and a sum is in the memory 4 cycles after it. Throughput: a
-    row a cycle; the same row not before 3 cycles. Resources: `row_depth` words of ``head_dim`` sums, as many
-    adders, registers of a mask, of as many weights and of a row of sums, a `StdpKernel`.
+    row a cycle; the same row not before 3 cycles. Resources: `row_depth` words of ``head_dim`` sums, as
+    many adders, registers of a mask, of as many weights and of a row of sums, a `StdpKernel`.
 
     Parameters
     ----------
@@ -135,7 +144,7 @@ class RowUpdate(wiring.Component):
     -------
     use : ``In(RowUse)``
     sums : ``Out(head_dim * y)``
-        The row handed out; 0 where none is. Valid with `sums_en`.
+        The row handed out, valid with `sums_en`. 0 when the engine has had nothing to do for a cycle.
     sums_en : ``Out(1)``
     """
 
@@ -159,36 +168,26 @@ class RowUpdate(wiring.Component):
         )
         read, write = rows.read_port(), rows.write_port()
         use = self.use
-        layout = data.StructLayout(
-            {"row": use.row.shape(), "mask": sizes.head_dim, "en": 1, "emits": 1, "defines": 1}
-        )
+        layout = data.StructLayout({"row": use.row.shape(), "mask": sizes.head_dim, "en": 1, "emits": 1})
         looked, fetched = Signal(layout), Signal(layout)  # its weight is looked up; row and weight are there
         m.d.sync += [
             looked.row.eq(use.row),
             looked.mask.eq(use.mask),
             looked.en.eq(use.en),
             looked.emits.eq(use.emits),
-            looked.defines.eq(use.defines),
+            # Rows begin at zero, and the sums of an engine that hands out no row are zero.
+            read.addr.eq(Mux(use.en & (use.emits | ~use.defines), use.row, zero_row(sizes, self._engine))),
+            read.en.eq(use.en | looked.en),
             fetched.eq(looked),
             self.sums_en.eq(fetched.emits),
             write.addr.eq(fetched.row),
             write.en.eq(fetched.en & ~fetched.emits),
         ]
-        m.d.comb += [
-            kernel.key.eq(use.key),
-            kernel.query.eq(use.query),
-            read.addr.eq(looked.row),
-            read.en.eq(looked.en),
-        ]
-        old = Signal(len(self.sums))
-        with m.If(fetched.en & (fetched.emits | ~fetched.defines)):
-            m.d.sync += old.eq(read.data)
-        with m.Else():
-            m.d.sync += old.eq(0)
-        m.d.comb += self.sums.eq(old)
+        m.d.comb += [kernel.key.eq(use.key), kernel.query.eq(use.query)]
+        m.d.sync += self.sums.eq(read.data)
 
         layout = data.ArrayLayout(self._y_shape, sizes.head_dim)
-        before, after = data.View(layout, old), data.View(layout, write.data)
+        before, after = data.View(layout, self.sums), data.View(layout, write.data)
         for channel in range(sizes.head_dim):
             # A register for every channel: the weight has a cycle to reach all the adders.
             addend = Signal(kernel.weight.shape(), name=f"addend{channel}")

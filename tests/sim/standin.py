@@ -8,6 +8,7 @@ hardware, and a fault is planted by changing one line.
 from __future__ import annotations
 
 from pathlib import Path
+from string import Template
 
 import numpy as np
 
@@ -77,6 +78,78 @@ Line = dict[str, int]
 """One cycle of the script, by field name; fields not named are zero."""
 
 
+_TEXT = Template("""
+module $module(aclk, aresetn, s_axis_tdata, s_axis_tvalid, s_axis_tready, s_axis_tlast, m_axis_tdata,
+m_axis_tvalid,
+  m_axis_tready, m_axis_tlast, error_short, error_long, busy, $names);
+  input aclk;
+  input aresetn;
+  input [7:0] s_axis_tdata;
+  input s_axis_tvalid;
+  output s_axis_tready;
+  input s_axis_tlast;
+  output [31:0] m_axis_tdata;
+  output m_axis_tvalid;
+  input m_axis_tready;
+  output m_axis_tlast;
+  output reg error_short;
+  output reg error_long;
+  output busy;
+$ports
+  reg [$top:0] script [0:4095];
+  reg [31:0] result [0:255];
+  reg [11:0] position;
+  reg [7:0] sent, count, words;
+  reg [$top:0] line;
+  reg pending, playing, sending, flicker, long_frame;
+  initial begin
+    $$readmemh("script.hex", script);
+    $$readmemh("result.hex", result);
+  end
+  assign s_axis_tready = $ready;
+  assign m_axis_tvalid = sending$valid;
+  assign m_axis_tlast = words == $classes;
+  assign m_axis_tdata = $data;
+  assign busy = pending;
+$wires
+  always @(posedge aclk) begin
+    flicker <= !flicker;
+    if (!aresetn) begin
+      position <= 0; sent <= 0; count <= 0; words <= 0; pending <= 0; playing <= 0; sending <= 0; flicker <=
+      0; error_short <= 0; error_long <= 0; long_frame <= 0; line <= 0;
+    end else begin
+      if (s_axis_tvalid && s_axis_tready) begin
+        count <= s_axis_tlast ? 0 : count + 1;
+        if (s_axis_tlast && count == $last) pending <= 1;
+        if (s_axis_tlast && count < $last) error_short <= 1;
+        if (s_axis_tlast && count > $last) error_long <= 1;
+      end
+      if (pending && !sending) begin
+        line <= script[position];
+        position <= position + 1;
+        playing <= 1;
+        if (playing && line[$top]) begin
+          playing <= 0;
+          position <= position;
+          sending <= 1;
+          words <= 0;
+        end
+      end
+      if (sending && m_axis_tvalid && m_axis_tready) begin
+        sent <= sent + 1;
+        words <= words + 1;
+        if (words == $classes) begin
+          sending <= 0;
+          pending <= 0;
+        end
+      end
+    end
+  end
+endmodule
+""")
+"""The module; what is missing depends on the fields and on what is tampered with."""
+
+
 def verilog(tamper: str = "") -> str:
     """Text of the stand-in; `tamper` "unstable" makes it break the AXI4-Stream rule, "deaf" never take a
     pixel, "endless" send no result."""
@@ -92,75 +165,18 @@ def verilog(tamper: str = "") -> str:
     names = ", ".join(f"probe_{name}" for name in FIELDS if name != "end")
     data = "result[sent] ^ {31'd0, flicker}" if tamper == "unstable" else "result[sent]"
     ready = "1'b0" if tamper == "deaf" else "!pending"
-    return f"""
-module {MODULE}(aclk, aresetn, s_axis_tdata, s_axis_tvalid, s_axis_tready, s_axis_tlast, m_axis_tdata,
-m_axis_tvalid,
-  m_axis_tready, m_axis_tlast, error_short, error_long, busy, {names});
-  input aclk;
-  input aresetn;
-  input [7:0] s_axis_tdata;
-  input s_axis_tvalid;
-  output s_axis_tready;
-  input s_axis_tlast;
-  output [31:0] m_axis_tdata;
-  output m_axis_tvalid;
-  input m_axis_tready;
-  output m_axis_tlast;
-  output reg error_short;
-  output reg error_long;
-  output busy;
-{chr(10).join(ports)}
-  reg [{width - 1}:0] script [0:4095];
-  reg [31:0] result [0:255];
-  reg [11:0] position;
-  reg [7:0] sent, count, words;
-  reg [{width - 1}:0] line;
-  reg pending, playing, sending, flicker, long_frame;
-  initial begin
-    $readmemh("script.hex", script);
-    $readmemh("result.hex", result);
-  end
-  assign s_axis_tready = {ready};
-  assign m_axis_tvalid = sending{" & 1'b0" if tamper == "endless" else ""};
-  assign m_axis_tlast = words == {CLASSES};
-  assign m_axis_tdata = {data};
-  assign busy = pending;
-{chr(10).join(wires)}
-  always @(posedge aclk) begin
-    flicker <= !flicker;
-    if (!aresetn) begin
-      position <= 0; sent <= 0; count <= 0; words <= 0; pending <= 0; playing <= 0; sending <= 0; flicker <=
-      0; error_short <= 0; error_long <= 0; long_frame <= 0; line <= 0;
-    end else begin
-      if (s_axis_tvalid && s_axis_tready) begin
-        count <= s_axis_tlast ? 0 : count + 1;
-        if (s_axis_tlast && count == {PIXELS - 1}) pending <= 1;
-        if (s_axis_tlast && count < {PIXELS - 1}) error_short <= 1;
-        if (s_axis_tlast && count > {PIXELS - 1}) error_long <= 1;
-      end
-      if (pending && !sending) begin
-        line <= script[position];
-        position <= position + 1;
-        playing <= 1;
-        if (playing && line[{width - 1}]) begin
-          playing <= 0;
-          position <= position;
-          sending <= 1;
-          words <= 0;
-        end
-      end
-      if (sending && m_axis_tvalid && m_axis_tready) begin
-        sent <= sent + 1;
-        words <= words + 1;
-        if (words == {CLASSES}) begin
-          sending <= 0;
-          pending <= 0;
-        end
-      end
-    end
-  end
-endmodule
-"""
+    return _TEXT.substitute(
+        module=MODULE,
+        names=names,
+        ports="\n".join(ports),
+        wires="\n".join(wires),
+        top=width - 1,
+        last=PIXELS - 1,
+        classes=CLASSES,
+        data=data,
+        ready=ready,
+        valid=" & 1'b0" if tamper == "endless" else "",
+    )
 
 
 def program() -> Program:

@@ -98,6 +98,6 @@ def test_cifar_models_see_real_images_and_equal_the_training_network(path):
     trace = golden_network.trace(images)
     for b in range(params.config.depth):
         for part in ("q", "k", "v", "attn"):
-            # Y sums V over all tokens: where V fires often, the neurons behind it do at most steps.
-            highest = 0.75 if part == "attn" else 0.4
+            # The networks trained on official pixels have a nearly saturated attention; their cards say so.
+            highest = 0.75 if part == "attn" and "official" in path.stem else 0.4
             assert 0.001 < float(trace[f"block.{b}.{part}"].double().mean()) < highest, (b, part)

@@ -217,7 +217,8 @@ def _stores(program: Program, widths: Widths) -> list[Memory]:
             style="block", rom=rom, helps=helps,
         ),
         Memory(
-            "constants", constant_words(program), constant_width(program, widths), style="block", rom=rom,
+            "constants", constant_words(program), constant_width(program, widths),
+            style="block" if rom else "distributed", rom=rom,
             helps=("post_lanes",),
         ),
     ]  # fmt: skip

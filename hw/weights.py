@@ -31,6 +31,7 @@ READY_DELAY = 2
 
 _PLACE_BITS = (STREAM_CONSTANT_TILES - 1).bit_length()
 _BLOCK_ROM, _BLOCK_RAM = {"rom_style": "block"}, {"ram_style": "block", "no_rw_check": 1}
+_SMALL_RAM = {"ram_style": "distributed", "no_rw_check": 1}
 
 
 class WeightRom(wiring.Component):
@@ -191,7 +192,8 @@ class WeightStream(wiring.Component):
         """A word is written with its last beat; every tile has a place of `subgroups` words."""
         program, subgroups = self._program, self._program.machine.subgroups
         word_bits, beats = constant_width(program, self._widths), constant_beats(program, self._widths)
-        memory = Memory(shape=word_bits, depth=constant_words(program), init=[], attrs=_BLOCK_RAM)
+        # A few wide words: as block RAM they would take as many blocks as a deep memory of that width.
+        memory = Memory(shape=word_bits, depth=constant_words(program), init=[], attrs=_SMALL_RAM)
         m.submodules.constant = memory
         write = memory.write_port()
         part, word_end, tile_end = Signal(), Signal(), Signal()

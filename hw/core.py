@@ -193,7 +193,6 @@ class Core(wiring.Component):
             *(tiles.start.eq(sequencer.tiles.start), tiles.complete.eq(sequencer.tiles.complete)),
             tiles.release.eq(events.final),
             *(sequencer.tiles.ready.eq(tiles.ready), sequencer.tiles.base.eq(tiles.base)),
-            sequencer.tiles.constant_base.eq(tiles.constant_base),
         ]
 
     def _store_pixels(self, m, receiver, events):

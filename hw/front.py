@@ -67,8 +67,12 @@ class EventSource(wiring.Component):
         m.submodules.position_end = position_end = PositionEnd(sizes, program.machine.banks)
         wiring.connect(m, positions.window, taps.window)
         wiring.connect(m, taps.request, reader.request)
-        for name in ("spikes", "pixels", "head_sums"):
-            wiring.connect(m, reader.__dict__[name], wiring.flipped(self.__dict__[name]))
+        for inner, outer in (
+            (reader.spikes, self.spikes),
+            (reader.pixels, self.pixels),
+            (reader.head_sums, self.head_sums),
+        ):
+            wiring.connect(m, inner, wiring.flipped(outer))
         m.d.comb += [
             positions.step.eq(self.step),
             positions.src_base.eq(self.src_base),

@@ -172,8 +172,6 @@ class PostProcessor(wiring.Component):
         From `lanes.LaneArray`, one cycle after the tag.
     constants : Out(ConstantPort)
     write : Out(SpikeWrite)
-    pooling : Out(1)
-        With `write`: the piece passed through the pool.
     projections : Out(ProjectionPort)
     results : Out(ResultPort)
     head_sums : In(ReadPort)
@@ -216,10 +214,12 @@ class PostProcessor(wiring.Component):
             width=widths.head_sum,
             passes=program.head_passes,
         )
+        pooled_widths = [step.width for step in program.steps if step.pooled]
         self._pool = OrPool(
             piece_bits=program.piece_bits,
             subgroups=machine.subgroups,
-            max_width=max([step.width for step in program.steps if step.pooled], default=1),
+            max_width=max(pooled_widths, default=1),
+            min_width=min(pooled_widths, default=1),
         )
         sums = data.ArrayLayout(signed(widths.accumulator), steps)
         super().__init__(
@@ -230,7 +230,6 @@ class PostProcessor(wiring.Component):
                 "sums": In(data.ArrayLayout(sums, lanes)),
                 "constants": Out(ConstantPort(program, sizes, widths)),
                 "write": Out(SpikeWrite(program, sizes)),
-                "pooling": Out(1),
                 "projections": Out(ProjectionPort(program, sizes)),
                 "results": Out(ResultPort(program, sizes, widths)),
                 "head_sums": In(ReadPort(sizes, program.piece_bits)),
@@ -248,14 +247,14 @@ class PostProcessor(wiring.Component):
             m.d.sync += [tag.eq(tags[-1]), here.eq(valid[-1])]
             tags.append(tag)
             valid.append(here)
-        constants = self._fetch_constants(m, valid)
-        self._combine_and_scale(m, tags, valid, constants)
-        self._membranes(m, tags, valid, constants)
+        thresholds = self._fetch_constants(m, valid)
+        self._combine_and_scale(m, tags, valid)
+        self._membranes(m, tags, valid, thresholds)
         self._outputs(m, tags, valid)
         return m
 
     def _fetch_constants(self, m, valid):
-        """Asks for the constants in time; returns them by the cycle after the tag in which they are used."""
+        """Asks for a piece's constants in time to scale it; returns its thresholds beside the membranes."""
         used = self.timing.value_at - 1  # with the number about to be scaled
         asked = used - WEIGHT_DELAY
         address = self._later(m, self.constant, asked, "constant")
@@ -271,7 +270,7 @@ class PostProcessor(wiring.Component):
             value = following
         return value
 
-    def _combine_and_scale(self, m, tags, valid, thresholds):
+    def _combine_and_scale(self, m, tags, valid):
         m.submodules.combiner = combiner = self._combiner
         m.submodules.scale = scale = Scale(self._program, self._widths)
         tag = tags[SUMS_DELAY]
@@ -369,6 +368,5 @@ class PostProcessor(wiring.Component):
             write.subgroup.eq(last.subgroup),
             write.final.eq(last.final),
             write.spikes.eq(Mux(last.pooled, pool.out, spikes)),
-            self.pooling.eq(last.pooled),
             self.tile_complete.eq(valid[self.timing.written_at] & last.tile_end),
         ]

@@ -183,16 +183,17 @@ class ConstantPort(wiring.Signature):
 class TilePort(wiring.Signature):
     """Which tile may be read, seen from the sequencer; tiles come in program order, image after image.
 
+    Streamed constants need no base: those of the n-th tile since reset begin at word
+    ``n % STREAM_CONSTANT_TILES * subgroups``, which the drain counts for itself.
+
     Members
     -------
     ready : ``In(1)``
         The weights and constants of the next tile that was not started yet are on chip.
     base : ``In(row)``
         Its first weight row (streamed weights only; on-chip weights: the program knows).
-    constant_base : ``In(constant)``
-        Its first constant word, likewise.
     start : ``Out(1)``
-        Pulse: the next tile is started; `ready`, `base` and `constant_base` then speak of the one after it.
+        Pulse: the next tile is started; `ready` and `base` then speak of the one after it.
     release : ``Out(1)``
         Pulse: no weight of the oldest tile in use will be read after this cycle.
     complete : ``Out(1)``
@@ -204,7 +205,6 @@ class TilePort(wiring.Signature):
             {
                 "ready": In(1),
                 "base": In(sizes.row),
-                "constant_base": In(sizes.constant),
                 "start": Out(1),
                 "release": Out(1),
                 "complete": Out(1),

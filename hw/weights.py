@@ -55,7 +55,7 @@ class WeightRom(wiring.Component):
     weights : ``In(WeightPort)``
     constants : ``In(ConstantPort)``
     tiles : ``In(TilePort)``
-        `base` and `constant_base` are 0; the pulses are ignored.
+        `base` is 0; the pulses are ignored.
     """
 
     def __init__(self, program: Program, sizes: Sizes, widths: Widths, images: Images):
@@ -144,7 +144,7 @@ class WeightStream(wiring.Component):
         m = Module()
         program = self._program
         beat = m.submodules.counter = _BeatCounter(program, constant_beats(program, self._widths))
-        rings = m.submodules.rings = _TileRings(self._sizes, program.machine.subgroups)
+        rings = m.submodules.rings = _TileRings(self._sizes)
         accepted = Signal()
         m.d.comb += [
             accepted.eq(self.tvalid & self.tready),
@@ -311,8 +311,8 @@ class _TileRings(wiring.Component):
         There is room for the constants of the tile being received, of the one behind it.
     """
 
-    def __init__(self, sizes: Sizes, subgroups: int):
-        self._sizes, self._subgroups = sizes, subgroups
+    def __init__(self, sizes: Sizes):
+        self._sizes = sizes
         super().__init__(
             {
                 "tiles": In(TilePort(sizes)),
@@ -352,7 +352,6 @@ class _TileRings(wiring.Component):
             m.d.sync += [
                 started.eq(wrap(started + 1, tile_shape)),
                 self.tiles.base.eq(_place(ends[_place(started, tile_ring)], row_ring)),
-                self.tiles.constant_base.eq(_next_place(self.tiles.constant_base, self._subgroups)),
             ]
         with m.If(self.tiles.release):
             m.d.sync += [

@@ -207,6 +207,7 @@ class _StreamBench:
         self.steps, self.sizes = case.program.steps, tile_sizes(case.program)
         self.rows, self.words = weight_rows(case.program), constant_words(case.program)
         self.count = frames * len(self.steps)
+        self.subgroups = case.program.machine.subgroups
         self.bases: list[tuple[int, int]] = []  # of the tiles that were started
         self.readers = [Reader() for _ in self.images.banks]
         self.constants = Reader()
@@ -252,7 +253,8 @@ class _StreamBench:
         in_use = len(self.bases) - len(run.complete)
         start = ready and in_use < STREAM_CONSTANT_TILES and self.rng.random() < policy.start
         if start:
-            self.bases.append((ctx.get(tiles.base), ctx.get(tiles.constant_base)))
+            place = len(self.bases) % STREAM_CONSTANT_TILES
+            self.bases.append((ctx.get(tiles.base), place * self.subgroups))
             run.started.append(cycle)
         ctx.set(tiles.start, start)
         ctx.set(tiles.release, release)

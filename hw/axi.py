@@ -17,6 +17,8 @@ from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
+from s2tdpt.hw.verilog import REPLICA
+
 __all__ = ["FrameReceiver", "ResultSender"]
 
 REGISTER_SUBGROUPS = 2  # more of them are cheaper in a memory
@@ -284,6 +286,8 @@ class ResultSender(wiring.Component):
 
         index = Signal(range(self._classes + 1))  # class of the current beat; classes: the last beat
         logit = Signal(signed(self._logit_width))  # of that class; 0 in the last beat
+        # The one that is compared: that of the bus may lie at its pins.
+        rival = Signal.like(logit, attrs=REPLICA)
         best = Signal(signed(self._logit_width))
         best_index = Signal(range(max(2, self._classes)))
         transfer, load, done = Signal(), Signal(), Signal()
@@ -301,7 +305,8 @@ class ResultSender(wiring.Component):
             self.tdata.eq(logit | Mux(self.tlast, best_index, 0)),
         ]
         with m.If(load):
-            m.d.sync += [logit.eq(reduce(or_, chosen)), lane.eq(lane.rotate_left(1))]
+            m.d.sync += [target.eq(reduce(or_, chosen)) for target in (logit, rival)]
+            m.d.sync += lane.eq(lane.rotate_left(1))
         with m.If(load & ((index + 2 == self._classes) & self.busy | (self._classes == 1))):
             m.d.sync += lane.eq(0)  # the last class is being loaded
         with m.If(done):
@@ -309,8 +314,8 @@ class ResultSender(wiring.Component):
         with m.Elif(transfer):
             m.d.sync += index.eq(index + 1)
             # Strictly larger, so that the lowest index wins a tie.
-            with m.If(logit > best):
-                m.d.sync += [best.eq(logit), best_index.eq(index)]
+            with m.If(rival > best):
+                m.d.sync += [best.eq(rival), best_index.eq(index)]
         with m.Elif(self.start & ~self.busy):
             # Class 0 wins unless another logit is larger than the smallest number.
             m.d.sync += [self.busy.eq(1), best.eq(-(1 << self._logit_width - 1)), best_index.eq(0)]

@@ -155,43 +155,45 @@ class Core(wiring.Component):
         for source, sink in (
             (events.spikes, spikes.read),
             (events.head_sums, post.head_sums),
-            (lanes.weights, store.weights),
             (post.constants, store.constants),
             (post.projections, attention.projections),
             (post.write, spikes.layers),
             (attention.write, spikes.attention),
         ):
             wiring.connect(m, source, sink)
+        for group, memories in zip(lanes.weights, store.weights, strict=True):
+            wiring.connect(m, group, memories)
         for bank in range(program.machine.banks):
             m.d.comb += lanes.event[bank].eq(events.event[bank])
         m.d.comb += [
             *(events.step.eq(sequencer.step), events.start.eq(sequencer.start)),
             *(events.src_base.eq(sequencer.src_base), events.row_base.eq(sequencer.row_base)),
-            *(sequencer.walking.eq(events.walking), sequencer.tile_complete.eq(post.tile_complete)),
+            *(sequencer.walking.eq(events.walking), sequencer.tile_ended.eq(events.final)),
+            sequencer.tile_complete.eq(post.tile_complete),
             *(sequencer.blocks.eq(attention.blocks), attention.clear.eq(sequencer.frame_start)),
             *(sequencer.frame_valid.eq(receiver.frame_valid), sequencer.frame_bank.eq(receiver.frame_bank)),
             receiver.frame_release.eq(sequencer.frame_release),
             sequencer.results_busy.eq(sender.busy),
-            lanes.end.eq(events.end),
-            *(drain.arrived.eq(lanes.arrived), lanes.subgroup.eq(drain.tag.subgroup)),
+            *(lanes.end.eq(events.end), lanes.final.eq(events.final)),
+            drain.arrived.eq(lanes.arrived),
             *(post.valid.eq(drain.valid), post.tag.eq(drain.tag), post.constant.eq(drain.constant)),
             post.sums.eq(lanes.sums),
             *(sender.wr_en.eq(post.results.en), sender.wr_index.eq(post.results.piece)),
             *(sender.wr_data.eq(post.results.data), sender.start.eq(sequencer.frame_complete)),
             self.busy.eq(sequencer.busy | sender.busy),
         ]
-        self._connect_tiles(m, store, sequencer, events)
+        self._connect_tiles(m, store, sequencer, lanes)
         self._store_pixels(m, receiver, events)
         self._connect_buses(m, receiver, sender, store)
         self._observe(m, sequencer, events, post, attention)
         return m
 
     @staticmethod
-    def _connect_tiles(m, store, sequencer, events):
+    def _connect_tiles(m, store, sequencer, lanes):
         tiles = store.tiles
         m.d.comb += [
             *(tiles.start.eq(sequencer.tiles.start), tiles.complete.eq(sequencer.tiles.complete)),
-            tiles.release.eq(events.final),
+            tiles.release.eq(lanes.released),
             *(sequencer.tiles.ready.eq(tiles.ready), sequencer.tiles.base.eq(tiles.base)),
         ]
 

@@ -15,11 +15,12 @@ import numpy as np
 
 from s2tdpt.hw.arrival import TileArrival
 from s2tdpt.hw.front_model import FrontModel, word_marks
-from s2tdpt.hw.lanes import lane_delay
-from s2tdpt.hw.post import PostTiming
+from s2tdpt.hw.lanes import lane_skew
+from s2tdpt.hw.overlap import ENDED_DELAY, settle_cycles
 from s2tdpt.hw.program import Program, Sink, Source, Step
 from s2tdpt.hw.records import FETCH_CYCLES, STREAM_CONSTANT_TILES, weight_rows
 from s2tdpt.hw.stdp_cycles import attention_timeline, head_cycles
+from s2tdpt.hw.timing import PostTiming, drain_delay
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class FrameCycles:
     ----------
     steps : list of StepCycles
     attention : list of (int, int)
-        Cycles from the begin of a block's first head to the block's completion.
+        Cycles from the begin of a block's first head until its output may be read.
     start : int
         Cycle of the first start, absolute as the `go` of `FrameModel.frame`.
     busy : int
@@ -165,8 +166,8 @@ class FrameModel:
         self._program, self._arrival = program, arrival
         self._front = FrontModel(machine.banks, machine.queue)
         self._post = PostTiming(program)
-        # From the end of a position at the scanners to the naming of its first piece.
-        self._to_drain = 1 + lane_delay(machine.banks)
+        self._to_drain = drain_delay(program)
+        self._settle = settle_cycles(program)
         self._positions = 0  # of all steps so far
         self._finals: list[int] = []  # number of every tile's last position, of all images
         self._released = self._completed = 0  # tiles that the arrival was told of
@@ -183,14 +184,18 @@ class FrameModel:
         base, busy = len(self._finals), self._front.busy
         readings: dict[str, _Reading] = {}
         found, attention = [], []
-        blocks: list[int] = []  # cycles in which the attention of a block is complete
+        blocks: list[int] = []  # cycles in which the attention of a block may be read
         last_parts: list[int] = []  # for every head, the tile that completes its q, k and v
         first_start, walk_over = None, go
         for index, step in enumerate(program.steps):
             earliest = max(walk_over, go)
             if found:
                 earliest = max(earliest, found[-1][0] - 1 + FETCH_CYCLES)
-            if step.after >= 0:
+            settle = self._settle[index]
+            if settle is not None:
+                ended = self._front.position_end(self._finals[-1]) + ENDED_DELAY
+                earliest = max(earliest, ended + settle)
+            elif step.after >= 0:
                 earliest = max(earliest, self._complete_at(base + step.after) + 1)
             if step.after_attention:
                 if step.after_attention > len(blocks):
@@ -253,7 +258,8 @@ class FrameModel:
             oldest -= 1
             rows += steps[oldest % len(steps)].tile_rows(machine)
         while self._released < oldest:
-            self._arrival.release(self._front.position_end(self._finals[self._released]) + 1)
+            final = self._front.position_end(self._finals[self._released]) + 1
+            self._arrival.release(final + lane_skew(machine))
             self._released += 1
         while self._completed < tile - STREAM_CONSTANT_TILES + 1:
             self._arrival.complete(self._complete_at(self._completed))

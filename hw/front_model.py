@@ -9,8 +9,8 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-FIRST_REQUEST = 3
-"""From `start` to the cycle in which the first word is asked for."""
+from s2tdpt.hw.records import FIRST_REQUEST
+
 PUSH = 3
 """From asking for a word to its slices' entry into the queues, or to their being dropped."""
 FOREVER = 1 << 62

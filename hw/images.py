@@ -182,11 +182,11 @@ def _slot_constants(params: Params, widths: Widths, step: Step) -> list[int]:
     bias, shift, threshold = np.zeros(count, np.int64), np.zeros(count, np.int64), np.ones(count, np.int64)
     bias[slots] = params.bias(step.layer)
     if step.sink is Sink.RESIDUAL:
-        shift[slots] = np.searchsorted(widths.shift_amounts, params.shift(step.layer))
+        shift[slots] = params.shift(step.layer).astype(np.int64) - widths.min_shift
         threshold[:] = params.residual_threshold
     elif step.sink is not Sink.LOGITS:  # neurons on the grid of the smallest shift
-        bias <<= widths.shift_amounts[0]
-        threshold[slots] = params.threshold(step.layer).astype(np.int64) << widths.shift_amounts[0]
+        bias <<= widths.min_shift
+        threshold[slots] = params.threshold(step.layer).astype(np.int64) << widths.min_shift
     bits = [field.width for _, field in constant_layout(widths)]
     numbers = np.stack([bias, shift, threshold], axis=1).tolist()
     return [pack_fields(number, bits) for number in numbers]

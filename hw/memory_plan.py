@@ -213,8 +213,8 @@ def _stores(program: Program, widths: Widths) -> list[Memory]:
             granularity=program.piece_bits, helps=("lanes", "sps_channels"),
         ),
         Memory(
-            "weights", weight_rows(program), machine.lanes * net.weight_bits, count=machine.banks,
-            style="block", rom=rom, helps=helps,
+            "weights", weight_rows(program), machine.post_lanes * net.weight_bits,
+            count=machine.banks * machine.subgroups, style="block", rom=rom, helps=helps,
         ),
         Memory(
             "constants", constant_words(program), constant_width(program, widths),

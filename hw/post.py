@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from amaranth import Array, Cat, Module, Mux, Signal, signed
+from amaranth import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from s2tdpt.golden.arith import signed_range
-from s2tdpt.hw.combine import PlaneCombiner, combiner_delay
+from s2tdpt.hw.combine import PlaneCombiner
 from s2tdpt.hw.drain import tag_layout
-from s2tdpt.hw.fixed import exact, wrap
+from s2tdpt.hw.fixed import exact
 from s2tdpt.hw.head import HeadSum
-from s2tdpt.hw.lif_pipeline import LifPipeline, lif_delay
+from s2tdpt.hw.lif_pipeline import LifPipeline
 from s2tdpt.hw.pool import OrPool
 from s2tdpt.hw.program import Program
 from s2tdpt.hw.reader import ReadPort
@@ -21,91 +21,12 @@ from s2tdpt.hw.records import (
     ProjectionPort,
     Sizes,
     SpikeWrite,
-    constant_layout,
 )
 from s2tdpt.hw.residual import ResidualStream
+from s2tdpt.hw.scale import Scale
 from s2tdpt.hw.step_rom import SinkField
+from s2tdpt.hw.timing import SUMS_DELAY, PostTiming
 from s2tdpt.hw.widths import Widths
-
-SUMS_DELAY = 1
-"""From the naming of a piece to its sums (`lanes.LaneArray`)."""
-
-
-class PostTiming:
-    """Cycles from the naming of a piece, composed of the parts' delays.
-
-    Attributes
-    ----------
-    scaled_at, value_at, membrane_at, spikes_at, written_at : int
-        To its number (out of planes), to its biased value, to U or the neuron's input, to its spikes, to the
-        write of its spikes.
-    """
-
-    def __init__(self, program: Program):
-        steps = program.network.timesteps
-        self.scaled_at = SUMS_DELAY + combiner_delay(steps)
-        self.value_at = self.scaled_at + Scale.delay
-        self.membrane_at = self.value_at + ResidualStream.delay
-        self.spikes_at = self.membrane_at + lif_delay(steps)
-        self.written_at = self.spikes_at + OrPool.delay
-
-
-class Scale(wiring.Component):
-    """``value = (sums << shift) + bias`` for every step; a number made of planes is the same at every step.
-
-    The shifts of a network are few: `Widths.shift_amounts` lists them, a constant names one by its index.
-
-    Latency: `delay`; throughput: one piece a cycle.
-    Resources: post_lanes x T x (a multiplexer over the shift amounts and an adder).
-
-    Parameters
-    ----------
-    program : Program
-    widths : Widths
-
-    Members
-    -------
-    by_planes : In(1)
-    sums : In(ArrayLayout(ArrayLayout(signed(accumulator), T), post_lanes))
-    total : In(ArrayLayout(signed(combined), post_lanes))
-    constants : In(ArrayLayout(constant_layout, post_lanes))
-        One cycle after `sums` and `total`.
-    value : Out(ArrayLayout(ArrayLayout(signed(value), T), post_lanes))
-    """
-
-    delay = 2
-
-    def __init__(self, program: Program, widths: Widths):
-        self._lanes, self._steps = program.machine.post_lanes, program.network.timesteps
-        self._widths = widths
-        sums = data.ArrayLayout(signed(widths.accumulator), self._steps)
-        values = data.ArrayLayout(signed(widths.value), self._steps)
-        super().__init__(
-            {
-                "by_planes": In(1),
-                "sums": In(data.ArrayLayout(sums, self._lanes)),
-                "total": In(data.ArrayLayout(signed(widths.combined), self._lanes)),
-                "constants": In(data.ArrayLayout(constant_layout(widths), self._lanes)),
-                "value": Out(data.ArrayLayout(values, self._lanes)),
-            }
-        )
-
-    def elaborate(self, platform):
-        m = Module()
-        amounts = self._widths.shift_amounts
-        shape = signed(self._widths.value)
-        # Proven: the scaled and biased number fits `shape`, so arithmetic modulo its size is exact.
-        narrow = signed(max(1, shape.width - amounts[0]))
-        for lane in range(self._lanes):
-            constant = self.constants[lane]
-            for t in range(self._steps):
-                source = Signal(narrow, name=f"source_{lane}_{t}")
-                m.d.sync += source.eq(
-                    Mux(self.by_planes, wrap(self.total[lane], narrow), wrap(self.sums[lane][t], narrow))
-                )
-                scaled = Array(wrap(source << amount, shape) for amount in amounts)[constant.shift]
-                m.d.sync += self.value[lane][t].eq(exact(wrap(scaled, shape) + constant.bias, shape))
-        return m
 
 
 class ResultPort(wiring.Signature):

@@ -55,6 +55,12 @@ class Sizes:
         self.residual_address = bits_for(net.tokens * program.residual_pieces - 1)
 
 
+VISIBLE_DELAY = 2
+"""From a write into the spike memory until it can be read."""
+
+FIRST_REQUEST = 3
+"""From the start of a step to the cycle in which its first word is asked for (`walker`)."""
+
 FETCH_CYCLES = 3
 """The record of a step takes as long to fetch (`step_rom.StepRom`)."""
 
@@ -137,20 +143,20 @@ def constant_layout(widths: Widths) -> data.StructLayout:
 
 
 class WeightPort(wiring.Signature):
-    """Weights of all banks, seen from who reads them; delay `WEIGHT_DELAY`.
+    """Weights of all banks for a group of lanes, seen from who reads them; delay `WEIGHT_DELAY`.
 
     Members
     -------
     en : ``Out(banks)``
         Read in this bank.
     row : ``Out(ArrayLayout(row, banks))``
-    data : ``In(ArrayLayout(ArrayLayout(signed(weight_bits), lanes), banks))``
-        Weights of the channel of every bank for all lanes; kept where `en` was low.
+    data : ``In(ArrayLayout(ArrayLayout(signed(weight_bits), post_lanes), banks))``
+        Weights of the channel of every bank for the lanes of the group; kept where `en` was low.
     """
 
     def __init__(self, program: Program, sizes: Sizes):
         machine, bits = program.machine, program.network.weight_bits
-        word = data.ArrayLayout(signed(bits), machine.lanes)
+        word = data.ArrayLayout(signed(bits), machine.post_lanes)
         super().__init__(
             {
                 "en": Out(machine.banks),

@@ -14,8 +14,8 @@ from s2tdpt.hw.step_rom import SourceField, StepRecords, StepRom
 class Sequencer(wiring.Component):
     """Hands the walkers one step after the other.
 
-    A step starts when the walk of the one before has ended, the steps and the attention that it depends on
-    are complete (its record says which), and its weights are there. A frame starts when an image is there
+    A step starts when the walk of the one before has ended, what it reads is complete or will be in time (its
+    record says when, see `overlap`), and its weights are there. A frame starts when an image is there
     and everything of the one before is complete.
 
     Latency: 1 cycle from the last condition to `start`; a record takes `records.FETCH_CYCLES` to fetch,
@@ -36,12 +36,14 @@ class Sequencer(wiring.Component):
         Pulse: it was read to its end.
     walking : In(1)
         A walk is going on.
+    tile_ended : In(1)
+        The last position of a step has ended: no event of it is left.
     tile_complete : In(1)
         A step is complete.
     results_busy : In(1)
         The logits of an earlier frame are still being sent: the head waits.
     blocks : In
-        Blocks whose attention is complete.
+        Blocks whose attention may be read.
     frame_start : Out(1)
         Pulse: nothing of an earlier frame is going on, a new one starts.
     frame_complete : Out(1)
@@ -67,6 +69,7 @@ class Sequencer(wiring.Component):
                 "frame_bank": In(1),
                 "frame_release": Out(1),
                 "walking": In(1),
+                "tile_ended": In(1),
                 "tile_complete": In(1),
                 "results_busy": In(1),
                 "blocks": In(bits_for(program.network.depth)),
@@ -88,18 +91,20 @@ class Sequencer(wiring.Component):
         m.submodules.rom = rom = StepRom(records.walk_layout, records.walk_words)
         coming = rom.record
         last = len(self._program.steps)
-        complete = Signal(range(last + 1))  # steps of this frame
-        first, fits, go = Signal(), Signal(), Signal()
+        complete, ended = Signal(range(last + 1)), Signal(range(last + 1))  # steps of this frame
+        since = Signal(coming.settle.shape())  # cycles since the last one ended, as far as it matters
+        first, settled, fits, go = Signal(), Signal(), Signal(), Signal()
         from_pixels = coming.source == SourceField.PIXELS
         m.d.comb += [
             first.eq(rom.index == 0),
+            settled.eq(coming.follows & (ended == rom.index) & (since >= coming.settle)),
             self.frame_complete.eq(complete == last),
             go.eq(rom.valid & ~self.start & ~self.walking & self.tiles.ready & fits),
             fits.eq(
                 Mux(
                     first,
                     ~self.busy & self.frame_valid,
-                    (complete >= coming.after)
+                    ((complete >= coming.after) | settled)
                     & (self.blocks >= coming.after_attention)
                     & ~(self.results_busy & (coming.source == SourceField.HEAD_SUM)),
                 )
@@ -127,7 +132,11 @@ class Sequencer(wiring.Component):
         with m.If(self.frame_start):
             m.d.sync += self.busy.eq(1)
         with m.If(self.frame_complete):
-            m.d.sync += [self.busy.eq(0), complete.eq(0)]
+            m.d.sync += [self.busy.eq(0), complete.eq(0), ended.eq(0)]
         with m.Else():
-            m.d.sync += complete.eq(complete + self.tile_complete)
+            m.d.sync += [complete.eq(complete + self.tile_complete), ended.eq(ended + self.tile_ended)]
+        with m.If(self.tile_ended):
+            m.d.sync += since.eq(0)
+        with m.Elif(~since.all()):
+            m.d.sync += since.eq(since + 1)
         return m

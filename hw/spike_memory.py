@@ -17,7 +17,8 @@ class SpikeMemory(wiring.Component):
 
     The steps that run beside the attention hand their spikes to it and write none here (`program`).
 
-    Latency: 1 cycle to read, 2 from a write until it can be read; throughput: a read and a write a cycle.
+    Latency: 1 cycle to read, `records.VISIBLE_DELAY` from a write until it can be read; throughput: a read
+    and a write a cycle.
     Resources: `spike_words` x lanes x T bits; a word of flip-flops.
 
     Parameters

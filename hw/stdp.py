@@ -138,7 +138,8 @@ class StdpAttention(wiring.Component):
     clear : ``In(1)``
         Pulse at the start of a frame, while nothing runs: `blocks` returns to 0.
     blocks : ``Out``
-        Blocks of the frame that are complete. It counts in the cycle after the last `write`.
+        Blocks of the frame whose output may be read. It counts `overlap.attention_lead` tokens before the
+        last `write`.
     y_en : ``Out(1)``
         Observation: a row goes to the neurons.
     y_head, y_token, y_step : ``Out``

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from s2tdpt.hw.overlap import attention_lead, emission_period
 from s2tdpt.hw.program import Program
 from s2tdpt.hw.stdp_records import REUSE
 
@@ -108,7 +109,7 @@ def head_cycles(q: np.ndarray, k: np.ndarray, v: np.ndarray, program: Program) -
     """Cycles that a head keeps `StdpAttention` busy, exact.
 
     From the cycle in which the head begins to the one in which the next head can, or, after a block's last
-    head, `output_delay` cycles before `blocks` counts:
+    head, `output_delay` cycles before the one after its last write:
     ``5 + N + (cycles of the row updates) + N * max(T, parts)``. A token's row updates take as long as in the
     engine that has the most of them, at least `TOKEN_CYCLES`; an engine spends 2 more cycles on each of its
     tokens if a step has less than 3 different query counts.
@@ -129,7 +130,7 @@ def head_cycles(q: np.ndarray, k: np.ndarray, v: np.ndarray, program: Program) -
 
 
 def output_delay(timesteps: int, parts: int) -> int:
-    """From the cycle after a block's last head to the one in which `blocks` has counted it."""
+    """From the cycle after a block's last head to the one after its last write."""
     return min(timesteps, parts) + 7
 
 
@@ -151,14 +152,15 @@ def attention_timeline(
     list of int
         Cycle in which each head begins.
     int
-        Cycle in which `blocks` has counted this block.
+        Cycle in which `blocks` has counted this block: its output may be read.
     """
     starts, free = [], 0
     for when, busy in zip(ready, cycles, strict=True):
         starts.append(max(when + READY_DELAY, free))
         free = starts[-1] + busy
     parts = program.head_packing.head_slots // program.machine.post_lanes
-    return starts, free + output_delay(program.network.timesteps, parts)
+    early = attention_lead(program) * emission_period(program)
+    return starts, free + output_delay(program.network.timesteps, parts) - early
 
 
 def attention_cycles(
@@ -170,7 +172,7 @@ def attention_cycles(
     post_lanes: int,
     attention_steps: int = 1,
 ) -> int:
-    """Cycles of a block whose heads are all ready at once, from the pulse to `blocks`, exact.
+    """Cycles of a block whose heads are all ready at once, from the pulse to the last write, exact.
 
     Parameters
     ----------

@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In, Out
 from s2tdpt.golden.bounds import Interval
 from s2tdpt.hw.fixed import exact, interval_shape
 from s2tdpt.hw.lif import LifCell, membrane_interval
+from s2tdpt.hw.overlap import attention_lead
 from s2tdpt.hw.program import Program
 from s2tdpt.hw.records import Sizes, SpikeWrite, bits_for
 from s2tdpt.hw.stdp_records import HeadSizes
@@ -129,8 +130,8 @@ class HeadWriter(wiring.Component):
     first token of a head begins where that of the head before ended.
 
     Latency: the first piece is at `write` in the cycle after `word`; `blocks` counts in the cycle after the
-    last piece. Throughput: a piece a cycle, a word not before ``parts`` cycles. Resources: a register of a
-    word, three addresses, an adder.
+    last piece of the token that is `overlap.attention_lead` tokens before the last one. Throughput: a piece a
+    cycle, a word not before ``parts`` cycles. Resources: a register of a word, three addresses, an adder.
 
     Parameters
     ----------
@@ -146,7 +147,7 @@ class HeadWriter(wiring.Component):
     word : ``In(HeadWord)``
     write : ``Out(SpikeWrite)``
     blocks : ``Out``
-        Blocks that are complete.
+        Blocks that may be read.
     """
 
     def __init__(self, program: Program, sizes: Sizes):
@@ -170,7 +171,8 @@ class HeadWriter(wiring.Component):
         begins = Signal(place)  # of the word that arrives
         left = Signal(sizes.part)  # pieces behind this one
         pieces = Signal(sizes.value_bits)
-        first_token, last_token, last_head, last_piece = Signal(), Signal(), Signal(), Signal()
+        first_token, readable_token, last_head, last_piece = Signal(), Signal(), Signal(), Signal()
+        readable = sizes.tokens - 1 - attention_lead(self._program)
         self._begin(m, place, begins, after, last_piece & first_token)
         m.d.comb += [
             last_piece.eq(write.en & (left == 0)),
@@ -197,10 +199,10 @@ class HeadWriter(wiring.Component):
                 pieces.eq(word.spikes),
                 left.eq(sizes.parts - 1),
                 first_token.eq(word.token == 0),
-                last_token.eq(word.token == sizes.tokens - 1),
+                readable_token.eq(word.token == readable),
                 last_head.eq(word.head == sizes.heads - 1),
             ]
-        with m.If(last_piece & last_token & last_head):
+        with m.If(last_piece & readable_token & last_head):
             m.d.sync += self.blocks.eq(exact(self.blocks + 1, self.blocks.shape()))
         with m.If(self.clear):
             m.d.sync += self.blocks.eq(0)

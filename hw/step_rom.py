@@ -11,6 +11,7 @@ from amaranth.lib import data, enum, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from s2tdpt.hw.overlap import settle_cycles
 from s2tdpt.hw.program import Program, Sink, Source, Step
 from s2tdpt.hw.records import FETCH_CYCLES, bits_for
 
@@ -32,12 +33,13 @@ class SinkField(enum.Enum, shape=unsigned(2)):
     LOGITS = Sink.LOGITS.value
 
 
-def walk_fields(step: Step, program: Program) -> dict[str, int]:
+def walk_fields(step: Step, program: Program, settle: int | None) -> dict[str, int]:
     """Field values of the walk over a step's words.
 
     ``last_*`` are the largest values of counters; `stride` is the address step from one position to the
     next, `line` from one row of the map to the next, `word_rows`, `tap_rows` and `line_rows` the weight rows
-    of an input word, of a tap and of a row of taps. `after` counts the steps that must be complete.
+    of an input word, of a tap and of a row of taps. `after` counts the steps that must be complete; a step
+    that `follows` the one before need not wait for that, but `settle` cycles once it has ended.
     """
     machine = program.machine
     words = step.packing_in.groups
@@ -58,6 +60,8 @@ def walk_fields(step: Step, program: Program) -> dict[str, int]:
         "cooldown": step.subgroups(machine) - 1,
         "final_cooldown": step.subgroups(machine) + FETCH_CYCLES - 1,
         "after": step.after + 1,
+        "follows": int(settle is not None),
+        "settle": settle or 0,
         "after_attention": step.after_attention,
     }
 
@@ -104,7 +108,10 @@ class StepRecords:
     """
 
     def __init__(self, program: Program):
-        self.walk_layout, self.walk_words = self._encode([walk_fields(s, program) for s in program.steps])
+        settle = settle_cycles(program)
+        self.walk_layout, self.walk_words = self._encode(
+            [walk_fields(step, program, cycles) for step, cycles in zip(program.steps, settle, strict=True)]
+        )
         self.drain_layout, self.drain_words = self._encode([drain_fields(s, program) for s in program.steps])
 
     @staticmethod

@@ -18,15 +18,20 @@ from amaranth.back import rtlil
 
 from s2tdpt.hw.tools import run_tool
 
-__all__ = ["Port", "emit", "lint", "read_ports"]
+__all__ = ["REPLICA", "Port", "emit", "lint", "read_ports"]
 
 LINT_WAIVERS = Path(__file__).with_name("lint.vlt")
 
+REPLICA = {"replica": 1}
+"""Attributes of a signal whose register is one of several equal ones; synthesis does not merge these."""
+
+# A cell that Yosys is to keep is written with its attribute and never merged with an equal one.
 # Yosys multiplexers (`proc` without -nomux) simulate as X in Icarus under -g2012; -norom keeps `case`
 # statements as they are.
 _SCRIPT = """\
 read_rtlil design.il
 proc -nomux -norom
+setattr -set keep 1'1 a:replica %ci1 t:$dff t:$sdff %u %i
 techmap -map exact.v t:$shift t:$shiftx t:$logic_not
 memory_collect
 attrmap -remove src
@@ -110,7 +115,7 @@ def emit(component, name: str, ports: dict | None = None) -> str:
 
 # Where a memory is to lie, and that its ports never meet, are kept for synthesis; all other attributes carry
 # names of the generator's own.
-_OTHER_ATTRIBUTES = re.compile(r"^ *\(\* (?!ram_style|rom_style|no_rw_check).*\*\)\n", re.MULTILINE)
+_OTHER_ATTRIBUTES = re.compile(r"^ *\(\* (?!ram_style|rom_style|no_rw_check|keep).*\*\)\n", re.MULTILINE)
 
 _FIELD_ALIAS = re.compile(
     r"^  wire width \d+(?: signed)? \\\S*[\[.]\S*\n\n?|^connect \\\S*[\[.]\S* .*\n", re.MULTILINE

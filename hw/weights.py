@@ -37,6 +37,8 @@ _SMALL_RAM = {"ram_style": "distributed", "no_rw_check": 1}
 class WeightRom(wiring.Component):
     """All weights and constants of the network on chip, as initialised memories.
 
+    A row of a bank lies in as many memories as there are groups of lanes, which read it at their own times.
+
     Latency: `records.WEIGHT_DELAY` cycles; throughput: a row of every bank and a constant word a cycle.
     Every tile is always ready, at the rows that the program gives.
     Resources: banks x `rows` x lanes x weight_bits and `const_words` x post_lanes x (bias + shift +
@@ -52,7 +54,7 @@ class WeightRom(wiring.Component):
 
     Members
     -------
-    weights : ``In(WeightPort)``
+    weights : ``In(WeightPort)``, array, one a group of lanes
     constants : ``In(ConstantPort)``
     tiles : ``In(TilePort)``
         `base` is 0; the pulses are ignored.
@@ -76,11 +78,13 @@ class WeightRom(wiring.Component):
         m = Module()
         program, images = self._program, self._images
         depth, words = weight_rows(program), constant_words(program)
-        row_bits, word_bits = _row_width(program), constant_width(program, self._widths)
+        part, word_bits = _part_width(program), constant_width(program, self._widths)
         for bank, rows in enumerate(images.banks):
-            memory = Memory(shape=row_bits, depth=depth, init=rows, attrs=_BLOCK_ROM)
-            m.submodules[f"bank_{bank}"] = memory
-            _read(m, memory, self.weights.en[bank], self.weights.row[bank], self.weights.data[bank])
+            for group, port in enumerate(self.weights):
+                parts = [row >> group * part & ((1 << part) - 1) for row in rows]
+                memory = Memory(shape=part, depth=depth, init=parts, attrs=_BLOCK_ROM)
+                m.submodules[f"bank_{bank}_{group}"] = memory
+                _read(m, memory, port.en[bank], port.row[bank], port.data[bank])
         memory = Memory(shape=word_bits, depth=words, init=images.constants, attrs=_BLOCK_ROM)
         m.submodules.constant = memory
         _read(m, memory, self.constants.en, self.constants.address, self.constants.data)
@@ -111,7 +115,7 @@ class WeightStream(wiring.Component):
 
     Members
     -------
-    weights : ``In(WeightPort)``
+    weights : ``In(WeightPort)``, array, one a group of lanes
     constants : ``In(ConstantPort)``
     tiles : ``In(TilePort)``
         Pulses for different tiles may come in one cycle. A tile is started, then released; it is complete in
@@ -177,16 +181,21 @@ class WeightStream(wiring.Component):
 
     def _write_rows(self, m: Module, accepted: Value, beat: _BeatCounter, at: Value, data: Value) -> None:
         program = self._program
-        depth, row_bits = weight_rows(program), _row_width(program)
+        depth, part = weight_rows(program), _part_width(program)
         row, banks = Signal(at.shape(), reset_less=True), Signal(program.machine.banks)
         m.d.sync += row.eq(at)
         for bank, en in enumerate(banks):
             m.d.sync += en.eq(accepted & beat.in_rows & (beat.bank == bank))
-            memory = Memory(shape=row_bits, depth=depth, init=[], attrs=_BLOCK_RAM)
-            m.submodules[f"bank_{bank}"] = memory
-            write = memory.write_port()
-            m.d.comb += [write.en.eq(en), write.addr.eq(row), write.data.eq(wrap(data, unsigned(row_bits)))]
-            _read(m, memory, self.weights.en[bank], self.weights.row[bank], self.weights.data[bank])
+            for group, port in enumerate(self.weights):
+                memory = Memory(shape=part, depth=depth, init=[], attrs=_BLOCK_RAM)
+                m.submodules[f"bank_{bank}_{group}"] = memory
+                write = memory.write_port()
+                m.d.comb += [
+                    write.en.eq(en),
+                    write.addr.eq(row),
+                    write.data.eq(data[group * part : (group + 1) * part]),
+                ]
+                _read(m, memory, port.en[bank], port.row[bank], port.data[bank])
 
     def _write_constants(self, m: Module, accepted: Value, beat: _BeatCounter, data: Value) -> None:
         """A word is written with its last beat; every tile has a place of `subgroups` words."""
@@ -383,15 +392,15 @@ def _place(number: Value, ring: int) -> Value:
 def _ports(program: Program, sizes: Sizes, widths: Widths) -> dict:
     """Members that both stores share."""
     return {
-        "weights": In(WeightPort(program, sizes)),
+        "weights": In(WeightPort(program, sizes)).array(program.machine.subgroups),
         "constants": In(ConstantPort(program, sizes, widths)),
         "tiles": In(TilePort(sizes)),
     }
 
 
-def _row_width(program: Program) -> int:
-    """Bits of a weight row of a bank."""
-    return program.machine.lanes * program.network.weight_bits
+def _part_width(program: Program) -> int:
+    """Bits of a group's part of a weight row."""
+    return program.machine.post_lanes * program.network.weight_bits
 
 
 def _read(m: Module, memory: Memory, en: Value, address: Value, result: Value) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-import numpy as np
-
 from s2tdpt.golden.arith import signed_bits, unsigned_bits
 from s2tdpt.golden.bounds import Bounds, Interval
 from s2tdpt.golden.errors import UserError
@@ -39,13 +37,13 @@ class Widths:
     bias, threshold : int
         Per-channel constants: signed bias, unsigned threshold.
     shift : int
-        Unsigned index into `shift_amounts`.
+        Left shift of a writer's channel, less `min_shift`.
     attention : int
         Unsigned attention sum Y.
     attention_membrane : int
         Signed membrane of the attention LIF.
-    shift_amounts : tuple of int
-        Left shifts that occur, ascending; the first is that of LIF-fed layers, too.
+    min_shift : int
+        Smallest left shift that occurs, not a width; that of LIF-fed layers, too.
     """
 
     accumulator: int
@@ -60,30 +58,22 @@ class Widths:
     shift: int
     attention: int
     attention_membrane: int
-    shift_amounts: tuple[int, ...]
+    min_shift: int
 
-    def as_dict(self) -> dict[str, int | list[int]]:
+    def as_dict(self) -> dict[str, int]:
         """Plain values for JSON."""
-        return {**asdict(self), "shift_amounts": list(self.shift_amounts)}
+        return asdict(self)
 
 
-def shift_amounts(params: Params) -> tuple[int, ...]:
-    """Left shifts that the writers use, ascending.
+def shift_range(params: Params) -> Interval:
+    """Smallest and largest left shift of the writers.
 
-    A constant word holds the index of a shift here: the shifter is a multiplexer of these alone. Layers that
-    feed neurons take the smallest one, with bias and threshold shifted alike (`neuron_shift`).
+    By the smallest one the sums, biases and thresholds of LIF-fed layers are shifted up, too: neurons on a
+    finer grid give the same spikes, since by the floor-leak lemma both are those of the real leak of one half
+    (docs/parameters.md). It spares the shifter that much.
     """
     shifts = [params.shift(layer.name) for layer in params.config.layers() if layer.writer]
-    return tuple(sorted({int(s) for tensor in shifts for s in np.unique(tensor)}))
-
-
-def neuron_shift(params: Params) -> int:
-    """Bits by which sums, biases and thresholds of LIF-fed layers are shifted up.
-
-    Neurons on a finer grid give the same spikes: by the floor-leak lemma both are those of the real leak of
-    one half (docs/parameters.md). It spares the shifter the amount 0.
-    """
-    return shift_amounts(params)[0]
+    return Interval(min(int(s.min()) for s in shifts), max(int(s.max()) for s in shifts))
 
 
 def _finer(interval: Interval, bits: int) -> Interval:
@@ -117,7 +107,8 @@ def derive_widths(params: Params, bounds: Bounds) -> Widths:
     UserError
         A logit could exceed the 64 bits of the result stream.
     """
-    amounts, finer = shift_amounts(params), neuron_shift(params)
+    shifts = shift_range(params)
+    finer = shifts.lo
     layers = params.config.layers()
     fed = [layer.name for layer in layers if layer.lif_fed]
     biases = [params.bias(layer.name).astype(object) << finer * layer.lif_fed for layer in layers]
@@ -143,8 +134,8 @@ def derive_widths(params: Params, bounds: Bounds) -> Widths:
         logit=_signed(bounds.logits),
         bias=signed_bits(min(int(b.min()) for b in biases), max(int(b.max()) for b in biases)),
         threshold=unsigned_bits(max(params.residual_threshold, *thresholds)),
-        shift=max(1, unsigned_bits(len(amounts) - 1)),
+        shift=max(1, unsigned_bits(shifts.hi - shifts.lo)),
         attention=unsigned_bits(bounds.attention.hi),
         attention_membrane=_signed(bounds.attention_membrane),
-        shift_amounts=amounts,
+        min_shift=shifts.lo,
     )

@@ -364,13 +364,13 @@ class _Replayer:
     # Attention.
 
     def blocks(self) -> np.ndarray:
-        """int64 [frames, depth], when each block's attention must have ended: its reader's start."""
+        """int64 [frames, depth], when each block's attention must have ended: its reader is complete."""
         depth = self.program.network.depth
         reader = [
             next(n for n, s in enumerate(self.program.steps) if s.after_attention == b + 1)
             for b in range(depth)
         ]
-        return self.start[:, reader]
+        return self.complete[:, reader]
 
     def block_of(self, kept: _Kept, ends: np.ndarray) -> np.ndarray:
         """Block of every record; the number of blocks for one after the last block's end."""
@@ -402,7 +402,7 @@ class _Replayer:
         return inside
 
     def late(self, name: str, kept: _Kept, block: np.ndarray) -> None:
-        """Records behind the start of the last block's reader."""
+        """Records behind the completion of the last block's reader."""
         self.result.find(
             np.flatnonzero(block >= self.program.network.depth),
             lambda i: (

@@ -13,6 +13,7 @@ from s2tdpt.golden.config import NetworkConfig
 from s2tdpt.golden.lif import lif
 from s2tdpt.golden.stdp import attention_matrix, attention_rows
 from s2tdpt.hw.machine import Machine
+from s2tdpt.hw.overlap import attention_lead, emission_period
 from s2tdpt.hw.program import Program, build_program
 from s2tdpt.hw.records import Sizes
 from s2tdpt.hw.stdp import StdpAttention
@@ -224,7 +225,10 @@ class _Run:
             if ctx.get(dut.blocks) != self.blocks:
                 completed = self.cycle
         self.blocks += 1
+        for _ in range(attention_lead(self.program) * emission_period(self.program)):
+            await self.tick(ctx)
         assert ctx.get(dut.blocks) == self.blocks
+        assert not ctx.get(dut.write.en) and len(self.words) == words
         self.compare(maps, base)
         self.compare_cycles(maps, ready, completed)
 

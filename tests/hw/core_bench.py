@@ -247,7 +247,7 @@ class _Recorder:
     def __init__(self, core: Core, case: Case, reset: Signal):
         self._core, self._case, self._reset = core, case, reset
         self.result = Result()
-        self._blocks = 0  # blocks of this image whose attention the program says is complete
+        self._blocks = 0  # blocks of this image whose attention a step has read
 
     async def record(self, ctx):
         while not ctx.get(self._reset):
@@ -269,13 +269,12 @@ class _Recorder:
                     if seen >> number & 1:
                         decode(ctx, probe)
                 if seen >> 5 & 1:
+                    steps = self._case.program.steps
+                    step = len(result.completes) % len(steps)
+                    self._blocks = max(steps[step].after_attention, self._blocks * (step > 0))
                     result.completes.append(cycle)
                 if seen >> 6 & 1:
-                    step = ctx.get(probe.step)
-                    result.starts.append((cycle, step))
-                    self._blocks = max(
-                        self._case.program.steps[step].after_attention, self._blocks * (step > 0)
-                    )
+                    result.starts.append((cycle, ctx.get(probe.step)))
             await ctx.tick()
             cycle += 1
 

@@ -14,6 +14,7 @@ from s2tdpt.hw.cycles import FrameModel, frame_cycles, planes_of, read_words
 from s2tdpt.hw.front_model import FIRST_REQUEST
 from s2tdpt.hw.images import stream_beats, tile_beats
 from s2tdpt.hw.machine import Machine
+from s2tdpt.hw.overlap import settle_cycles
 from s2tdpt.hw.program import Source, build_program
 from s2tdpt.hw.widths import derive_widths
 from tests.hw.core_bench import build_case, network
@@ -102,14 +103,16 @@ def test_accumulates_are_the_synaptic_operations():
 
 @pytest.mark.parametrize("name", MACHINES)
 def test_order_of_a_frame(name):
-    """What a step waits for is complete, and its own cycles are in order."""
+    """What a step waits for is complete or on its way to the memory, and its own cycles are in order."""
     program, trace = traced(network(depth=2), MACHINES[name])
     cycles = frame_cycles(program, trace)
     assert [cost.name for cost in cycles.steps] == [step.name for step in program.steps]
     assert len(cycles.attention) == 2 and cycles.steps[0].start == 0
-    for step, cost in zip(program.steps, cycles.steps, strict=True):
+    for step, cost, settle in zip(program.steps, cycles.steps, settle_cycles(program), strict=True):
         assert cost.start < cost.first_end <= cost.last_end < cost.complete
-        if step.after >= 0:
+        if settle is not None:
+            assert cost.start > cycles.steps[step.after].last_end + settle
+        elif step.after >= 0:
             assert cost.start > cycles.steps[step.after].complete
         if step.after_attention:
             assert cost.start > cycles.attention[step.after_attention - 1][1]

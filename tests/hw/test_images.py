@@ -19,7 +19,7 @@ from s2tdpt.hw.images import (
     tile_sizes,
 )
 from s2tdpt.hw.machine import Machine
-from s2tdpt.hw.widths import neuron_shift
+from s2tdpt.hw.widths import shift_range
 from tests.hw.weight_bench import CASES, derive, setting
 
 
@@ -117,8 +117,8 @@ class Decoder:
         size = widths.bias + widths.shift + widths.threshold
         for channel in fields(word, size, self.machine.post_lanes, signed=False):
             (bias,) = fields(channel, widths.bias, 1)
-            (index,) = fields(channel >> widths.bias, widths.shift, 1, signed=False)
-            yield bias, widths.shift_amounts[index], channel >> widths.bias + widths.shift
+            (more,) = fields(channel >> widths.bias, widths.shift, 1, signed=False)
+            yield bias, widths.min_shift + more, channel >> widths.bias + widths.shift
 
     def equals(self, params):
         """Whether the numbers are exactly those of `params`."""
@@ -132,8 +132,8 @@ class Decoder:
                 equal &= set(threshold.tolist()) == {params.residual_threshold}
                 continue
             # Neurons have the grid of the smallest shift; logits have their own.
-            finer = 0 if name == "head" else neuron_shift(params)
-            assert set(shift.tolist()) == {neuron_shift(params)}
+            finer = 0 if name == "head" else shift_range(params).lo
+            assert set(shift.tolist()) == {shift_range(params).lo}
             equal &= np.array_equal(bias, params.bias(name).astype(np.int64) << finer)
             if name != "head":
                 equal &= np.array_equal(threshold, params.threshold(name).astype(np.int64) << finer)
@@ -210,8 +210,7 @@ def test_comparison_notices_one_altered_parameter(tensor):
     case = setting("partial groups")
     tensors = {name: value.copy() for name, value in case.params.tensors.items()}
     if tensor.endswith("shift"):
-        amounts = case.widths.shift_amounts
-        tensors[tensor].flat[-1] = next(a for a in amounts if a != tensors[tensor].flat[-1])
+        tensors[tensor].flat[-1] = next(a for a in tensors[tensor].flat if a != tensors[tensor].flat[-1])
     else:
         tensors[tensor].flat[-1] ^= 1
     altered = dataclasses.replace(case.params, tensors=tensors)

@@ -289,9 +289,9 @@ def beats_of_the_page(params, machine, widths):
                 if c is None or tensor is None:
                     return 1 if name == "threshold" else 0
                 if name == "shift":
-                    return widths.shift_amounts.index(tensor[c])
+                    return int(tensor[c]) - widths.min_shift
                 # Neurons that write no U compute on the grid of the smallest shift.
-                finer = 0 if layer in writers or layer == "head" else widths.shift_amounts[0]
+                finer = 0 if layer in writers or layer == "head" else widths.min_shift
                 return int(tensor[c]) << finer
 
             sizes = {"bias": widths.bias, "shift": widths.shift, "threshold": widths.threshold}

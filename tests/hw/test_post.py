@@ -12,11 +12,13 @@ from s2tdpt.hw.drain import tag_layout
 from s2tdpt.hw.lif_pipeline import lif_delay
 from s2tdpt.hw.machine import Machine
 from s2tdpt.hw.pool import OrPool
-from s2tdpt.hw.post import SUMS_DELAY, PostProcessor, PostTiming, Scale
+from s2tdpt.hw.post import PostProcessor
 from s2tdpt.hw.program import Sink, build_program
 from s2tdpt.hw.records import WEIGHT_DELAY, Sizes
 from s2tdpt.hw.residual import ResidualStream
+from s2tdpt.hw.scale import Scale
 from s2tdpt.hw.step_rom import SinkField
+from s2tdpt.hw.timing import SUMS_DELAY, PostTiming
 from s2tdpt.hw.widths import derive_widths
 from tests.hw.core_bench import network
 from tests.hw.util import simulate
@@ -33,7 +35,7 @@ def build(steps=2, lanes=4, post_lanes=2):
 
 
 @pytest.mark.parametrize("steps, post_lanes", [(1, 1), (3, 2), (8, 4)])
-@pytest.mark.parametrize("amounts", [(0,), (0, 1, 5)])
+@pytest.mark.parametrize("amounts", [(0,), (0, 1, 5), (3, 4)])
 def test_scale(steps, post_lanes, amounts):
     """A piece a cycle, `Scale.delay` later; the constants come a cycle after the sums."""
     program, _ = build(steps, 4, post_lanes)
@@ -42,9 +44,9 @@ def test_scale(steps, post_lanes, amounts):
         combined=16,
         value=24,
         bias=12,
-        shift=2,
+        shift=max(1, (max(amounts) - min(amounts)).bit_length()),
         threshold=8,
-        shift_amounts=amounts,
+        min_shift=min(amounts),
     )
     dut = Scale(program, widths)
     rng = np.random.default_rng(steps)
@@ -68,7 +70,7 @@ def test_scale(steps, post_lanes, amounts):
                 for lane in range(post_lanes):
                     constant = dut.constants[lane]
                     ctx.set(constant.bias, int(bias[cycle - 1, lane]))
-                    ctx.set(constant.shift, int(which[cycle - 1, lane]))
+                    ctx.set(constant.shift, int(shift[cycle - 1, lane]) - min(amounts))
             if cycle >= Scale.delay:
                 got = [[ctx.get(dut.value[lane][t]) for t in range(steps)] for lane in range(post_lanes)]
                 assert got == expected[cycle - Scale.delay].tolist(), cycle

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from s2tdpt.hw.machine import Machine
+from s2tdpt.hw.overlap import settle_cycles
 from s2tdpt.hw.program import Source, build_program
 from s2tdpt.hw.records import FETCH_CYCLES, Sizes
 from s2tdpt.hw.sequencer import Sequencer
@@ -15,13 +16,15 @@ PROGRAM = build_program(network(depth=2), Machine(lanes=4, banks=2, post_lanes=2
 
 
 def test_records_hold_the_program():
-    records = StepRecords(PROGRAM)
+    records, settle = StepRecords(PROGRAM), settle_cycles(PROGRAM)
+    walks = [walk_fields(step, PROGRAM, wait) for step, wait in zip(PROGRAM.steps, settle, strict=True)]
+    drains = [drain_fields(step, PROGRAM) for step in PROGRAM.steps]
     for layout, words, fields in (
-        (records.walk_layout, records.walk_words, walk_fields),
-        (records.drain_layout, records.drain_words, drain_fields),
+        (records.walk_layout, records.walk_words, walks),
+        (records.drain_layout, records.drain_words, drains),
     ):
-        for step, word in zip(PROGRAM.steps, words, strict=True):
-            for name, value in fields(step, PROGRAM).items():
+        for word, values in zip(words, fields, strict=True):
+            for name, value in values.items():
                 field = layout[name]
                 assert word >> field.offset & (1 << field.width) - 1 == value
 
@@ -55,11 +58,12 @@ def test_steps_start_a_cycle_after_their_last_condition(seed):
     """Random walks, completions, attention, weights, results and images, for three images."""
     rng = np.random.default_rng(seed)
     dut = Sequencer(PROGRAM, Sizes(PROGRAM), StepRecords(PROGRAM))
-    steps, frames = PROGRAM.steps, 3
+    steps, frames, settle = PROGRAM.steps, 3, settle_cycles(PROGRAM)
     starts, releases, completions = [], [], []
 
     async def testbench(ctx):
         running, walk_left, complete, blocks, fetched = [], 0, 0, 0, 2
+        ending, ended, since = [], 0, 0  # cycles in which steps end; how many have, and how long ago
         busy_until = -1  # until when an earlier frame counts
         goes, cycle, finished = False, 0, False
         while len(completions) < frames:
@@ -77,7 +81,8 @@ def test_steps_start_a_cycle_after_their_last_condition(seed):
                 base = bank * image if started.source is Source.PIXELS else started.src_base
                 assert (ctx.get(dut.src_base), ctx.get(dut.row_base)) == (base, started.tile_base)
                 walk_left = int(rng.integers(1, 20))
-                running.append(cycle + walk_left + int(rng.integers(3, 20)))
+                ending.append(cycle + walk_left + int(rng.integers(1, 20)))
+                running.append(ending[-1] + int(rng.integers(3, 40)))
                 number = len(starts) % len(steps)
                 step = steps[number]
             walking = walk_left > 0
@@ -85,12 +90,16 @@ def test_steps_start_a_cycle_after_their_last_condition(seed):
             done = bool(running) and cycle >= running[0] and not finished
             if done:
                 running.pop(0)
+            ends = bool(ending) and cycle >= ending[0]
+            if ends:
+                ending.pop(0)
             # Attention is complete some time after its projections, counted by the record of the step.
             if step.after_attention > blocks and complete >= number and rng.random() < 0.1:
                 blocks += 1
             ready, results, valid = rng.random() < 0.7, rng.random() < 0.3, rng.random() < 0.3
             for name, value in dict(
                 walking=walking,
+                tile_ended=ends,
                 tile_complete=done,
                 blocks=blocks,
                 results_busy=results,
@@ -102,7 +111,8 @@ def test_steps_start_a_cycle_after_their_last_condition(seed):
             ctx.set(dut.tiles.ready, ready)
             frame_complete = complete == len(steps)
             assert ctx.get(dut.frame_complete) == frame_complete
-            fits = complete >= step.after + 1 and blocks >= step.after_attention
+            settled = settle[number] is not None and ended == number and since >= settle[number]
+            fits = (complete >= step.after + 1 or settled) and blocks >= step.after_attention
             fits = fits and not (results and step.source is Source.HEAD_SUM)
             if number == 0:
                 fits = valid and (not starts or cycle > busy_until >= 0)
@@ -115,9 +125,10 @@ def test_steps_start_a_cycle_after_their_last_condition(seed):
                 assert goes
             if frame_complete:
                 completions.append(cycle)
-                busy_until, complete, blocks = cycle, 0, 0
+                busy_until, complete, blocks, ended = cycle, 0, 0, 0
             else:
-                complete += done
+                complete, ended = complete + done, ended + ends
+            since = 0 if ends else since + 1
             if goes:
                 fetched = cycle + FETCH_CYCLES
                 if number == 0:

@@ -8,6 +8,7 @@ import pytest
 from s2tdpt.golden.bounds import Interval
 from s2tdpt.golden.config import load_config
 from s2tdpt.golden.stdp import build_lut
+from s2tdpt.hw.overlap import attention_lead
 from s2tdpt.hw.records import Sizes
 from s2tdpt.hw.stdp import StdpAttention, StdpKernel
 from s2tdpt.hw.stdp_cycles import (
@@ -258,9 +259,10 @@ def test_cost_grows_linearly_and_state_logarithmically():
 
 
 def test_timeline():
-    """A head begins when it is complete and the one before has ended."""
+    """A head begins when it is complete and the one before has ended; the end counts a token early."""
     program = program_for(head_dim=4, heads=3, tokens=2, steps=3, lanes=4, post_lanes=2)
-    assert attention_timeline([10, 10, 200], [50, 60, 70], program) == ([12, 62, 202], 202 + 70 + 9)
+    assert attention_lead(program) == 1
+    assert attention_timeline([10, 10, 200], [50, 60, 70], program) == ([12, 62, 202], 202 + 70 + 9 - 3)
 
 
 def test_cycle_model_is_fast():

@@ -32,7 +32,10 @@ def test_rom(name, gaps):
     program, images = case.program, rom_images(case.params, case.program, case.widths)
     dut = WeightRom(program, case.sizes, case.widths, images)
     rng = np.random.default_rng(5)
-    memories = [*images.banks, images.constants]
+    part = program.machine.post_lanes * program.network.weight_bits
+    groups = range(program.machine.subgroups)
+    parts = [[row >> g * part & ((1 << part) - 1) for row in rows] for g in groups for rows in images.banks]
+    memories = [*parts, images.constants]
 
     def reads(words):
         addresses = [*rng.permutation(len(words)), *rng.integers(0, len(words), 40)]
@@ -45,12 +48,13 @@ def test_rom(name, gaps):
     async def testbench(ctx):
         readers = [Reader() for _ in memories]
         ports = [
-            *zip(dut.weights.row, dut.weights.data, strict=True),
+            *(pair for port in dut.weights for pair in zip(port.row, port.data, strict=True)),
             (dut.constants.address, dut.constants.data),
         ]
         for addresses in zip(*orders, strict=True):
             *rows, constant = [address >= 0 for address in addresses]
-            ctx.set(dut.weights.en, sum(en << bank for bank, en in enumerate(rows)))
+            for port, group in zip(dut.weights, np.split(np.array(rows), len(dut.weights)), strict=True):
+                ctx.set(port.en, sum(int(en) << bank for bank, en in enumerate(group)))
             ctx.set(dut.constants.en, constant)
             for (port, shown), address, words, reader in zip(
                 ports, addresses, memories, readers, strict=True

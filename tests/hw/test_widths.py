@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from s2tdpt.golden.arith import signed_bits
-from s2tdpt.golden.bounds import derive_bounds
+from s2tdpt.golden.bounds import Interval, derive_bounds
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.network import GoldenNetwork
 from s2tdpt.golden.params import random_params
-from s2tdpt.hw.widths import derive_widths, shift_amounts
+from s2tdpt.hw.widths import derive_widths, shift_range
 from tests.hw.weight_bench import tiny
 
 NETWORKS = {
@@ -123,8 +123,9 @@ def test_constants_fit_and_no_field_is_wider_than_its_largest_value(name):
     thresholds = [int(v.max()) << finer for k, v in tensors.items() if k.endswith(".threshold")]
     assert fits(biases, widths.bias) and not fits(biases, widths.bias - 1)
     assert widths.threshold == max(*thresholds, params.residual_threshold, 1).bit_length()
-    assert widths.shift_amounts == tuple(sorted(shifts)) == shift_amounts(params)
-    assert widths.shift == max(1, (len(widths.shift_amounts) - 1).bit_length())
+    assert shift_range(params) == Interval(min(shifts), max(shifts))
+    assert widths.min_shift == min(shifts)
+    assert widths.shift == max(1, (max(shifts) - min(shifts)).bit_length())
     assert widths.head_sum == bounds.head_sum.signed_bits
     assert widths.logit <= widths.combined
     assert widths.residual <= widths.value
@@ -137,8 +138,8 @@ def test_a_narrower_register_would_be_noticed():
 
 
 @pytest.mark.parametrize("amounts", [(0,), (3,), (0, 15), (1, 2, 3, 4), (0, 1, 2, 3, 4)])
-def test_shift_field_is_an_index(amounts):
-    """However large the shifts, the field counts them, from the smallest on."""
+def test_shift_field_counts_from_the_smallest(amounts):
+    """However large the shifts, the field has only to hold their span."""
     params, _, _ = setting("tiny")
     tensors = {
         name: np.resize(np.array(amounts, np.uint8), value.shape) if name.endswith(".shift") else value
@@ -146,9 +147,9 @@ def test_shift_field_is_an_index(amounts):
     }
     shifted = dataclasses.replace(params, tensors=tensors)
     widths = derive_widths(shifted, derive_bounds(shifted))
-    assert widths.shift_amounts == tuple(sorted(amounts))
-    assert widths.shift == {1: 1, 2: 1, 4: 2, 5: 3}[len(widths.shift_amounts)]
-    assert json.loads(json.dumps(widths.as_dict()))["shift_amounts"] == sorted(amounts)
+    assert widths.min_shift == min(amounts)
+    assert widths.shift == {0: 1, 3: 2, 4: 3, 15: 4}[max(amounts) - min(amounts)]
+    assert json.loads(json.dumps(widths.as_dict()))["min_shift"] == min(amounts)
 
 
 def test_numbers_that_could_overflow_are_refused():

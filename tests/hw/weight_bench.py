@@ -209,21 +209,29 @@ class _StreamBench:
         self.count = frames * len(self.steps)
         self.subgroups = case.program.machine.subgroups
         self.bases: list[tuple[int, int]] = []  # of the tiles that were started
-        self.readers = [Reader() for _ in self.images.banks]
+        self.part = case.program.machine.post_lanes * case.program.network.weight_bits
+        self.readers = {
+            (bank, group): Reader()
+            for bank in range(len(self.images.banks))
+            for group in range(self.subgroups)
+        }
         self.constants = Reader()
 
     def read(self, ctx, overstay):
-        """A row of some tile that is not released from every bank, a constant word that is not complete."""
+        """For every group a row of some tile that is not released from every bank, and a constant word of one
+        that is not complete."""
         dut, run, images = self.dut, self.run, self.images
-        for bank, reader in enumerate(self.readers):
+        for (bank, group), reader in self.readers.items():
+            port = dut.weights[group]
             tile = self.pick(max(0, len(run.released) - overstay))
             word = None
             if tile is not None:
                 row = int(self.rng.integers(self.sizes[tile % len(self.sizes)].rows))
                 word = images.banks[bank][self.steps[tile % len(self.steps)].tile_base + row]
-                ctx.set(dut.weights.row[bank], (self.bases[tile][0] + row) % self.rows)
-            ctx.set(dut.weights.en[bank], tile is not None)
-            reader.cycle(word, ctx.get(dut.weights.data[bank].as_value()))
+                word = word >> group * self.part & ((1 << self.part) - 1)
+                ctx.set(port.row[bank], (self.bases[tile][0] + row) % self.rows)
+            ctx.set(port.en[bank], tile is not None)
+            reader.cycle(word, ctx.get(port.data[bank].as_value()))
         tile, word = self.pick(len(run.complete)), None
         if tile is not None:
             index = int(self.rng.integers(self.sizes[tile % len(self.sizes)].constants))

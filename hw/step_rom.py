@@ -11,7 +11,7 @@ from amaranth.lib import data, enum, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from s2tdpt.hw.program import Program, Sink, Source, Step
+from s2tdpt.hw.program import WINDOW, Program, Sink, Source, Step
 from s2tdpt.hw.records import FETCH_CYCLES, bits_for
 
 
@@ -40,19 +40,18 @@ def walk_fields(step: Step, program: Program) -> dict[str, int]:
     of an input word, of a tap and of a row of taps. `after` counts the steps that must be complete.
     """
     machine = program.machine
-    words = step.packing_in.groups
     return {
         "source": step.source.value,
-        "kernel3": int(step.kernel == 3),
+        "kernel3": int(step.kernel == WINDOW),
         "last_x": step.width - 1,
         "last_y": step.height - 1,
-        "last_word": words - 1,
+        "last_word": step.packing_in.groups - 1,
         "last_pass": step.passes - 1,
-        "stride": words,
-        "line": words * step.width,
+        "stride": step.stride,
+        "line": step.stride * step.width,
         "word_rows": step.word_rows(machine),
         "tap_rows": step.tap_rows(machine),
-        "line_rows": 3 * step.tap_rows(machine),
+        "line_rows": WINDOW * step.tap_rows(machine),
         "src_base": step.src_base,
         "tile_base": step.tile_base,
         "cooldown": step.subgroups(machine) - 1,

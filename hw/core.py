@@ -167,7 +167,7 @@ class Core(wiring.Component):
             m.d.comb += lanes.event[bank].eq(events.event[bank])
         m.d.comb += [
             *(events.step.eq(sequencer.step), events.start.eq(sequencer.start)),
-            *(events.src_base.eq(sequencer.src_base), events.row_base.eq(sequencer.row_base)),
+            *(events.row_base.eq(sequencer.row_base), events.pixel_base.eq(sequencer.pixel_base)),
             *(sequencer.walking.eq(events.walking), sequencer.tile_ended.eq(events.final)),
             sequencer.tile_complete.eq(post.tile_complete),
             *(sequencer.blocks.eq(attention.blocks), attention.clear.eq(sequencer.frame_start)),

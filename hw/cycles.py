@@ -17,7 +17,7 @@ from s2tdpt.hw.arrival import TileArrival
 from s2tdpt.hw.front_model import FrontModel, word_marks
 from s2tdpt.hw.lanes import lane_skew
 from s2tdpt.hw.overlap import ENDED_DELAY, settle_cycles
-from s2tdpt.hw.program import Program, Sink, Source, Step
+from s2tdpt.hw.program import WINDOW, Program, Sink, Source, Step
 from s2tdpt.hw.records import FETCH_CYCLES, STREAM_CONSTANT_TILES, weight_rows
 from s2tdpt.hw.stdp_cycles import attention_timeline, head_cycles
 from s2tdpt.hw.timing import PostTiming, drain_delay
@@ -96,11 +96,20 @@ def planes_of(step: Step, program: Program, tensor: np.ndarray) -> np.ndarray:
     if step.source is Source.SPIKES:
         return np.asarray(tensor, bool).transpose(1, 2, 0)[None]
     if step.source is Source.PIXELS:
-        value = np.asarray(tensor, np.int64).reshape(step.positions, -1) - net.pixel_zero_point
+        value = _taps(np.asarray(tensor, np.int64) - net.pixel_zero_point, 0).reshape(step.positions, -1)
     else:
         value = np.asarray(tensor, np.int64).reshape(1, -1)
     shifts = np.arange(step.passes * steps)[::-1].reshape(step.passes, 1, 1, steps)
     return (value[None, :, :, None] >> shifts & 1).astype(bool)
+
+
+def _taps(grid: np.ndarray, outside) -> np.ndarray:
+    """The window of every place of a map [H, W, C], tap by tap: [H, W, taps, C]."""
+    height, width = grid.shape[:2]
+    reach = WINDOW // 2
+    padded = np.pad(grid, ((reach, reach), (reach, reach), (0, 0)), constant_values=outside)
+    taps = [padded[y : y + height, x : x + width] for y in range(WINDOW) for x in range(WINDOW)]
+    return np.stack(taps, axis=2)
 
 
 @dataclass
@@ -135,10 +144,8 @@ def read_words(step: Step, program: Program, tensor: np.ndarray) -> _Reading:
     # Which position, tap by tap, every position sees; -1 outside of the map.
     grid = np.arange(positions).reshape(step.height, step.width)
     seen = grid.reshape(-1, 1)
-    if step.kernel == 3:
-        padded = np.pad(grid, 1, constant_values=-1)
-        taps = [padded[y : y + step.height, x : x + step.width] for y in range(3) for x in range(3)]
-        seen = np.stack(taps, axis=-1).reshape(positions, 9)
+    if step.kernel == WINDOW:
+        seen = _taps(grid[..., None], -1).reshape(positions, -1)
     order = np.repeat(seen[:, None], passes, axis=1)  # [positions, passes, taps]
     inside = order >= 0
     chosen = np.repeat(np.arange(passes)[None, :, None], positions, axis=0)
@@ -214,7 +221,7 @@ class FrameModel:
             reading = readings[key]
             cooldown = step.subgroups(program.machine) - 1
             marks = word_marks(reading.last, reading.final, cooldown, cooldown + FETCH_CYCLES)
-            walk_over = self._front.walk(reading.counts, marks, start)
+            walk_over = self._front.walk(reading.counts, marks, start, step.window_words)
             first_position = self._positions
             self._positions += int(reading.last.sum())
             self._finals.append(self._positions - 1)

@@ -164,11 +164,6 @@ def estimate(
     ----------
     progress : callable, optional
         Called with 1 after every image.
-
-    Raises
-    ------
-    UserError
-        The network does not fit the machine.
     """
     golden = GoldenNetwork(params)
     widths = derive_widths(params, golden.bounds)

@@ -8,17 +8,18 @@ from amaranth.lib.wiring import In, Out
 
 from s2tdpt.hw.program import Program
 from s2tdpt.hw.reader import ReadPort, WordReader
-from s2tdpt.hw.records import Sizes, event_layout, pixel_word_bits
+from s2tdpt.hw.records import Sizes, event_layout
 from s2tdpt.hw.scanner import BankScanner, PositionEnd, SliceQueue
-from s2tdpt.hw.step_rom import StepRecords
+from s2tdpt.hw.step_rom import SourceField, StepRecords
 from s2tdpt.hw.walker import PositionWalker, TapWalker
+from s2tdpt.hw.window import PixelPort, PixelWindow
 
 
 class EventSource(wiring.Component):
     """Walks a tile's words, reads them, and issues the events of every bank.
 
-    Latency: 9 cycles from `start` to the first event where nothing waits; throughput: every bank a channel
-    with spikes a cycle. `cycles.FrontModel` counts it exactly.
+    Latency: 9 cycles from `start` to the first event where nothing waits, 13 where pixels are read;
+    throughput: every bank a channel with spikes a cycle. `front_model.FrontModel` counts it exactly.
     Resources: those of the parts.
 
     Parameters
@@ -29,11 +30,12 @@ class EventSource(wiring.Component):
 
     Members
     -------
-    step, src_base, row_base, start
+    step, row_base, pixel_base, start
         From `sequencer.Sequencer`.
     walking : Out(1)
         Words of the tile remain to be asked for.
-    spikes, pixels, head_sums : Out(ReadPort)
+    spikes, head_sums : Out(ReadPort)
+    pixels : Out(PixelPort)
     event : Out(event_layout).array(banks)
     end, final : Out(1)
         With the events: the last ones of a position, of a tile.
@@ -45,12 +47,12 @@ class EventSource(wiring.Component):
         super().__init__(
             {
                 "step": In(records.walk_layout),
-                "src_base": In(sizes.address),
                 "row_base": In(sizes.row),
+                "pixel_base": In(sizes.pixel),
                 "start": In(1),
                 "walking": Out(1),
                 "spikes": Out(ReadPort(sizes, machine.lanes * net.timesteps)),
-                "pixels": Out(ReadPort(sizes, pixel_word_bits(program))),
+                "pixels": Out(PixelPort(program, sizes)),
                 "head_sums": Out(ReadPort(sizes, program.piece_bits)),
                 "event": Out(event_layout(sizes, net.timesteps)).array(machine.banks),
                 "end": Out(1),
@@ -63,21 +65,25 @@ class EventSource(wiring.Component):
         program, sizes = self._program, self._sizes
         m.submodules.positions = positions = PositionWalker(self._records, sizes)
         m.submodules.taps = taps = TapWalker(self._records, sizes, positions.window_layout)
+        m.submodules.window = window = PixelWindow(program, sizes)
         m.submodules.reader = reader = WordReader(program, sizes)
         m.submodules.position_end = position_end = PositionEnd(sizes, program.machine.banks)
         wiring.connect(m, positions.window, taps.window)
         wiring.connect(m, taps.request, reader.request)
+        wiring.connect(m, reader.pixels, window.words)
         for inner, outer in (
             (reader.spikes, self.spikes),
-            (reader.pixels, self.pixels),
+            (window.pixels, self.pixels),
             (reader.head_sums, self.head_sums),
         ):
             wiring.connect(m, inner, wiring.flipped(outer))
         m.d.comb += [
             positions.step.eq(self.step),
-            positions.src_base.eq(self.src_base),
             positions.row_base.eq(self.row_base),
             positions.start.eq(self.start),
+            window.start.eq(self.start),
+            window.active.eq(self.step.source == SourceField.PIXELS),
+            window.base.eq(self.pixel_base),
             taps.step.eq(self.step),
             reader.source.eq(self.step.source),
             self.walking.eq(positions.busy | positions.window.valid | taps.request.valid),

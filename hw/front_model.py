@@ -1,7 +1,8 @@
 """The clock of `front.EventSource`: the same queues and scanners, with counts in place of spikes.
 
 A bank needs to know of a slice only how many of its channels have a spike. `FrontModel` moves the walk, the
-queues and the scanners on, cycle by cycle and compiled, and notes when positions end.
+queues and the scanners on, cycle by cycle and compiled, and notes when positions end. A window of pixels may
+hold the walk: when its words may be asked for is the recurrence of `window.PixelWindow`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import numba
 import numpy as np
 
 from s2tdpt.hw.records import FIRST_REQUEST
+from s2tdpt.hw.window import COLUMN_CYCLES, FIRST_WINDOW
 
 PUSH = 3
 """From asking for a word to its slices' entry into the queues, or to their being dropped."""
@@ -18,22 +20,23 @@ FOREVER = 1 << 62
 LAST, FINAL = 1, 2
 """A word ends its position; its tile. Above these bits of a mark stands the cooldown."""
 _COOLDOWN_SHIFT, _COUNT_SHIFT = 2, 16
-_NOW, _WORD, _COOLDOWN, _ENDS, _BUSY = range(5)  # of the state vector
+_NOW, _WORD, _COOLDOWN, _ENDS, _BUSY, _OPEN = range(6)  # of the state vector
 
 
 @numba.njit(cache=True)
-def _move(state, counts, marks, first, pipe, queue, banks, ends, wanted_ends, until):
+def _move(state, counts, marks, window, pipe, queue, banks, ends, wanted_ends, until):
     """Move on until all words are asked for and `wanted_ends` positions have ended, or cycle `until`.
 
-    Asks for the words from state[_WORD] on, not before cycle `first`. `banks` holds for every bank: head and
-    level of its queue, room, busy, channels left of its slice, mark of its slice.
+    Asks for the words from state[_WORD] on, not before cycle state[_OPEN]; `window` words belong to a window
+    of pixels (0: there are none). `banks` holds for every bank: head and level of its queue, room, busy,
+    channels left of its slice, mark of its slice.
     """
     words, width = counts.shape
     depth = queue.shape[1]
     while (state[_WORD] < words or state[_ENDS] < wanted_ends) and state[_NOW] < until:
         now = state[_NOW]
         ending = state[_COOLDOWN] == 0
-        asks = state[_WORD] < words and now >= first
+        asks = state[_WORD] < words and now >= state[_OPEN]
         for b in range(width):
             ending = ending and banks[b, 3] and banks[b, 4] <= 1 and banks[b, 5] & LAST
             asks = asks and banks[b, 2] > 0
@@ -73,6 +76,8 @@ def _move(state, counts, marks, first, pipe, queue, banks, ends, wanted_ends, un
                 banks[b, 2] -= 1
         if asks:
             state[_WORD] += 1
+            if window > 0 and state[_WORD] % window == 0:
+                state[_OPEN] = max(now + 1, state[_OPEN] + COLUMN_CYCLES)
         state[_COOLDOWN] = cooldown
         state[_BUSY] += adds
         state[_NOW] = now + 1
@@ -94,16 +99,16 @@ class FrontModel:
     """
 
     def __init__(self, banks: int, queue: int):
-        self._state = np.zeros(5, np.int64)
+        self._state = np.zeros(6, np.int64)
         self._pipe = np.full((PUSH, banks), -1, np.int64)
         self._queue = np.zeros((banks, queue), np.int64)
         self._banks = np.zeros((banks, 6), np.int64)
         self._banks[:, 2] = queue
         self._ends = np.zeros(0, np.int64)
         self._due = 0  # positions that the steps so far will end
-        self._step = np.zeros((0, banks), np.int64), np.zeros(0, np.int64)
+        self._step = np.zeros((0, banks), np.int64), np.zeros(0, np.int64), 0
 
-    def walk(self, counts: np.ndarray, marks: np.ndarray, start: int) -> int:
+    def walk(self, counts: np.ndarray, marks: np.ndarray, start: int, window: int = 0) -> int:
         """Start a step in cycle `start`; returns the first cycle in which its walk is over.
 
         Parameters
@@ -112,18 +117,21 @@ class FrontModel:
             Channels with a spike, of every word in the order of the walk.
         marks : int64 [words]
             `word_marks`.
+        window : int
+            `program.Step.window_words`.
         """
-        self._run(FOREVER, FOREVER, start)  # what earlier steps left in the queues goes on meanwhile
+        self._run(FOREVER, start)  # what earlier steps left in the queues goes on meanwhile
         self._state[_WORD] = 0
-        self._step = np.ascontiguousarray(counts), np.ascontiguousarray(marks)
+        self._state[_OPEN] = start + (FIRST_WINDOW if window else FIRST_REQUEST)
+        self._step = np.ascontiguousarray(counts), np.ascontiguousarray(marks), window
         self._due += int((marks & LAST).sum())
         self._ends = np.concatenate([self._ends, np.zeros(self._due - len(self._ends), np.int64)])
-        self._run(start + FIRST_REQUEST, 0, FOREVER)
+        self._run(0, FOREVER)
         return int(self._state[_NOW])
 
     def position_end(self, number: int) -> int:
         """Cycle in which position `number`, counted over all steps, ends."""
-        self._run(0, number + 1, FOREVER)
+        self._run(number + 1, FOREVER)
         return int(self._ends[number])
 
     @property
@@ -131,11 +139,10 @@ class FrontModel:
         """Cycles so far in which at least one bank had a channel to add."""
         return int(self._state[_BUSY])
 
-    def _run(self, first: int, ends: int, until: int) -> None:
+    def _run(self, ends: int, until: int) -> None:
         _move(
             self._state,
             *self._step,
-            first,
             self._pipe,
             self._queue,
             self._banks,

@@ -164,7 +164,9 @@ def _weight_tiles(params: Params, program: Program, step: Step) -> np.ndarray:
     row = word * step.word_rows(machine) + slot // machine.banks
     place = row * machine.banks + slot % machine.banks
     matrix = np.zeros((taps, step.tap_rows(machine) * machine.banks, groups * machine.lanes), np.int8)
-    by_tap = weight.reshape(outputs, inputs, taps).transpose(2, 1, 0)
+    by_tap = weight.reshape(outputs, inputs, -1).transpose(2, 1, 0)
+    # Where a window is read as one tap, the kernel's taps lie in its channels.
+    by_tap = by_tap.reshape(taps, step.packing_in.channels, outputs)
     matrix[np.ix_(np.arange(taps), place, step.packing_out.slots())] = by_tap
     split = matrix.reshape(step.tile_rows(machine), machine.banks, groups, machine.lanes)
     return split.transpose(2, 0, 1, 3)

@@ -1,8 +1,7 @@
 """The machine: how many lanes and banks, and where the weights live.
 
-`golden.config.NetworkConfig` says what is computed, `Machine` on what. Both are frozen and validated;
-`check_fit` refuses a pair that cannot work together before any hardware is built. Machines with a name lie
-in the folder ``machines`` beside this file.
+`golden.config.NetworkConfig` says what is computed, `Machine` on what. Both are frozen and validated, and any
+network can be computed on any machine. Machines with a name lie in the folder ``machines`` beside this file.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from s2tdpt.golden.config import NetworkConfig
 from s2tdpt.golden.errors import UserError
 
 MACHINE_DIRECTORY = Path(__file__).parent / "machines"
@@ -51,11 +49,11 @@ class Machine(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(default="custom", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
-    lanes: Count = 64
+    lanes: Count = 32
     banks: Annotated[int, Field(strict=True, ge=1, le=16)] = 4
-    post_lanes: Count = 16
+    post_lanes: Count = 8
     queue: Literal[2, 4, 8, 16] = 8
-    attention_steps: Annotated[int, Field(strict=True, ge=1, le=8)] = 4
+    attention_steps: Annotated[int, Field(strict=True, ge=1, le=8)] = 2
     weight_memory: Literal["rom", "stream"] = "rom"
 
     @model_validator(mode="after")
@@ -78,21 +76,6 @@ class Machine(BaseModel):
     def slice_channels(self) -> int:
         """Channels of a spike word that belong to one bank."""
         return self.lanes // self.banks
-
-
-def check_fit(network: NetworkConfig, machine: Machine) -> None:
-    """Refuse a network that this machine cannot compute.
-
-    Raises
-    ------
-    UserError
-        A pixel is wider than the lanes.
-    """
-    if network.image_channels > machine.lanes:
-        raise UserError(
-            f"a pixel of {network.image_channels} channels does not fit {machine.lanes} lanes of machine "
-            f"{machine.name}; expected lanes >= {network.image_channels}; raise 'lanes'"
-        )
 
 
 def named_machines() -> tuple[str, ...]:

@@ -178,13 +178,7 @@ def check_plan(plan: MemoryPlan, device: str) -> None:
 
 
 def plan_of(params: Params, machine: Machine) -> MemoryPlan:
-    """The memories for these parameters, exactly as they will be generated.
-
-    Raises
-    ------
-    UserError
-        The network does not fit the machine.
-    """
+    """The memories for these parameters, exactly as they will be generated."""
     bounds = derive_bounds(params)
     widths = derive_widths(params, bounds)
     program = build_program(params.config, machine, widths.head_sum)

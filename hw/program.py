@@ -13,7 +13,10 @@ from dataclasses import dataclass, field, replace
 
 from s2tdpt.golden.config import NetworkConfig
 from s2tdpt.hw.layout import Packing, Regions
-from s2tdpt.hw.machine import PIXEL_BITS, Machine, check_fit
+from s2tdpt.hw.machine import PIXEL_BITS, Machine
+
+WINDOW = 3
+"""Side of the window of a convolution."""
 
 
 class Source(enum.Enum):
@@ -78,6 +81,8 @@ class Step:
     height, width : int
         Grid of output positions; linear layers 1 x tokens, head 1 x 1.
     kernel : {1, 3}
+        Side of the window of taps that the walk goes through. A window of pixels is one tap, whose channels
+        `window.PixelWindow` puts side by side.
     packing_in, packing_out : Packing
         Slots of the inputs (words as they are read) and of the outputs.
     passes : int
@@ -148,6 +153,16 @@ class Step:
         lanes = self.packing_out.lanes
         return int(((self.packing_out.slots() // lanes) == self.group).sum())
 
+    @property
+    def window_words(self) -> int:
+        """Words that a window of pixels is read as before it moves on; 0: the step reads a memory."""
+        return self.passes * self.packing_in.groups if self.source is Source.PIXELS else 0
+
+    @property
+    def stride(self) -> int:
+        """Address step from one position to the next; a window of pixels moves by itself."""
+        return 0 if self.window_words else self.packing_in.groups
+
     def subgroups(self, machine: Machine) -> int:
         """Pieces of `post_lanes` channels in this tile."""
         return -(-self.lanes_used // machine.post_lanes)
@@ -204,10 +219,20 @@ class Program:
         return -(-self.network.embed_dim // self.machine.post_lanes)
 
     @property
+    def window_packing(self) -> Packing:
+        """Channels of a window of pixels."""
+        return window_packing(self.network, self.machine)
+
+    @property
     def head_packing(self) -> Packing:
         """Slots of q, k, v and of the attention's output."""
         net, machine = self.network, self.machine
         return Packing(net.embed_dim, machine.lanes, net.head_dim, machine.post_lanes)
+
+
+def window_packing(network: NetworkConfig, machine: Machine) -> Packing:
+    """Slots of a window of pixels: channel ``tap * C + c`` is channel c at a tap, taps row by row."""
+    return Packing(WINDOW * WINDOW * network.image_channels, machine.lanes)
 
 
 def build_program(network: NetworkConfig, machine: Machine, head_sum_bits: int) -> Program:
@@ -217,13 +242,7 @@ def build_program(network: NetworkConfig, machine: Machine, head_sum_bits: int) 
     ----------
     head_sum_bits : int
         Proven signed width of the head sums (`golden.bounds`), which sets their passes.
-
-    Raises
-    ------
-    UserError
-        The network does not fit the machine.
     """
-    check_fit(network, machine)
     steps = network.timesteps
     pixel_passes, head_passes = -(-PIXEL_BITS // steps), -(-head_sum_bits // steps)
     builder = _Builder(network, machine)
@@ -303,8 +322,10 @@ class _Builder:
                 sink=Sink.RESIDUAL if last else Sink.SPIKES,
                 height=height,
                 width=width,
-                kernel=3,
-                packing_in=Packing(net.sps_channels[i - 1] if i else net.image_channels, lanes),
+                kernel=WINDOW if i else 1,
+                packing_in=Packing(net.sps_channels[i - 1], lanes)
+                if i
+                else window_packing(net, self.machine),
                 packing_out=packing,
                 reads=reads,
                 passes=1 if i else passes,

@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 from s2tdpt.hw.fixed import wrap
 from s2tdpt.hw.machine import PIXEL_BITS
 from s2tdpt.hw.program import Program
-from s2tdpt.hw.records import Sizes, bits_for, pixel_word_bits, request_layout, slice_layout
+from s2tdpt.hw.records import Sizes, bits_for, request_layout, slice_layout
 from s2tdpt.hw.step_rom import SourceField
 
 
@@ -36,11 +36,39 @@ class ReadPort(wiring.Signature):
         )
 
 
+class WindowPort(wiring.Signature):
+    """Read port of a window of pixels, seen from the reader; delay 1.
+
+    Members
+    -------
+    ready : ``In(1)``
+        A word may be asked for; high where pixels are not what the walk reads.
+    en : ``Out(1)``
+    address : ``Out``
+        Word of the window; the last one of the last pass moves it on.
+    plane_pass : ``Out``
+    data : ``In``
+        Bytes of the word's channels.
+    """
+
+    def __init__(self, program: Program, sizes: Sizes):
+        packing = program.window_packing
+        super().__init__(
+            {
+                "ready": In(1),
+                "en": Out(1),
+                "address": Out(sizes.address),
+                "plane_pass": Out(sizes.plane_pass),
+                "data": In(min(packing.channels, packing.lanes) * PIXEL_BITS),
+            }
+        )
+
+
 class WordReader(wiring.Component):
     """From requests to slices: spikes, pixels' bit planes or head sums' bit planes, cut up by banks.
 
     A slice without a spike is not handed on, unless a position ends with it. A request is taken only while
-    every bank is sure to have room for its slice.
+    every bank is sure to have room for its slice, and the window of pixels is there if it is one of it.
 
     Latency: 3 cycles from a request to its slices; throughput: one word a cycle.
     Resources: three words of flip-flops, a counter a bank.
@@ -55,7 +83,8 @@ class WordReader(wiring.Component):
     source : In(SourceField)
         Of the requests.
     request : In(stream)
-    spikes, pixels, head_sums : Out(ReadPort)
+    spikes, head_sums : Out(ReadPort)
+    pixels : Out(WindowPort)
     push : Out(1).array(banks)
         The slice goes into the bank's queue.
     slice : Out(slice_layout).array(banks)
@@ -72,7 +101,7 @@ class WordReader(wiring.Component):
                 "source": In(SourceField),
                 "request": In(stream.Signature(request_layout(sizes))),
                 "spikes": Out(ReadPort(sizes, machine.lanes * net.timesteps)),
-                "pixels": Out(ReadPort(sizes, pixel_word_bits(program))),
+                "pixels": Out(WindowPort(program, sizes)),
                 "head_sums": Out(ReadPort(sizes, machine.post_lanes * net.timesteps)),
                 "push": Out(1).array(machine.banks),
                 "slice": Out(self.slice_layout).array(machine.banks),
@@ -87,7 +116,7 @@ class WordReader(wiring.Component):
         # A zero point of 128 turns the byte into two's complement: its top bit inverts and is extended.
         pad = passes * steps - PIXEL_BITS
         planes = []
-        for channel in range(net.image_channels):
+        for channel in range(len(self.pixels.data) // PIXEL_BITS):
             byte = self.pixels.data.word_select(channel, PIXEL_BITS) ^ net.pixel_zero_point
             sign = byte[-1] if net.pixel_zero_point else 0
             falling = [*[sign] * pad, *reversed(list(byte))]
@@ -100,7 +129,7 @@ class WordReader(wiring.Component):
         request = self.request
         fire, room = Signal(), Signal(init=1)
         dropped = Signal(machine.banks)  # a slice without a spike is not handed on
-        m.d.comb += [request.ready.eq(room), fire.eq(request.valid & request.ready)]
+        m.d.comb += [request.ready.eq(room & self.pixels.ready), fire.eq(request.valid & request.ready)]
         counts = []
         for bank in range(machine.banks):
             # Room in the bank's queue, less the slices that are on their way to it.

@@ -29,8 +29,9 @@ class Sizes:
 
     Attributes
     ----------
-    address, spike_address, residual_address : int
-        Bits of a read address (spike words, pixels, head sum pieces), of a spike word, of a piece of U.
+    address, pixel, spike_address, residual_address : int
+        Bits of a read address (spike words, words of a window, head sum pieces), of a pixel, of a spike word,
+        of a piece of U.
     row, constant, step, position, piece, subgroup, plane_pass, cooldown : int
         Bits of a weight row of a bank, of a constant word, of a step number, of a position of any map, of a
         piece of a token, of a piece of a word, of a pass, of a cooldown.
@@ -38,9 +39,10 @@ class Sizes:
 
     def __init__(self, program: Program):
         net, machine = program.network, program.machine
-        pixels = 2 * net.image_height * net.image_width
         pieces = max(step.packing_out.groups for step in program.steps) * machine.subgroups
-        self.address = bits_for(max(program.spike_words, pixels, program.residual_pieces) - 1)
+        words = max(program.spike_words, program.window_packing.groups, program.residual_pieces)
+        self.address = bits_for(words - 1)
+        self.pixel = bits_for(2 * net.image_height * net.image_width - 1)
         self.spike_address = bits_for(program.spike_words - 1)
         self.row = bits_for(weight_rows(program) - 1)
         self.constant = bits_for(constant_words(program) - 1)

@@ -54,8 +54,10 @@ class Sequencer(wiring.Component):
         Stable from `start` to the next.
     index : Out
         Its number.
-    src_base, row_base : Out
-        Its first address and weight row.
+    row_base : Out
+        Its first weight row.
+    pixel_base : Out
+        First pixel of the image being computed.
     start : Out(1)
     busy : Out(1)
         A frame is being computed.
@@ -78,8 +80,8 @@ class Sequencer(wiring.Component):
                 "tiles": Out(TilePort(sizes)),
                 "step": Out(records.walk_layout),
                 "index": Out(sizes.step),
-                "src_base": Out(sizes.address),
                 "row_base": Out(sizes.row),
+                "pixel_base": Out(sizes.pixel),
                 "start": Out(1),
                 "busy": Out(1),
             }
@@ -125,12 +127,12 @@ class Sequencer(wiring.Component):
                 self.row_base.eq(
                     coming.tile_base if self._program.machine.weight_memory == "rom" else self.tiles.base
                 ),
-                self.src_base.eq(coming.src_base),
             ]
-            with m.If(from_pixels):
-                m.d.sync += self.src_base.eq(Mux(self.frame_bank, net.image_height * net.image_width, 0))
         with m.If(self.frame_start):
-            m.d.sync += self.busy.eq(1)
+            m.d.sync += [
+                self.busy.eq(1),
+                self.pixel_base.eq(Mux(self.frame_bank, net.image_height * net.image_width, 0)),
+            ]
         with m.If(self.frame_complete):
             m.d.sync += [self.busy.eq(0), complete.eq(0), ended.eq(0)]
         with m.Else():

@@ -12,7 +12,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from s2tdpt.hw.overlap import settle_cycles
-from s2tdpt.hw.program import Program, Sink, Source, Step
+from s2tdpt.hw.program import WINDOW, Program, Sink, Source, Step
 from s2tdpt.hw.records import FETCH_CYCLES, bits_for
 
 
@@ -33,7 +33,7 @@ class SinkField(enum.Enum, shape=unsigned(2)):
     LOGITS = Sink.LOGITS.value
 
 
-def walk_fields(step: Step, program: Program, settle: int | None) -> dict[str, int]:
+def walk_fields(step: Step, program: Program, settle: int | None = None) -> dict[str, int]:
     """Field values of the walk over a step's words.
 
     ``last_*`` are the largest values of counters; `stride` is the address step from one position to the
@@ -42,19 +42,18 @@ def walk_fields(step: Step, program: Program, settle: int | None) -> dict[str, i
     that `follows` the one before need not wait for that, but `settle` cycles once it has ended.
     """
     machine = program.machine
-    words = step.packing_in.groups
     return {
         "source": step.source.value,
-        "kernel3": int(step.kernel == 3),
+        "kernel3": int(step.kernel == WINDOW),
         "last_x": step.width - 1,
         "last_y": step.height - 1,
-        "last_word": words - 1,
+        "last_word": step.packing_in.groups - 1,
         "last_pass": step.passes - 1,
-        "stride": words,
-        "line": words * step.width,
+        "stride": step.stride,
+        "line": step.stride * step.width,
         "word_rows": step.word_rows(machine),
         "tap_rows": step.tap_rows(machine),
-        "line_rows": 3 * step.tap_rows(machine),
+        "line_rows": WINDOW * step.tap_rows(machine),
         "src_base": step.src_base,
         "tile_base": step.tile_base,
         "cooldown": step.subgroups(machine) - 1,

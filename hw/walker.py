@@ -41,8 +41,8 @@ class PositionWalker(wiring.Component):
     -------
     step : In(records.walk_layout)
         Stable from `start` until `busy` falls.
-    src_base, row_base : In
-        First address of the map, first weight row of the tile.
+    row_base : In
+        First weight row of the tile.
     start : In(1)
     busy : Out(1)
         Positions remain.
@@ -56,7 +56,6 @@ class PositionWalker(wiring.Component):
         super().__init__(
             {
                 "step": In(self._layout),
-                "src_base": In(sizes.address),
                 "row_base": In(sizes.row),
                 "start": In(1),
                 "busy": Out(1),
@@ -79,7 +78,7 @@ class PositionWalker(wiring.Component):
             ready.eq(~window.valid | window.ready),
         ]
         with m.If(self.start):
-            m.d.sync += [self.busy.eq(1), x.eq(0), y.eq(0), address.eq(self.src_base)]
+            m.d.sync += [self.busy.eq(1), x.eq(0), y.eq(0), address.eq(step.src_base)]
         with m.Elif(self.busy & ready):
             m.d.sync += [
                 x.eq(Mux(last_x, 0, x + 1)),

@@ -11,7 +11,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from s2tdpt.golden.errors import UserError
-from s2tdpt.hw.machine import Machine, check_fit
+from s2tdpt.hw.machine import Machine
 from s2tdpt.scripts.images import choose_images, data_option, images_option
 from s2tdpt.scripts.options import (
     console,
@@ -74,7 +74,6 @@ def cycles(params, machine, images, data, data_dir, count, clock_mhz, json_path)
     if not 0 < clock_mhz < math.inf:
         raise UserError(f"--mhz is {clock_mhz:g}; expected a positive number of MHz; for instance 100")
     numbers = load_params(params)
-    check_fit(numbers.config, machine)
     chosen = choose_images(numbers, images, data, data_dir, count, (COUNT, COUNT))
     pictures, words = chosen.images, chosen.description
     from s2tdpt.hw.estimate import estimate

@@ -15,7 +15,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from s2tdpt.golden.errors import UserError
-from s2tdpt.hw.machine import Machine, check_fit
+from s2tdpt.hw.machine import Machine
 from s2tdpt.hw.synthesis import TARGETS, synthesize
 from s2tdpt.hw.tools import find_tool
 from s2tdpt.scripts.images import DIGITS, SAMPLES, choose_images, data_option, images_option
@@ -79,7 +79,6 @@ def generate(params, machine, out, name, force) -> None:
     from s2tdpt.hw.package import check_package, describe, write_package
 
     numbers = load_params(params)
-    check_fit(numbers.config, machine)
     top = name if name is not None else "s2tdpt_" + _identifier(numbers.config.name)
     check_folder(out.parent)
     check_package(out, top, force)
@@ -197,7 +196,6 @@ def cosim(
     if shown is not None and waveform is None:
         raise UserError("--steps belongs to --waveform; expected both; give a file or leave it out")
     numbers = load_params(params)
-    check_fit(numbers.config, machine)
     chosen = choose_images(numbers, images, data, data_dir, count)
     pictures, labels = chosen.images, chosen.labels
     for tool in NEEDED[simulator]:
@@ -329,7 +327,6 @@ def synth(params, machine, target, seeds, frequency, liberty, logs, force, json_
     for tool in ("yosys",) if liberty is not None else ("yosys", "nextpnr-ecp5"):
         find_tool(tool)
     numbers = load_params(params)
-    check_fit(numbers.config, machine)
     if liberty is None and not force:
         from s2tdpt.hw.memory_plan import check_plan, plan_of
 

@@ -11,7 +11,6 @@ from rich.table import Table
 
 from s2tdpt.golden.config import NetworkConfig, load_config, named_configs
 from s2tdpt.golden.errors import UserError
-from s2tdpt.hw.machine import check_fit
 from s2tdpt.scripts.options import (
     console,
     json_option,
@@ -70,7 +69,6 @@ def info(config, named, params, machine, device, json_path: Path | None) -> None
 
     numbers = load_params(params) if params is not None else None
     network = numbers.config if numbers is not None else load_config(config or named or "digits")
-    check_fit(network, machine)
     plan = plan_of(numbers if numbers is not None else random_params(network, 0), machine)
     per_layer = macs(network)
     data = {

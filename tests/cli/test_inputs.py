@@ -92,15 +92,6 @@ def test_machine_options(shell, command):
         assert message in shell.refused(*command, "--set", setting)
 
 
-def test_pixels_wider_than_the_lanes(shell, write):
-    path = write("colour.json", network(image_channels=3).model_dump(mode="json"))
-    narrow = ("--set", "lanes=2", "--set", "banks=1", "--set", "post_lanes=1")
-    message = (
-        "a pixel of 3 channels does not fit 2 lanes of machine digits; expected lanes >= 3; raise 'lanes'"
-    )
-    assert shell.refused("info", path, *narrow) == message
-
-
 BAD_ARRAYS = {
     "wrong shape": (np.zeros((2, 4, 5, 1), np.uint8), "[2, 4, 5, 1]; expected uint8 [batch, 5, 4, 1]"),
     "wrong type": (np.zeros((2, 5, 4, 1)), "are float64 [2, 5, 4, 1]; expected uint8"),

@@ -63,6 +63,13 @@ CASES = {
         network(sps_channels=(3, 10), pixel_zero_point=128, timesteps=3),
         Machine(lanes=8, banks=4, post_lanes=2),
     ),
+    # Of 27 channels of a window two lie in a word.
+    "pixels_wider_than_a_word": (
+        network(image_channels=3, timesteps=3, pixel_zero_point=128),
+        Machine(lanes=2, banks=1, post_lanes=2),
+    ),
+    # A word a window, and nothing to drain longer than it takes to read a column.
+    "windows_as_fast_as_they_come": (network(timesteps=8), Machine(lanes=12, banks=6, post_lanes=12)),
     "one_pixel": (network(image_height=1, image_width=1), Machine(lanes=4, banks=4, post_lanes=2)),
     "one_column": (
         network(image_width=1, image_height=6, sps_pool=(False, False)),
@@ -136,7 +143,7 @@ def random_case(seed: int):
         weight_bits=pick(4, 8),
         pixel_zero_point=pick(0, 128),
     )
-    lanes = max(config.image_channels, pick(1, 2, 3, 4, 6, 8, 12, 16))
+    lanes = pick(1, 2, 3, 4, 6, 8, 12, 16)
     divisors = [p for p in range(1, lanes + 1) if lanes % p == 0]
     machine = Machine(
         lanes=lanes,
@@ -229,7 +236,7 @@ class LostCycle(WordReader):
     def elaborate(self, platform):
         m = super().elaborate(platform)
         paused = Signal()
-        with m.If(self.request.valid & ~paused):
+        with m.If(self.request.valid & self.pixels.ready & ~paused):
             m.d.sync += paused.eq(1)
             m.d.comb += self.request.ready.eq(0)
         return m

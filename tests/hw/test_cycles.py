@@ -17,8 +17,10 @@ from s2tdpt.hw.machine import Machine
 from s2tdpt.hw.overlap import settle_cycles
 from s2tdpt.hw.program import Source, build_program
 from s2tdpt.hw.widths import derive_widths
+from s2tdpt.hw.window import FIRST_WINDOW
 from tests.hw.core_bench import build_case, network
 from tests.hw.test_front import events_of
+from tests.hw.test_window import windows as windows_of
 
 MACHINES = {
     "one bank": Machine(lanes=4, banks=1, post_lanes=2),
@@ -64,8 +66,9 @@ def test_planes_are_the_number(steps, zero_point):
     """Planes weighted by powers of two, the highest negative, give pixels and head sums back."""
     config = network(timesteps=steps, pixel_zero_point=zero_point, image_channels=2)
     program, trace = traced(config, MACHINES["two banks"])
+    windows = windows_of(trace["pixels"], program).reshape(program.steps[0].positions, -1)[:, : 9 * 2]
     for step, value in (
-        (program.steps[0], trace["pixels"].astype(int).reshape(-1, 2) - zero_point),
+        (program.steps[0], windows - zero_point),
         (program.steps[-1], trace["head.sum"][None]),
     ):
         planes = planes_of(step, program, trace[step.reads]).transpose(1, 2, 0, 3)
@@ -77,16 +80,31 @@ def test_planes_are_the_number(steps, zero_point):
 
 
 def test_silent_input_costs_a_cycle_a_word():
-    """Nothing fires: words are asked for one a cycle, and every position ends with its last one."""
+    """Nothing fires: words are asked for one a cycle, and every position ends with its last one. A window of
+    pixels has more words than `COLUMN_CYCLES`, so that it holds nothing but the first."""
     program, trace = traced(network(), Machine(lanes=4, banks=1, post_lanes=4))
     silent = {name: np.zeros_like(value) for name, value in trace.items()}
     cycles = frame_cycles(program, silent)
     assert {(step.events, step.spikes, step.accumulates) for step in cycles.steps} == {(0, 0, 0)}
     conv = cycles.steps[0]
-    height, width = program.steps[0].height, program.steps[0].width
-    words = (3 * height - 2) * (3 * width - 2) * program.pixel_passes
+    words = program.steps[0].positions * -(-9 // 4) * program.pixel_passes
     # 3 cycles to the queues, 1 through them, 1 into the scanner, whose last event then is at its end.
+    assert conv.last_end - conv.start == FIRST_WINDOW + words - 1 + 3 + 2
+    conv, step = cycles.steps[1], program.steps[1]
+    words = (3 * step.height - 2) * (3 * step.width - 2)
     assert conv.last_end - conv.start == FIRST_REQUEST + words - 1 + 3 + 2
+
+
+@pytest.mark.parametrize("steps, cycles", [(8, 3), (4, 3), (2, 4), (1, 8)])
+def test_windows_hold_the_walk(steps, cycles):
+    """A word a pass, and nothing fires: a window takes the passes, but not less than its column."""
+    program, trace = traced(network(timesteps=steps), Machine(lanes=12, banks=4, post_lanes=12))
+    silent = {name: np.zeros_like(value) for name, value in trace.items()}
+    conv = frame_cycles(program, silent).steps[0]
+    positions = program.steps[0].positions
+    assert conv.last_end - conv.start == (
+        FIRST_WINDOW + cycles * (positions - 1) + program.pixel_passes - 1 + 3 + 2
+    )
 
 
 def test_accumulates_are_the_synaptic_operations():

@@ -14,8 +14,10 @@ from tests.hw.core_bench import network
 from tests.hw.test_walker import requests
 from tests.hw.util import simulate
 
-FIRST_EVENT = 9
+FIRST_EVENT, FIRST_PIXEL_EVENT = 9, 13
 """From `start` to the first event, as documented."""
+PIXEL_BASE = 3
+"""Address of the first pixel."""
 
 
 def random_tensor(step, program, rng):
@@ -38,7 +40,7 @@ def memory_of(step, program, tensor):
     if step.source is Source.PIXELS:
         pixels = tensor.reshape(step.positions, -1).tolist()
         words = [sum(byte << 8 * c for c, byte in enumerate(pixel)) for pixel in pixels]
-        return {(i, p): word for i, word in enumerate(words) for p in range(step.passes)}
+        return {(PIXEL_BASE + i, 0): word for i, word in enumerate(words)}
     planes = planes_of(step, program, tensor).transpose(0, 3, 1, 2)  # [passes, T, 1, channels]
     return {
         (i, p): word
@@ -51,11 +53,12 @@ def events_of(step, program, tensor):
     """Events of every bank, position and pass, by loops over the words of the walk."""
     machine, steps = program.machine, program.network.timesteps
     planes = planes_of(step, program, tensor).transpose(0, 3, 1, 2)
-    base = step.src_base if step.source is Source.SPIKES else 0
+    base = step.src_base
     words = [step.packing_in.pack(plane.astype(np.uint8)) for plane in planes]
     found, own = [], [[] for _ in range(machine.banks)]
-    for address, row, plane_pass, last, _, _ in requests(step, program, base, step.tile_base):
-        word = words[plane_pass][address - base]
+    for address, row, plane_pass, last, _, _ in requests(step, program, step.tile_base):
+        position = len(found) // step.passes if step.source is Source.PIXELS else 0
+        word = words[plane_pass][position * step.packing_in.groups + address - base]
         for lane in range(machine.lanes):
             mask = word >> lane * steps & (1 << steps) - 1
             if mask:
@@ -90,7 +93,7 @@ def run(program, *, seed=0, delay=0):
                 step = program.steps[number]
                 memory = memory_of(step, program, tensors[number])
                 ctx.set(dut.step, walk_fields(step, program))
-                ctx.set(dut.src_base, step.src_base if step.source is Source.SPIKES else 0)
+                ctx.set(dut.pixel_base, PIXEL_BASE)
                 ctx.set(dut.row_base, step.tile_base)
                 ctx.set(dut.start, 1)
                 starts.append(cycle)
@@ -103,7 +106,9 @@ def run(program, *, seed=0, delay=0):
             for port, word in answers.items():
                 ctx.set(ports[port].data, word)
             answers = {
-                source: memory[ctx.get(port.address), ctx.get(port.plane_pass)]
+                source: memory[
+                    ctx.get(port.address), 0 if source is Source.PIXELS else ctx.get(port.plane_pass)
+                ]
                 for source, port in ports.items()
                 if ctx.get(port.en)
             }
@@ -134,7 +139,7 @@ def modelled(program, tensors, starts):
         reading = read_words(step, program, tensor)
         cooldown = step.subgroups(machine) - 1
         marks = word_marks(reading.last, reading.final, cooldown, cooldown + FETCH_CYCLES)
-        overs.append(model.walk(reading.counts, marks, start))
+        overs.append(model.walk(reading.counts, marks, start, step.window_words))
         count += int(reading.last.sum())
     return [model.position_end(i) for i in range(count)], overs
 
@@ -170,16 +175,17 @@ def test_every_event_and_every_end(name, delay):
 
 
 def test_first_event():
-    """A map in which everything spikes: nothing waits in front of the first event."""
+    """Where the first word has a spike and nothing is left of the step before."""
     program = build_program(network(), MACHINES["queue of 8"], 13)
-    step = program.steps[0]
-    for seed in range(20):
-        tensors, *_, starts, _, firsts = run(program, seed=seed)
-        counts = read_words(step, program, tensors[0]).counts
-        if counts[0].any():
-            assert firsts[0] - starts[0] == FIRST_EVENT
-            return
-    raise AssertionError("no first word with a spike")
+    tensors, _, ends, starts, _, firsts = run(program, delay=60)
+    last, seen = -1, set()
+    for step, tensor, start in zip(program.steps, tensors, starts, strict=True):
+        if read_words(step, program, tensor).counts[0].any() and (last < 0 or ends[last] < start):
+            seen.add(step.source)
+            wait = FIRST_PIXEL_EVENT if step.source is Source.PIXELS else FIRST_EVENT
+            assert min(cycle for cycle in firsts if cycle >= start) - start == wait
+        last += step.positions * step.passes
+    assert {Source.PIXELS, Source.SPIKES} <= seen
 
 
 @pytest.mark.wide

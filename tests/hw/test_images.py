@@ -19,6 +19,7 @@ from s2tdpt.hw.images import (
     tile_sizes,
 )
 from s2tdpt.hw.machine import Machine
+from s2tdpt.hw.program import Source
 from s2tdpt.hw.widths import shift_range
 from tests.hw.weight_bench import CASES, derive, setting
 
@@ -72,9 +73,11 @@ class Decoder:
     def layer(self, name):
         """Weight, bias, shift, threshold of a layer; filled tile by tile."""
         shape = self.config.weight_shape(name)
-        taps = shape[2] * shape[3] if len(shape) == 4 else 1
+        inputs, taps = shape[1], shape[2] * shape[3] if len(shape) == 4 else 1
+        if name == "sps.0":  # a window of pixels is one tap
+            inputs, taps = inputs * taps, 1
         zeros = [np.zeros(shape[0], np.int64) for _ in range(3)]
-        return self.numbers.setdefault(name, [np.zeros((shape[0], shape[1], taps), int), *zeros])
+        return self.numbers.setdefault(name, [np.zeros((shape[0], inputs, taps), int), *zeros])
 
     def tile(self, name, group):
         config, machine = self.config, self.machine
@@ -125,6 +128,8 @@ class Decoder:
         equal = True
         for name in params.config.layer_names():
             weight, bias, shift, threshold = self.numbers[name]
+            if name == "sps.0":  # channel c at a tap is channel tap * C + c
+                weight = weight.reshape(len(weight), 9, -1).transpose(0, 2, 1)
             equal &= np.array_equal(weight.reshape(params.weight(name).shape), params.weight(name))
             if params.config.is_writer(name):
                 equal &= np.array_equal(bias, params.bias(name))
@@ -171,6 +176,8 @@ def test_the_rows_of_a_step_are_where_the_program_says(name):
     rng = np.random.default_rng(3)
     for step in program.steps:
         weight = params.weight(step.layer).reshape(*params.weight(step.layer).shape[:2], -1)
+        if step.source is Source.PIXELS:  # channel c at a tap is channel tap * C + c
+            weight = weight.transpose(0, 2, 1).reshape(len(weight), -1, 1)
         slots_in, slots_out = step.packing_in.slots(), step.packing_out.slots()
         for _ in range(12):
             source, tap = int(rng.integers(weight.shape[1])), int(rng.integers(weight.shape[2]))

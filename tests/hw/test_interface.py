@@ -255,8 +255,8 @@ def order_of_the_page(config, machine):
     heads = Slots(dim, lanes, config.head_dim, post)
     inputs, found = config.image_channels, []
     for i, channels in enumerate(config.sps_channels):
-        sink = Slots(channels, lanes)
-        found += [(f"sps.{i}", Slots(inputs, lanes), sink, group) for group in range(sink.words)]
+        sink, source = Slots(channels, lanes), Slots(inputs if i else 9 * inputs, lanes)
+        found += [(f"sps.{i}", source, sink, group) for group in range(sink.words)]
         inputs = channels
     plain, hidden = Slots(dim, lanes), Slots(config.hidden_dim, lanes)
     for b in range(config.depth):
@@ -278,6 +278,8 @@ def beats_of_the_page(params, machine, widths):
     for layer, source, sink, group in order_of_the_page(config, machine):
         weight = params.tensors[f"{layer}.weight"].astype(int)
         weight = weight.reshape(*weight.shape[:2], -1)
+        if layer == "sps.0":  # the window of pixels is one tap
+            weight = weight.transpose(0, 2, 1).reshape(len(weight), -1, 1)
         lane_channels = [sink.channel.get(group * lanes + lane) for lane in range(lanes)]
         for first in range(0, sink.used(group), post):
             channels = lane_channels[first : first + post]

@@ -1,19 +1,11 @@
-"""Machines: every message whole, named ones load, a network that does not fit is refused."""
+"""Machines: every message whole, named ones load."""
 
 import json
 
 import pytest
 
 from s2tdpt.golden.errors import UserError
-from s2tdpt.hw.machine import (
-    DEFAULT_MACHINE,
-    Machine,
-    check_fit,
-    load_machine,
-    machine_from,
-    named_machines,
-)
-from tests.hw.core_bench import network
+from s2tdpt.hw.machine import DEFAULT_MACHINE, Machine, load_machine, machine_from, named_machines
 
 FIELDS = "name, lanes, banks, post_lanes, queue, attention_steps, weight_memory"
 
@@ -102,14 +94,4 @@ def test_unknown_name():
     assert str(error.value) == (
         f"no machine 'digit'; expected one of {', '.join(named_machines())} or the path of a JSON file; "
         "check the spelling"
-    )
-
-
-def test_a_pixel_wider_than_the_lanes_is_refused():
-    colour = network(image_channels=3)
-    check_fit(colour, Machine(lanes=3, banks=1, post_lanes=1))
-    with pytest.raises(UserError) as error:
-        check_fit(colour, Machine(name="two", lanes=2, banks=1, post_lanes=1))
-    assert str(error.value) == (
-        "a pixel of 3 channels does not fit 2 lanes of machine two; expected lanes >= 3; raise 'lanes'"
     )

@@ -90,11 +90,11 @@ def test_reader_of_the_attention(program):
     assert lead == tokens - 1 or not fits(lead + 1)
 
 
-def test_walk_of_a_window_and_of_passes():
-    program = build_program(
-        network(image_height=2, image_width=2), Machine(lanes=2, banks=1, post_lanes=2), 20
-    )
-    convolution = program.steps[0]
-    assert convolution.passes == 4
-    assert words_read(convolution).tolist() == [0, 1, 2, 3] * 16
+def test_walks_of_words_passes_and_taps():
+    small = network(image_height=2, image_width=2, sps_pool=(False, False))
+    program = build_program(small, Machine(lanes=2, banks=1, post_lanes=2), 20)
+    pixels, convolution = program.steps[0], next(s for s in program.steps if s.kernel == 3)
+    assert (pixels.passes, pixels.packing_in.groups, convolution.packing_in.groups) == (4, 5, 2)
+    assert words_read(pixels).tolist() == np.repeat(np.arange(4), 4 * 5).tolist()
+    assert words_read(convolution).tolist() == [0, 0, 1, 1, 2, 2, 3, 3] * 4
     assert words_read(next(s for s in program.steps if s.layer == "head")).max() == 0

@@ -16,18 +16,19 @@ LATENCY = 3
 
 
 def pixel_masks(pixel, plane_pass, program):
-    """Spikes [channel][t] of a pass: planes from the highest on, two's complement around a zero point."""
+    """Spikes [channel][t] of a pass over bytes: planes from the highest on, two's complement around a zero
+    point."""
     net, steps = program.network, program.network.timesteps
     highest = program.pixel_passes * steps - 1 - plane_pass * steps
     return [[int(byte) - net.pixel_zero_point >> highest - t & 1 for t in range(steps)] for byte in pixel]
 
 
 class Bench:
-    """Feeds requests, answers as the memories do, and counts what lies in the queues."""
+    """Feeds requests, answers as the memories and the window do, and counts what lies in the queues."""
 
-    def __init__(self, program, *, rate=1.0, pops=1.0, seed=0):
+    def __init__(self, program, *, rate=1.0, pops=1.0, windows=1.0, seed=0):
         self.program, self.dut = program, WordReader(program, Sizes(program))
-        self.rate, self.pops = rate, pops
+        self.rate, self.pops, self.windows = rate, pops, windows
         self.rng = np.random.default_rng(seed)
         self.got = []  # (cycle, bank, row, masks, active, last) of every slice
         self.asked = []  # cycles in which a request was taken
@@ -54,6 +55,9 @@ class Bench:
                     ctx.set(dut.request.payload.plane_pass, plane_pass)
                     ctx.set(dut.request.payload.row, row)
                     ctx.set(dut.request.payload.mark.last, last)
+                there = self.rng.random() < self.windows
+                held = offers and waiting[0][0] is SourceField.PIXELS and not there
+                ctx.set(dut.pixels.ready, not held)
                 for port in ports.values():  # junk where nothing was asked for
                     ctx.set(port.data, int(self.rng.integers(1 << min(62, len(port.data)))))
                 if answer is not None:
@@ -63,6 +67,7 @@ class Bench:
                     ctx.set(dut.popped[bank], pop)
                     level[bank] -= pop
                 fires = offers and ctx.get(dut.request.ready)
+                assert not (fires and held), "a word of a window that is not there"
                 for source, port in ports.items():
                     assert ctx.get(port.en) == (fires and source == waiting[0][0])
                     if ctx.get(port.en):
@@ -158,14 +163,13 @@ def test_planes_of_pixels(steps, zero_point):
     )
     rng, requests, wanted = np.random.default_rng(steps), [], []
     for value in range(0, 256, 5 if steps < 3 else 1):
-        pixel = [value, *rng.integers(0, 256, 2).tolist()]
+        pixel = [value, *rng.integers(0, 256, 3).tolist()]
         word = sum(byte << 8 * i for i, byte in enumerate(pixel))
         for plane_pass in range(program.pixel_passes):
             last = int(plane_pass == program.pixel_passes - 1)
             requests.append((SourceField.PIXELS, word, plane_pass, 5, last))
-            masks = [*pixel_masks(pixel, plane_pass, program), [0] * steps]
-            wanted.append((masks, 5, last))
-    bench = Bench(program).run(requests)
+            wanted.append((pixel_masks(pixel, plane_pass, program), 5, last))
+    bench = Bench(program, windows=0.7).run(requests)
     assert bench.got == [
         entry
         for (masks, row, last), cycle in zip(wanted, bench.asked, strict=True)

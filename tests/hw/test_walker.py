@@ -32,7 +32,7 @@ PROGRAMS = {
 }
 
 
-def requests(step, program, src_base, row_base):
+def requests(step, program, row_base):
     """(address, row, pass, last, final, cooldown) of every word, by loops over the map."""
     machine, found = program.machine, []
     groups, reach = step.packing_in.groups, step.kernel // 2
@@ -47,7 +47,7 @@ def requests(step, program, src_base, row_base):
                             continue
                         tap = row_base + (ky * step.kernel + kx) * step.tap_rows(machine)
                         for word in range(groups):
-                            address = src_base + (v * step.width + u) * groups + word
+                            address = step.src_base + (v * step.width + u) * step.stride + word
                             row = tap + word * step.word_rows(machine)
                             found.append([address, row, plane_pass, 0, 0, drain])
                 found[-1][3] = 1
@@ -78,12 +78,11 @@ def walk(program, numbers, *, ready=1.0, seed=0):
     found = []
     for number in numbers:
         step = program.steps[number]
-        found.append(([], [], requests(step, program, step.src_base, step.tile_base)))
+        found.append(([], [], requests(step, program, step.tile_base)))
     spans = [int(len(expected) / ready * 2) + 20 for _, _, expected in found]
 
     async def one(ctx, step, taken, cycles, span):
         ctx.set(dut.positions.step, walk_fields(step, program))
-        ctx.set(dut.positions.src_base, step.src_base)
         ctx.set(dut.positions.row_base, step.tile_base)
         ctx.set(dut.positions.start, 1)
         request, waiting = dut.taps.request, None

@@ -63,7 +63,7 @@ def test_digits_lints_clean_and_has_no_multiplier(tmp_path, digits_text):
     check(tmp_path / "digits.v", digits_text)
 
 
-NARROW = ("one_step", "one_pixel", "one_lane", "streamed_int4")
+NARROW = ("one_step", "one_pixel", "one_lane", "streamed_int4", "pixels_wider_than_a_word")
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ def test_machine_options(shell, command):
     )
     refusals = {
         "lanes=0": "machine digits with --set: lanes is 0; expected greater than or equal to 1",
-        "banks=3": "banks 3 does not divide lanes 64",
+        "banks=3": "banks 3 does not divide lanes 32",
         "rows=2": "unknown field 'rows'",
         "lanes": "--set is 'lanes'; expected FIELD=VALUE",
         "lanes=many": "lanes is 'many'; expected a valid integer",

@@ -23,16 +23,8 @@ from s2tdpt.hw.machine import Machine, load_machine
 from s2tdpt.hw.tools import versions
 from s2tdpt.scripts.bench_training import training
 from s2tdpt.scripts.images import labelled_images, shape_of
-from s2tdpt.scripts.options import (
-    console,
-    json_option,
-    load_params,
-    machine_options,
-    params_option,
-    quiet,
-    telling,
-    write_json,
-)
+from s2tdpt.scripts.options import console, load_params, machine_options, params_option, telling
+from s2tdpt.scripts.output import json_option, quiet, write_json
 
 if TYPE_CHECKING:
     from s2tdpt.golden.params import Params

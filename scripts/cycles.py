@@ -16,12 +16,14 @@ from s2tdpt.scripts.images import choose_images, data_option, images_option
 from s2tdpt.scripts.options import (
     console,
     folder_option,
-    json_option,
     load_params,
     machine_options,
     machine_words,
     notes,
     params_option,
+)
+from s2tdpt.scripts.output import (
+    json_option,
     quiet,
     write_json,
 )

@@ -15,17 +15,8 @@ from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.head import class_of
 from s2tdpt.golden.network import GoldenNetwork
 from s2tdpt.scripts.images import data_option, labelled_images
-from s2tdpt.scripts.options import (
-    console,
-    folder_option,
-    json_option,
-    load_images,
-    load_params,
-    notes,
-    params_option,
-    quiet,
-    write_json,
-)
+from s2tdpt.scripts.options import console, folder_option, load_images, load_params, notes, params_option
+from s2tdpt.scripts.output import json_option, quiet, write_json
 
 RATE_IMAGES = 256
 """Images whose firing rates are shown."""

@@ -18,18 +18,8 @@ from s2tdpt.golden.network import GoldenNetwork
 from s2tdpt.golden.params import Params
 from s2tdpt.scripts.hardware import parents
 from s2tdpt.scripts.images import Chosen, data_option, fitting, labelled_images
-from s2tdpt.scripts.options import (
-    check_folder,
-    folder_option,
-    force_option,
-    json_option,
-    load_images,
-    load_params,
-    notes,
-    params_option,
-    quiet,
-    write_json,
-)
+from s2tdpt.scripts.options import folder_option, force_option, load_images, load_params, notes, params_option
+from s2tdpt.scripts.output import check_folder, json_option, quiet, write_json
 
 FORMAT = "s2tdpt-explanation"
 NUMBERS = "explanation.json"

@@ -419,12 +419,12 @@ def measure_cycles(
     work: dict[str, Workload], figures: dict, details: dict, tell: Callable[[str], None]
 ) -> dict[str, float]:
     """Exact cycles of the networks; returns their mean intervals."""
-    from s2tdpt.hw.estimate import estimate
+    from s2tdpt.hw.estimate import count_cycles
 
     found = {}
     for name, load in work.items():
         tell(f"cycles of {name}")
-        found[name] = estimate(load.params, load.machine, load.images)
+        found[name] = count_cycles(load.params, load.machine, load.images)
         plain = found[name].as_dict()
         for bulky in ("frames", "intervals"):
             plain.pop(bulky)

@@ -79,11 +79,11 @@ def cycles(params, machine, images, data, data_dir, count, clock_mhz, json_path)
     check_fit(numbers.config, machine)
     chosen = choose_images(numbers, images, data, data_dir, count, (COUNT, COUNT))
     pictures, words = chosen.images, chosen.description
-    from s2tdpt.hw.estimate import estimate
+    from s2tdpt.hw.estimate import count_cycles
 
     with Progress(console=notes, transient=True, disable=not notes.is_terminal) as progress:
         task = progress.add_task("images", total=len(pictures))
-        result = estimate(numbers, machine, pictures, lambda done: progress.advance(task, done))
+        result = count_cycles(numbers, machine, pictures, lambda done: progress.advance(task, done))
     name = numbers.config.name
     if json_path is not None:
         setting = {

@@ -65,6 +65,8 @@ class Group(click.Group):
         except click.Abort:  # what click makes of Ctrl-C
             print("s2tdpt: interrupted", file=sys.stderr)
             sys.exit(130)
+        except MemoryError:
+            fail("out of memory; expected more of it; use a smaller network, or fewer or smaller images")
         except OSError as error:
             where = f" {error.filename}" if error.filename else " the disk"
             fail(

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from s2tdpt.golden.config import CONFIG_DIRECTORY, load_config
+from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.params import Params, random_params
 from s2tdpt.hw.machine import Machine, load_machine, named_machines
 from s2tdpt.hw.top import Accelerator
@@ -126,3 +127,14 @@ def test_published_sizes_with_streamed_weights(tmp_path, name):
 def test_named_machines_lint_clean(tmp_path, name, weight_memory):
     machine = load_machine(name).model_copy(update={"weight_memory": weight_memory})
     check(tmp_path / "top.sv", verilog_of(Accelerator(random_params(load_config("digits"), 0), machine)))
+
+
+def test_more_memory_than_can_be_generated():
+    """65,536 pixels: refused at once, with what helps, rather than after an hour and for want of memory."""
+    network, machine = CASES["two_banks"]
+    tall = network.model_copy(update={"image_height": 65536, "image_width": 1, "sps_channels": (48, 96)})
+    message = (
+        r"^tiny on machine custom has [\d,]+ bits of memory, most of them in residual U; expected at most "
+    )
+    with pytest.raises(UserError, match=message + "134,217,728; change residual_fraction_bits, post_lanes$"):
+        Accelerator(random_params(tall, 0), machine)

@@ -29,7 +29,7 @@ from s2tdpt.hw.widths import Widths, derive_widths
 
 BLOCKS = {"ecp5-25k": 56, "ecp5-45k": 108, "ecp5-85k": 208}
 
-LARGEST = 1 << 27
+LARGEST = 3 << 25
 """Bits of memory that are generated: Amaranth handles them one by one, with 60 bytes and 4 us each."""
 """Block RAMs of 18 kbit (DP16KD) of a device."""
 SHAPES = ((36, 512), (18, 1024), (9, 2048), (4, 4096), (2, 8192), (1, 16384))

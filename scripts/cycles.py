@@ -22,11 +22,7 @@ from s2tdpt.scripts.options import (
     notes,
     params_option,
 )
-from s2tdpt.scripts.output import (
-    json_option,
-    quiet,
-    write_json,
-)
+from s2tdpt.scripts.output import json_option, quiet, write_json
 
 if TYPE_CHECKING:
     from s2tdpt.hw.estimate import Estimate

@@ -30,13 +30,7 @@ from s2tdpt.scripts.options import (
     params_option,
     telling,
 )
-from s2tdpt.scripts.output import (
-    check_file,
-    check_folder,
-    json_option,
-    quiet,
-    write_json,
-)
+from s2tdpt.scripts.output import check_file, check_folder, json_option, quiet, write_json
 from s2tdpt.sim.report import CosimReport
 from s2tdpt.sim.runner import SIMULATORS
 from s2tdpt.sim.stalls import PATTERNS

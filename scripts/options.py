@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,11 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-import numpy as np
 from rich.console import Console
 
 import s2tdpt.golden
-from s2tdpt.golden.config import NetworkConfig
 from s2tdpt.golden.errors import UserError
 from s2tdpt.hw.machine import DEFAULT_MACHINE, Machine, load_machine, machine_from, named_machines
 
@@ -148,64 +145,3 @@ def load_params(name: str) -> Params:
     from s2tdpt.golden.shipped import load
 
     return load(name)
-
-
-def load_images(paths: tuple[Path, ...], config: NetworkConfig) -> np.ndarray:
-    """Images from .npy arrays (uint8 [B, H, W, C] or [B, H, W]) and pictures: uint8 [B, H, W, C].
-
-    Raises
-    ------
-    UserError
-        A file cannot be read, is of another shape or type, or holds no image.
-    """
-    shape = (config.image_height, config.image_width, config.image_channels)
-    batches = [_read_image(Path(path), shape) for path in paths]
-    return np.concatenate(batches)
-
-
-def _read_image(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
-    array = _read_array(path, shape) if path.suffix == ".npy" else _read_picture(path, shape)
-    if array.dtype != np.uint8 or array.ndim != 4 or array.shape[1:] != shape or not len(array):
-        raise UserError(
-            f"images in {path} are {array.dtype} {list(array.shape)}; expected uint8 [batch, {shape[0]}, "
-            f"{shape[1]}, {shape[2]}]; convert them"
-        )
-    return array
-
-
-def _read_array(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
-    """An array as it is, with the axes that may be left out: the batch, the channel of grey images."""
-    try:
-        array = np.load(path, allow_pickle=False)
-    except Exception as error:  # a damaged header can raise nearly anything; pickled data is refused
-        reason = getattr(error, "strerror", None) or "not a plain NumPy array"
-        raise UserError(f"cannot read images {path}: {reason}; expected a .npy file; check it") from None
-    if not isinstance(array, np.ndarray):
-        raise UserError(f"cannot read images {path}: an archive; expected one .npy array; save it alone")
-    if array.shape == shape:
-        return array[None]
-    if shape[2] == 1 and array.shape[-2:] == shape[:2] and array.ndim in (2, 3):
-        return array.reshape(-1, *shape)
-    return array
-
-
-def _read_picture(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
-    from PIL import Image
-
-    try:
-        with Image.open(path) as picture:
-            size, mode = picture.size, picture.mode
-            pixels = np.asarray(picture.convert("L" if shape[2] == 1 else "RGB"))
-    except Exception as error:  # so can a damaged picture
-        reason = getattr(error, "strerror", None) or "not a picture"
-        raise UserError(f"cannot read image {path}: {reason}; expected PNG or .npy; check it") from None
-    if size != (shape[1], shape[0]):
-        raise UserError(
-            f"image {path} is {size[0]}x{size[1]} pixels; expected {shape[1]}x{shape[0]}; resize it"
-        )
-    if mode[0] in "IF":
-        raise UserError(
-            f"image {path} has pixels of more than 8 bits (mode {mode}); expected one byte a channel; "
-            "convert it"
-        )
-    return pixels.reshape(1, *shape) if pixels.size == math.prod(shape) else pixels[None]

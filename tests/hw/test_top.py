@@ -136,5 +136,5 @@ def test_more_memory_than_can_be_generated():
     message = (
         r"^tiny on machine custom has [\d,]+ bits of memory, most of them in residual U; expected at most "
     )
-    with pytest.raises(UserError, match=message + "134,217,728; change residual_fraction_bits, post_lanes$"):
+    with pytest.raises(UserError, match=message + "100,663,296; change residual_fraction_bits, post_lanes$"):
         Accelerator(random_params(tall, 0), machine)

@@ -273,7 +273,7 @@ def random_params(config: NetworkConfig, seed: int = 0, sparsity: float = 0.2) -
             tensors[f"{name}.threshold"] = firing.astype(np.int32)
         tensors[f"{name}.bias"] = bias.astype(np.int32)
     tensors["stdp.lut"] = build_lut(config)
-    attention = max(1, round(1.7 * config.tokens * rate * config.stdp_offset))
+    attention = min(max(1, round(1.7 * config.tokens * rate * config.stdp_offset)), 2**31 - 1)
     return Params(
         config=config,
         tensors=tensors,

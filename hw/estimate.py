@@ -152,7 +152,7 @@ class Estimate:
         return asdict(self)
 
 
-def estimate(
+def count_cycles(
     params: Params,
     machine: Machine,
     images: np.ndarray,

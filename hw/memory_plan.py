@@ -28,6 +28,9 @@ from s2tdpt.hw.totals import ROW_DEPTH as TOTALS_DEPTH
 from s2tdpt.hw.widths import Widths, derive_widths
 
 BLOCKS = {"ecp5-25k": 56, "ecp5-45k": 108, "ecp5-85k": 208}
+
+LARGEST = 3 << 25
+"""Bits of memory that are generated: Amaranth handles them one by one, with 60 bytes and 4 us each."""
 """Block RAMs of 18 kbit (DP16KD) of a device."""
 SHAPES = ((36, 512), (18, 1024), (9, 2048), (4, 4096), (2, 8192), (1, 16384))
 """Bits and words of a block RAM; a write enable governs 9 bits."""
@@ -138,6 +141,11 @@ class MemoryPlan:
         """Block RAMs."""
         return sum(memory.blocks for memory in self.memories)
 
+    @property
+    def bits(self) -> int:
+        """Bits of all memories."""
+        return sum(memory.count * memory.words * memory.bits for memory in self.memories)
+
     def verdict(self, device: str) -> str:
         """Whether it fits, or by how much not and what helps; one line."""
         available = BLOCKS[device]
@@ -174,6 +182,23 @@ def check_plan(plan: MemoryPlan, device: str) -> None:
         raise UserError(
             f"{plan.network} on machine {plan.machine} does not fit: {plan.verdict(device)}; "
             "--force goes on nevertheless"
+        )
+
+
+def check_size(plan: MemoryPlan) -> None:
+    """Refuse memories that no computer generates in reasonable time and memory.
+
+    Raises
+    ------
+    UserError
+        More than `LARGEST` bits; the message names the largest memory and the fields that help.
+    """
+    if plan.bits > LARGEST:
+        largest = max(plan.memories, key=lambda memory: memory.count * memory.words * memory.bits)
+        helps = ", ".join(largest.helps) or "a smaller network"
+        raise UserError(
+            f"{plan.network} on machine {plan.machine} has {plan.bits:,} bits of memory, most of them in "
+            f"{largest.name}; expected at most {LARGEST:,}; change {helps}"
         )
 
 

@@ -1,4 +1,4 @@
-"""The folder that `s2tdpt generate` writes: Verilog, instantiation template, constraints, manifest.
+"""The folder that `s2tdpt generate` writes: Verilog, file list, template, constraints, waivers, manifest.
 
 The folder is complete or absent: it is filled under a temporary name beside its place and renamed. Equal
 inputs and tools give equal bytes; the manifest holds no date and no path.
@@ -13,25 +13,103 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s2tdpt.golden.errors import UserError
+from s2tdpt.hw.constraints import FREQUENCY, check_frequency, constraint_files
+from s2tdpt.hw.machine import Machine
 from s2tdpt.hw.tools import versions
-from s2tdpt.hw.verilog import Port, emit, read_ports
+from s2tdpt.hw.verilog import LINT_WAIVERS, Port, emit, read_ports
 
 if TYPE_CHECKING:
+    from s2tdpt.golden.params import Params
     from s2tdpt.hw.top import Accelerator
 
-__all__ = ["check_package", "describe", "instantiation", "write_package"]
+__all__ = ["check_package", "default_name", "describe", "generate", "instantiation", "write_package"]
 
 FORMAT = "s2tdpt-package"
 MANIFEST = "manifest.json"
 
+TOOLS = ("amaranth", "yosys")
+"""What the Verilog depends on, beside this program."""
+
 # What a Verilog module may be called without an escape; keywords that anyone would choose excluded.
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 _KEYWORDS = {"always", "begin", "case", "design", "end", "input", "logic", "module", "output", "reg", "wire"}
+
+
+def default_name(params: Params) -> str:
+    """Name of the top module unless told: that of the configuration, as part of a Verilog name."""
+    return "s2tdpt_" + "".join(c if c.isalnum() else "_" for c in params.config.name)[:57]
+
+
+def generate(
+    params: Params,
+    machine: Machine,
+    folder: Path | str,
+    name: str | None = None,
+    *,
+    probes: bool = False,
+    frequency: float = FREQUENCY,
+    force: bool = False,
+    tell: Callable[[str], None] | None = None,
+) -> Path:
+    """Generate the accelerator of a network on a machine into a new folder; see `write_package`.
+
+    Parameters
+    ----------
+    params : Params
+    machine : Machine
+    folder : path
+        Folder to create; its parent must exist.
+    name : str, optional
+        Name of the top module; by default `default_name`.
+    probes : bool
+        Give it the observation ports (docs/interface.md).
+    frequency : float
+        Clock that the constraints ask for, MHz.
+    force : bool
+        Replace the folder if it is an earlier package.
+    tell : callable, optional
+        See `write_package`.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    UserError
+        The network does not fit the machine, or as `write_package`; nothing is left behind.
+    """
+    from s2tdpt.hw.top import Accelerator
+
+    top = default_name(params) if name is None else name
+    check_frequency(frequency)
+    check_package(Path(folder), top, force)
+    accelerator = Accelerator(params, machine, observed=probes)
+    manifest, files = describe(accelerator), memory_images(accelerator)
+    return write_package(
+        folder, accelerator, top, manifest=manifest, files=files, frequency=frequency, force=force, tell=tell
+    )
+
+
+def memory_images(accelerator: Accelerator) -> dict[str, str]:
+    """The beats of an image's weight stream as hexadecimal text, one a line (``$readmemh``), by file name.
+
+    Nothing with weights on chip: they are inside the Verilog.
+    """
+    from s2tdpt.hw.images import stream_beats, stream_width
+
+    params, program, widths = accelerator.params, accelerator.program, accelerator.widths
+    if program.machine.weight_memory != "stream":
+        return {}
+    digits = -(-stream_width(program) // 4)
+    beats = stream_beats(params, program, widths)
+    return {"weight_stream.hex": "".join(f"{beat:0{digits}x}\n" for beat in beats)}
 
 
 def describe(accelerator: Accelerator) -> dict[str, Any]:
@@ -91,15 +169,20 @@ def write_package(
     manifest: Mapping[str, Any] | None = None,
     force: bool = False,
     files: Mapping[str, str] | None = None,
+    frequency: float = FREQUENCY,
+    tell: Callable[[str], None] | None = None,
 ) -> Path:
     """Generate a component and write everything that its user needs into a new folder.
 
     | file | content |
     |---|---|
-    | ``{name}.v`` | the whole design; memory contents are inside |
-    | ``{name}_inst.v`` | instantiation template |
+    | ``{name}.sv`` | the whole design, SystemVerilog; memory contents are inside |
+    | ``{name}.f`` | file list: what has to be compiled |
+    | ``{name}_inst.sv`` | instantiation template |
+    | ``{name}.sdc``, ``{name}.lpf`` | constraints of the clock and the ports |
+    | ``lint.vlt`` | Verilator's warnings that mean nothing here |
     | whatever `files` names | for instance memory images |
-    | ``manifest.json`` | `manifest`, ports, SHA-256 of the other files, tool versions |
+    | ``manifest.json`` | `manifest`, ports, SHA-256 of the other files, versions of the generators |
 
     Parameters
     ----------
@@ -113,8 +196,13 @@ def write_package(
         More sections of the manifest, such as `describe` gives for an accelerator.
     files : mapping, optional
         More files of the package: name to text.
+    frequency : float
+        Clock that the constraints ask for, MHz.
     force : bool
         Replace the folder if it is an earlier package. Any other folder is never touched.
+    tell : callable, optional
+        Told a line a file just before the folder takes its place: if that fails (standard output on a full
+        disk, say), there is no folder.
 
     Returns
     -------
@@ -131,7 +219,14 @@ def write_package(
     own = getattr(component, "ports", None)
     verilog = emit(component, name) if own is None else emit(component, name, own())
     ports = read_ports(verilog, name)
-    texts = {f"{name}.v": verilog, f"{name}_inst.v": instantiation(name, ports), **(files or {})}
+    texts = {
+        f"{name}.sv": verilog,
+        f"{name}.f": f"{name}.sv\n",
+        f"{name}_inst.sv": instantiation(name, ports),
+        **constraint_files(name, ports, frequency),
+        LINT_WAIVERS.name: LINT_WAIVERS.read_text(encoding="utf-8"),
+        **(files or {}),
+    }
     content = {
         "format": FORMAT,
         "version": 1,
@@ -139,10 +234,10 @@ def write_package(
         **(manifest or {}),
         "ports": [{"name": port.name, "direction": port.direction, "width": port.width} for port in ports],
         "files": {file: hashlib.sha256(text.encode()).hexdigest() for file, text in texts.items()},
-        "tools": versions(),
+        "tools": versions(("s2tdpt", *TOOLS)),
     }
     texts[MANIFEST] = json.dumps(content, indent=2) + "\n"
-    _write(folder, texts, force)
+    _write(folder, texts, force, tell or (lambda line: None))
     return folder
 
 
@@ -178,31 +273,47 @@ def _check_place(folder: Path, force: bool) -> None:
         )
 
 
-def _write(folder: Path, files: Mapping[str, str], force: bool) -> None:
-    temporary = None
+def _write(folder: Path, files: Mapping[str, str], force: bool, tell: Callable[[str], None]) -> None:
     try:
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-        for file, text in files.items():
-            (temporary / file).write_text(text)
-        temporary.chmod(0o755)  # mkdtemp makes it private
-        if force and folder.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
-            folder.rename(old)
-            try:
-                temporary.rename(folder)
-            except OSError:
-                old.rename(folder)
-                raise
-            shutil.rmtree(old)
-        else:
-            temporary.rename(folder)
     except OSError as error:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-            raise UserError(
-                f"{folder} appeared meanwhile; expected a new folder; choose another name"
-            ) from error
-        raise UserError(
-            f"Cannot write {folder}: {error.strerror}; expected a writable place; choose another folder"
-        ) from error
+        raise _failed(folder, error) from error
+    try:
+        try:
+            for file, text in files.items():
+                (temporary / file).write_text(text)
+            temporary.chmod(0o755)  # mkdtemp makes it private
+        except OSError as error:
+            raise _failed(folder, error) from error
+        for file in sorted(files):
+            tell(f"{folder / file}  ({(temporary / file).stat().st_size:,} bytes)")
+        try:
+            _place(temporary, folder, force)
+        except OSError as error:
+            raise _failed(folder, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _place(temporary: Path, folder: Path, force: bool) -> None:
+    """Rename the finished folder; an earlier one goes only when the new one is in its place."""
+    if not (force and folder.exists()):
+        temporary.rename(folder)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
+    folder.rename(old)
+    try:
+        temporary.rename(folder)
+    except OSError:
+        old.rename(folder)
+        raise
+    shutil.rmtree(old)
+
+
+def _failed(folder: Path, error: OSError) -> UserError:
+    """The error in words."""
+    if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+        return UserError(f"{folder} appeared meanwhile; expected a new folder; choose another name")
+    return UserError(
+        f"Cannot write {folder}: {error.strerror}; expected a writable place; choose another folder"
+    )

@@ -47,13 +47,13 @@ _ECP5 = {
 }
 
 _SYNTH_ECP5 = """\
-read_verilog -sv design.v
+read_verilog -sv design.sv
 synth_ecp5 -top {top} {flags} -json design.json
 """
 
 # synth's own steps up to its "fine" part, which would turn every memory into flip-flops.
 _COARSE = """\
-read_verilog -sv design.v
+read_verilog -sv design.sv
 synth -top {top} -flatten -run begin:fine
 write_rtlil coarse.il
 json -noscopeinfo -o memories.json t:$mem_v2
@@ -179,7 +179,7 @@ def synthesize(
     frequency : float
         Clock frequency to aim for in MHz (FPGA).
     lpf : path, optional
-        Constraint file for nextpnr (FPGA), such as ``constraints/out_of_context.lpf``. Its frequency
+        Constraint file for nextpnr (FPGA), such as the package's ``NAME.lpf``. Its frequency
         counts.
     liberty : path
         Cell library, plain or ``.gz``; needed for the target "liberty" and only there.
@@ -215,7 +215,7 @@ def synthesize(
     # A private folder and relative paths: the tools' sandbox hides the system's temporary folder.
     with tempfile.TemporaryDirectory() as folder:
         run = _Run(Path(folder), None if log_folder is None else Path(log_folder).resolve(), step)
-        (run.work / "design.v").write_bytes(text)
+        (run.work / "design.sv").write_bytes(text)
         if target == "liberty":
             return _cell_library(run, top, _read(liberty), macro_bits)
         if lpf is not None:

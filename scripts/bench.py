@@ -23,16 +23,8 @@ from s2tdpt.hw.machine import Machine, load_machine
 from s2tdpt.hw.tools import versions
 from s2tdpt.scripts.bench_training import training
 from s2tdpt.scripts.images import labelled_images, shape_of
-from s2tdpt.scripts.options import (
-    console,
-    json_option,
-    load_params,
-    machine_options,
-    params_option,
-    quiet,
-    telling,
-    write_json,
-)
+from s2tdpt.scripts.options import console, load_params, machine_options, params_option, telling
+from s2tdpt.scripts.output import json_option, quiet, write_json
 
 if TYPE_CHECKING:
     from s2tdpt.golden.params import Params
@@ -427,12 +419,12 @@ def measure_cycles(
     work: dict[str, Workload], figures: dict, details: dict, tell: Callable[[str], None]
 ) -> dict[str, float]:
     """Exact cycles of the networks; returns their mean intervals."""
-    from s2tdpt.hw.estimate import estimate
+    from s2tdpt.hw.estimate import count_cycles
 
     found = {}
     for name, load in work.items():
         tell(f"cycles of {name}")
-        found[name] = estimate(load.params, load.machine, load.images)
+        found[name] = count_cycles(load.params, load.machine, load.images)
         plain = found[name].as_dict()
         for bulky in ("frames", "intervals"):
             plain.pop(bulky)

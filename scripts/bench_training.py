@@ -16,7 +16,8 @@ from rich.table import Table
 from s2tdpt.golden.config import load_config
 from s2tdpt.golden.errors import UserError
 from s2tdpt.hw.tools import versions
-from s2tdpt.scripts.options import console, json_option, notes, quiet, write_json
+from s2tdpt.scripts.options import console, notes
+from s2tdpt.scripts.output import json_option, quiet, write_json
 
 GOAL = "5,000 images/s at s2tdpt-4-384 and 5 times the plain neuron, on one H200-class GPU"
 

@@ -19,11 +19,12 @@ COMMANDS = {
     "ablate": ("controls", "What the attention of a trained network contributes."),
     "controls": ("controls", "Is the attention needed? Controls, trained alike."),
     "export": ("export", "Checkpoint of a run, or calibrated firing rates, to parameter file."),
-    "generate": ("hardware", "Parameter file to Verilog, memory images, manifest."),
+    "generate": ("hardware", "Parameter file to Verilog, constraints, manifest."),
     "cosim": ("hardware", "Verilog against the golden model, every layer compared."),
     "cycles": ("cycles", "Cycles of every layer on real images, without simulation."),
     "synth": ("hardware", "LUTs, memories, clock frequency (ECP5), or cell area."),
     "bench": ("bench", "Measure the table of figures and compare it with the baseline."),
+    "doctor": ("doctor", "What is installed, what is missing, and how to get it."),
 }
 """Module of `scripts` and short help of every command, in the order of the work: a module is loaded when its
 command is used, so that nobody waits for what he does not need."""
@@ -64,6 +65,8 @@ class Group(click.Group):
         except click.Abort:  # what click makes of Ctrl-C
             print("s2tdpt: interrupted", file=sys.stderr)
             sys.exit(130)
+        except MemoryError:
+            fail("out of memory; expected more of it; use a smaller network, or fewer or smaller images")
         except OSError as error:
             where = f" {error.filename}" if error.filename else " the disk"
             fail(

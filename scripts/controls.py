@@ -18,19 +18,8 @@ from s2tdpt.golden.config import config_from_dict, load_config
 from s2tdpt.golden.errors import UserError
 from s2tdpt.scripts.images import data_option as images_data_option
 from s2tdpt.scripts.images import labelled_images
-from s2tdpt.scripts.options import (
-    check_file,
-    console,
-    data_option,
-    folder_option,
-    json_option,
-    load_params,
-    notes,
-    params_option,
-    quiet,
-    write_bytes,
-    write_json,
-)
+from s2tdpt.scripts.options import console, data_option, folder_option, load_params, notes, params_option
+from s2tdpt.scripts.output import check_file, json_option, quiet, write_bytes, write_json
 from s2tdpt.sw.ablation import ablate as ablate_attention
 from s2tdpt.sw.controls import (
     NAMED_CASES,

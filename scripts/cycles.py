@@ -16,15 +16,13 @@ from s2tdpt.scripts.images import choose_images, data_option, images_option
 from s2tdpt.scripts.options import (
     console,
     folder_option,
-    json_option,
     load_params,
     machine_options,
     machine_words,
     notes,
     params_option,
-    quiet,
-    write_json,
 )
+from s2tdpt.scripts.output import json_option, quiet, write_json
 
 if TYPE_CHECKING:
     from s2tdpt.hw.estimate import Estimate
@@ -76,11 +74,11 @@ def cycles(params, machine, images, data, data_dir, count, clock_mhz, json_path)
     numbers = load_params(params)
     chosen = choose_images(numbers, images, data, data_dir, count, (COUNT, COUNT))
     pictures, words = chosen.images, chosen.description
-    from s2tdpt.hw.estimate import estimate
+    from s2tdpt.hw.estimate import count_cycles
 
     with Progress(console=notes, transient=True, disable=not notes.is_terminal) as progress:
         task = progress.add_task("images", total=len(pictures))
-        result = estimate(numbers, machine, pictures, lambda done: progress.advance(task, done))
+        result = count_cycles(numbers, machine, pictures, lambda done: progress.advance(task, done))
     name = numbers.config.name
     if json_path is not None:
         setting = {

@@ -16,18 +16,8 @@ from s2tdpt.golden.energy import EnergyReport, LayerEnergy, energy_report, sram_
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.network import GoldenNetwork
 from s2tdpt.scripts.images import data_option, labelled_images
-from s2tdpt.scripts.options import (
-    check_file,
-    console,
-    folder_option,
-    json_option,
-    load_params,
-    notes,
-    params_option,
-    quiet,
-    write_bytes,
-    write_json,
-)
+from s2tdpt.scripts.options import console, folder_option, load_params, notes, params_option
+from s2tdpt.scripts.output import check_file, json_option, quiet, write_bytes, write_json
 
 PLOT_FORMATS = (".png", ".svg", ".pdf")
 UNITS = (("mJ", 1e9), ("uJ", 1e6), ("nJ", 1e3), ("pJ", 1.0))

@@ -14,18 +14,10 @@ from s2tdpt.golden.activity import measure
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.head import class_of
 from s2tdpt.golden.network import GoldenNetwork
-from s2tdpt.scripts.images import data_option, labelled_images
-from s2tdpt.scripts.options import (
-    console,
-    folder_option,
-    json_option,
-    load_images,
-    load_params,
-    notes,
-    params_option,
-    quiet,
-    write_json,
-)
+from s2tdpt.scripts.image_files import load_images
+from s2tdpt.scripts.images import data_option, labelled_images, refuse_beside_images
+from s2tdpt.scripts.options import console, folder_option, load_params, notes, params_option
+from s2tdpt.scripts.output import json_option, quiet, write_json
 
 RATE_IMAGES = 256
 """Images whose firing rates are shown."""
@@ -67,11 +59,13 @@ def evaluate(params, data, data_dir, images, limit, qat, qat_logits, json_path) 
       s2tdpt evaluate -p cifar.safetensors --data cifar10 --data-dir ~/data --qat-logits
       s2tdpt evaluate --images my-digit.png --json -
     """
-    numbers = load_params(params)
-    golden = GoldenNetwork(numbers)
     if images:
         if qat or qat_logits:
             raise UserError("--images are not compared; expected no --qat or --qat-logits; leave one out")
+        refuse_beside_images(("--data", data), ("--data-dir", data_dir), ("--limit", limit))
+    numbers = load_params(params)
+    golden = GoldenNetwork(numbers)
+    if images:
         classify_files(golden, images, json_path)
         return
     chosen = labelled_images([numbers.config], data, data_dir, limit)

@@ -17,19 +17,10 @@ from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.network import GoldenNetwork
 from s2tdpt.golden.params import Params
 from s2tdpt.scripts.hardware import parents
-from s2tdpt.scripts.images import Chosen, data_option, fitting, labelled_images
-from s2tdpt.scripts.options import (
-    check_folder,
-    folder_option,
-    force_option,
-    json_option,
-    load_images,
-    load_params,
-    notes,
-    params_option,
-    quiet,
-    write_json,
-)
+from s2tdpt.scripts.image_files import load_images
+from s2tdpt.scripts.images import Chosen, data_option, fitting, labelled_images, refuse_beside_images
+from s2tdpt.scripts.options import folder_option, force_option, load_params, notes, params_option
+from s2tdpt.scripts.output import check_folder, json_option, quiet, write_json
 
 FORMAT = "s2tdpt-explanation"
 NUMBERS = "explanation.json"
@@ -127,6 +118,7 @@ def explain(params, data, data_dir, images, count, limit, layer, target, out, fo
     check_folder(out)
     check_place(out, force)
     if images:
+        refuse_beside_images(("--data-dir", data_dir), ("--limit", limit))
         subjects = own_images(images, numbers, count)
     else:
         chosen = labelled_images([config], data, data_dir)

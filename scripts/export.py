@@ -13,15 +13,9 @@ from s2tdpt.golden.config import NetworkConfig, load_config
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.rates import Rates, driven
 from s2tdpt.golden.samples import sample_images
-from s2tdpt.scripts.options import (
-    check_file,
-    console,
-    force_option,
-    json_option,
-    load_images,
-    quiet,
-    write_json,
-)
+from s2tdpt.scripts.image_files import load_images
+from s2tdpt.scripts.options import console, force_option
+from s2tdpt.scripts.output import check_file, json_option, quiet, write_json
 from s2tdpt.scripts.software import command_line
 
 DIGITS, RANDOM = 64, 16

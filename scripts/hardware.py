@@ -15,60 +15,45 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from s2tdpt.golden.errors import UserError
+from s2tdpt.hw.constraints import FREQUENCY, check_frequency
 from s2tdpt.hw.machine import Machine
 from s2tdpt.hw.synthesis import TARGETS, synthesize
 from s2tdpt.hw.tools import find_tool
 from s2tdpt.scripts.images import DIGITS, SAMPLES, choose_images, data_option, images_option
 from s2tdpt.scripts.options import (
-    check_file,
-    check_folder,
     console,
     folder_option,
     force_option,
-    json_option,
     load_params,
     machine_options,
     machine_words,
     params_option,
-    quiet,
     telling,
-    write_json,
 )
+from s2tdpt.scripts.output import check_file, check_folder, json_option, quiet, write_json
 from s2tdpt.sim.report import CosimReport
 from s2tdpt.sim.runner import SIMULATORS
 from s2tdpt.sim.stalls import PATTERNS
 
 if TYPE_CHECKING:
     from s2tdpt.golden.params import Params
-    from s2tdpt.hw.top import Accelerator
 
 NEEDED = {"verilator": ("yosys", "verilator", "g++", "make"), "icarus": ("yosys", "iverilog")}
 """Programs that a co-simulation needs, by simulator."""
 
 
-def memory_images(accelerator: Accelerator) -> dict[str, str]:
-    """The beats of an image's weight stream as hexadecimal text, one a line (``$readmemh``), by file name.
-
-    Nothing with weights on chip: they are inside the Verilog.
-    """
-    from s2tdpt.hw.images import stream_beats, stream_width
-
-    params, program, widths = accelerator.params, accelerator.program, accelerator.widths
-    if program.machine.weight_memory != "stream":
-        return {}
-    digits = -(-stream_width(program) // 4)
-    beats = stream_beats(params, program, widths)
-    return {"weight_stream.hex": "".join(f"{beat:0{digits}x}\n" for beat in beats)}
-
-
-@click.command(short_help="Parameter file to Verilog, memory images, manifest.")
+@click.command(short_help="Parameter file to Verilog, constraints, manifest.")
 @params_option
 @machine_options
 @click.option("--out", "-o", type=click.Path(path_type=Path), required=True, help="New folder.")
 @click.option("--name", default=None, help="Top module; by default s2tdpt_CONFIG.")
+@click.option("--probes", is_flag=True, help="With the observation ports, which show every tensor.")
+@click.option(
+    "--frequency", type=float, default=FREQUENCY, show_default=True, help="Clock of the constraints, MHz."
+)
 @force_option
-def generate(params, machine, out, name, force) -> None:
-    """Write Verilog, the weight stream if there is one, a manifest and an instantiation template.
+def generate(params, machine, out, name, probes, frequency, force) -> None:
+    """Write Verilog, file list, template, constraints, lint waivers, weight stream if there is one, manifest.
 
     \b
     Examples:
@@ -76,26 +61,25 @@ def generate(params, machine, out, name, force) -> None:
       s2tdpt generate -p my.safetensors --machine ecp5-85k --out build/mine
       s2tdpt generate --machine wide --set lanes=128 --out build/half
     """
-    from s2tdpt.hw.package import check_package, describe, write_package
+    from s2tdpt.hw import package
 
+    check_frequency(frequency)
     numbers = load_params(params)
-    top = name if name is not None else "s2tdpt_" + _identifier(numbers.config.name)
+    top = name if name is not None else package.default_name(numbers)
     check_folder(out.parent)
-    check_package(out, top, force)
+    package.check_package(out, top, force)
     find_tool("yosys")
-    from s2tdpt.hw.top import Accelerator
-
-    accelerator = Accelerator(numbers, machine)
     with telling("generating Verilog"), parents(out):
-        manifest, files = describe(accelerator), memory_images(accelerator)
-        folder = write_package(out, accelerator, top, manifest=manifest, files=files, force=force)
-    for path in sorted(folder.iterdir()):
-        click.echo(f"{path}  ({path.stat().st_size:,} bytes)")
-
-
-def _identifier(name: str) -> str:
-    """A configuration's name as part of a module's."""
-    return "".join(c if c.isalnum() else "_" for c in name)[:57]
+        package.generate(
+            numbers,
+            machine,
+            out,
+            top,
+            probes=probes,
+            frequency=frequency,
+            force=force,
+            tell=click.echo,
+        )
 
 
 @contextmanager
@@ -383,7 +367,7 @@ def synthesize_accelerator(
 
     temporary = tempfile.TemporaryDirectory(prefix="s2tdpt-")
     with temporary as folder, telling("generating Verilog") as tell:
-        path = Path(folder) / "s2tdpt.v"
+        path = Path(folder) / "s2tdpt.sv"
         accelerator = Accelerator(params, machine)
         path.write_text(emit(accelerator, "s2tdpt", accelerator.ports()))
         return synthesize(

@@ -13,7 +13,8 @@ import numpy as np
 from s2tdpt.golden.config import NetworkConfig
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.samples import SAMPLE_SETS, sample_images
-from s2tdpt.scripts.options import load_images, notes
+from s2tdpt.scripts.image_files import load_images
+from s2tdpt.scripts.options import notes
 
 if TYPE_CHECKING:
     from s2tdpt.golden.params import Params
@@ -115,8 +116,7 @@ def choose_images(
     """
     config = params.config
     if paths:
-        if data is not None or folder is not None:
-            raise UserError("--images and --data exclude each other; expected one of them; leave one out")
+        refuse_beside_images(("--data", data), ("--data-dir", folder), ("--count", count))
         return Chosen(load_images(paths, config), None, "", "your images")
     if data is not None or folder is not None:
         data = data or fitting(config, folder)
@@ -136,6 +136,22 @@ def choose_images(
             "give them with --images"
         )
     return labelled_images([config], "digits", None, count or usual[0])
+
+
+def refuse_beside_images(*options: tuple[str, object]) -> None:
+    """Options, as name and value, that choose among the images of a data set: none of them with --images.
+
+    Raises
+    ------
+    UserError
+        One of them is given.
+    """
+    given = [name for name, value in options if value is not None]
+    if given:
+        raise UserError(
+            f"--images and {given[0]} exclude each other: all images of the files are taken; expected one of "
+            "them; leave one out"
+        )
 
 
 def shape_of(config: NetworkConfig) -> tuple[int, int, int]:

@@ -11,15 +11,8 @@ from rich.table import Table
 
 from s2tdpt.golden.config import NetworkConfig, load_config, named_configs
 from s2tdpt.golden.errors import UserError
-from s2tdpt.scripts.options import (
-    console,
-    json_option,
-    load_params,
-    machine_options,
-    machine_words,
-    quiet,
-    write_json,
-)
+from s2tdpt.scripts.options import console, load_params, machine_options, machine_words
+from s2tdpt.scripts.output import json_option, quiet, write_json
 
 if TYPE_CHECKING:
     from s2tdpt.hw.memory_plan import MemoryPlan

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import functools
-import json
-import math
-import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
-import numpy as np
 from rich.console import Console
 
 import s2tdpt.golden
-from s2tdpt.golden.config import NetworkConfig
 from s2tdpt.golden.errors import UserError
 from s2tdpt.hw.machine import DEFAULT_MACHINE, Machine, load_machine, machine_from, named_machines
 
@@ -59,36 +53,6 @@ folder_option = click.option(
 )
 
 
-def check_file(context, parameter, path: Path | None) -> Path | None:
-    """Option callback: the file can be put there, known before the work begins rather than after it."""
-    if path is None or str(path) == "-":
-        return path
-    if path.is_dir():
-        raise UserError(f"{parameter.opts[0]} {path} is a folder; expected a file name; name a file in it")
-    if not path.resolve().parent.is_dir():
-        raise UserError(
-            f"{parameter.opts[0]} {path} is in no folder; expected {path.parent} to be one; make it first"
-        )
-    return path
-
-
-def check_folder(path: Path) -> None:
-    """Refuse an output folder that cannot be made: something that is no folder stands in its way."""
-    place = path.resolve()
-    while not os.path.lexists(place):
-        place = place.parent
-    if not place.is_dir():
-        raise UserError(f"cannot write {path}: {place} is no folder; expected one; choose another folder")
-
-
-json_option = click.option(
-    "--json",
-    "json_path",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    callback=check_file,
-    help="Also write the result as JSON ('-' for standard output instead of tables).",
-)
 force_option = click.option("--force", is_flag=True, help="Replace what an earlier run wrote.")
 
 
@@ -181,118 +145,3 @@ def load_params(name: str) -> Params:
     from s2tdpt.golden.shipped import load
 
     return load(name)
-
-
-def load_images(paths: tuple[Path, ...], config: NetworkConfig) -> np.ndarray:
-    """Images from .npy arrays (uint8 [B, H, W, C] or [B, H, W]) and pictures: uint8 [B, H, W, C].
-
-    Raises
-    ------
-    UserError
-        A file cannot be read, is of another shape or type, or holds no image.
-    """
-    shape = (config.image_height, config.image_width, config.image_channels)
-    batches = [_read_image(Path(path), shape) for path in paths]
-    return np.concatenate(batches)
-
-
-def _read_image(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
-    array = _read_array(path, shape) if path.suffix == ".npy" else _read_picture(path, shape)
-    if array.dtype != np.uint8 or array.ndim != 4 or array.shape[1:] != shape or not len(array):
-        raise UserError(
-            f"images in {path} are {array.dtype} {list(array.shape)}; expected uint8 [batch, {shape[0]}, "
-            f"{shape[1]}, {shape[2]}]; convert them"
-        )
-    return array
-
-
-def _read_array(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
-    """An array as it is, with the axes that may be left out: the batch, the channel of grey images."""
-    try:
-        array = np.load(path, allow_pickle=False)
-    except Exception as error:  # a damaged header can raise nearly anything; pickled data is refused
-        reason = getattr(error, "strerror", None) or "not a plain NumPy array"
-        raise UserError(f"cannot read images {path}: {reason}; expected a .npy file; check it") from None
-    if not isinstance(array, np.ndarray):
-        raise UserError(f"cannot read images {path}: an archive; expected one .npy array; save it alone")
-    if array.shape == shape:
-        return array[None]
-    if shape[2] == 1 and array.shape[-2:] == shape[:2] and array.ndim in (2, 3):
-        return array.reshape(-1, *shape)
-    return array
-
-
-def _read_picture(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
-    from PIL import Image
-
-    try:
-        with Image.open(path) as picture:
-            size, mode = picture.size, picture.mode
-            pixels = np.asarray(picture.convert("L" if shape[2] == 1 else "RGB"))
-    except Exception as error:  # so can a damaged picture
-        reason = getattr(error, "strerror", None) or "not a picture"
-        raise UserError(f"cannot read image {path}: {reason}; expected PNG or .npy; check it") from None
-    if size != (shape[1], shape[0]):
-        raise UserError(
-            f"image {path} is {size[0]}x{size[1]} pixels; expected {shape[1]}x{shape[0]}; resize it"
-        )
-    if mode[0] in "IF":
-        raise UserError(
-            f"image {path} has pixels of more than 8 bits (mode {mode}); expected one byte a channel; "
-            "convert it"
-        )
-    return pixels.reshape(1, *shape) if pixels.size == math.prod(shape) else pixels[None]
-
-
-def write_json(path: Path, data: Any) -> None:
-    """JSON to a file, whole or not at all; '-' is standard output."""
-    text = json.dumps(data, indent=2, default=_plain) + "\n"
-    if str(path) == "-":
-        click.echo(text, nl=False)
-        return
-    write_text(path, text)
-
-
-def write_text(path: Path, text: str) -> None:
-    """As `write_bytes`, of text in UTF-8."""
-    write_bytes(path, text.encode("utf-8"))
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Replace a file whole or not at all; into a device or a pipe, such as /dev/null, write.
-
-    Raises
-    ------
-    UserError
-        The place cannot be written.
-    """
-    temporary = None
-    try:
-        if path.exists() and not path.is_file():
-            with path.open("wb") as device:
-                device.write(data)
-            return
-        handle, temporary = tempfile.mkstemp(dir=path.resolve().parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-        raise UserError(
-            f"cannot write {path}: {error.strerror}; expected a writable folder; choose another"
-        ) from None
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    raise TypeError(f"{type(value)} has no JSON form")
-
-
-def quiet(json_path: Path | None) -> bool:
-    """Whether standard output belongs to JSON."""
-    return json_path is not None and str(json_path) == "-"

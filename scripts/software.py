@@ -10,17 +10,8 @@ import click
 from rich.table import Table
 
 from s2tdpt.golden.config import load_config
-from s2tdpt.scripts.options import (
-    check_folder,
-    console,
-    data_option,
-    folder_option,
-    force_option,
-    json_option,
-    notes,
-    quiet,
-    write_json,
-)
+from s2tdpt.scripts.options import console, data_option, folder_option, force_option, notes
+from s2tdpt.scripts.output import check_folder, json_option, quiet, write_json
 from s2tdpt.sw.attention import VARIANTS
 from s2tdpt.sw.datasets import load_dataset
 from s2tdpt.sw.optimise import OPTIMIZERS

@@ -1,0 +1,42 @@
+"""Co-simulation: the generated Verilog against the golden model, value by value.
+
+    import s2tdpt.sim as sim
+
+    report = sim.cosimulate(params, machine, images)
+    assert report.ok, report.first()
+
+docs/library.md shows more.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from s2tdpt.sim.cosim import Options, cosimulate
+    from s2tdpt.sim.design import Design, generate
+    from s2tdpt.sim.report import CosimReport
+
+__all__ = [
+    "CosimReport",
+    "Design",
+    "Options",
+    "cosimulate",
+    "generate",
+]
+
+_MODULES = {
+    "CosimReport": "report",
+    "Design": "design",
+    "Options": "cosim",
+    "cosimulate": "cosim",
+    "generate": "design",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Public names on first use: what is only named is not loaded."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

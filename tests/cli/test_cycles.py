@@ -13,7 +13,7 @@ from s2tdpt.golden.config import load_config
 from s2tdpt.golden.params import Params, random_params
 from s2tdpt.golden.samples import sample_images
 from s2tdpt.hw import cycles
-from s2tdpt.hw.estimate import estimate, interval
+from s2tdpt.hw.estimate import count_cycles, interval
 from s2tdpt.hw.machine import Machine, load_machine
 from s2tdpt.scripts.images import choose_images
 from s2tdpt.sim.cosim import Options, cosimulate
@@ -179,7 +179,7 @@ def test_images_of_a_data_set(shell, monkeypatch):
     data = shell.json("cycles", "--data", "digits", "--data-dir", "here", "-n", 3)
     assert [(name, str(folder)) for name, folder in asked] == [("digits", "here")]
     assert (data["images"], data["source"]) == (3, "digits test images")
-    expected = estimate(Params.load(shipped("digits")), load_machine(), dataset.test_images[:3])
+    expected = count_cycles(Params.load(shipped("digits")), load_machine(), dataset.test_images[:3])
     assert data["frames"] == expected.frames
 
 

@@ -6,13 +6,19 @@ import json
 import struct
 import subprocess
 import sys
+import time
+import tracemalloc
+import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from s2tdpt.golden.config import load_config
+from s2tdpt.golden.errors import UserError
 from s2tdpt.scripts.cli import COMMANDS, main
+from s2tdpt.scripts.image_files import load_images
 from tests.hw.core_bench import network
 
 
@@ -129,7 +135,7 @@ def test_pictures(shell, tiny):
     (shell.folder / "cut.png").write_bytes((shell.folder / "good.png").read_bytes()[:44])
     messages = {
         "large.png": "image large.png is 8x8 pixels; expected 4x5; resize it",
-        "deep.png": "image deep.png has pixels of more than 8 bits (mode I;16); expected one byte",
+        "deep.png": "image deep.png has pixels of more than 8 bits (mode I;16B); expected one",
         "text.png": "cannot read image text.png: not a picture; expected PNG or .npy",
         "cut.png": "cannot read image cut.png: not a picture; expected PNG or .npy",
         "missing.png": "cannot read image missing.png: No such file or directory",
@@ -325,7 +331,7 @@ def test_help_loads_nothing_heavy():
 
 def test_every_command_has_an_example_and_every_option_a_help_text(shell):
     assert " ".join(main.list_commands(None)) == (
-        "info train evaluate energy explain ablate controls export generate cosim cycles synth bench"
+        "info train evaluate energy explain ablate controls export generate cosim cycles synth bench doctor"
     )
     for name in COMMANDS:
         command = main.get_command(None, name)
@@ -337,3 +343,97 @@ def test_every_command_has_an_example_and_every_option_a_help_text(shell):
             assert option.param_type_name == "argument" or option.help, (name, option.name)
     assert shell.good("--help") == shell.good()
     assert "version 0.2.0" in shell.good("--version")
+
+
+def test_pictures_that_are_not_taken_as_they_stand(shell, tiny, write):
+    """What would have to be scaled, blended or dropped is refused; what is plain gives exactly its bytes."""
+    rng = np.random.default_rng(0)
+    grey = rng.integers(0, 256, (5, 4), dtype=np.uint8)
+    colours = rng.integers(0, 256, (5, 4, 3), dtype=np.uint8)
+    frames = [Image.fromarray(grey), Image.fromarray(255 - grey)]
+    Image.fromarray(colours).convert("RGBA").save("alpha.png")
+    Image.fromarray(grey).convert("LA").save("grey-alpha.png")
+    Image.fromarray(grey).convert("P").save("palette-alpha.png", transparency=3)
+    Image.fromarray(colours).convert("CMYK").save("cmyk.tiff")
+    frames[0].save("moves.gif", save_all=True, append_images=frames[1:])
+    frames[0].save("moves.png", save_all=True, append_images=frames[1:])
+    (shell.folder / "deep.png").write_bytes(deep_png(4, 5, 3))
+    Image.fromarray(colours).save("colours.png")
+    messages = {
+        "alpha.png": "image alpha.png has transparency; expected none; remove the alpha channel",
+        "grey-alpha.png": "image grey-alpha.png has transparency",
+        "palette-alpha.png": "image palette-alpha.png has transparency",
+        "cmyk.tiff": "image cmyk.tiff has mode CMYK; expected grey or RGB; convert it",
+        "moves.gif": "image moves.gif has 2 frames; expected one; save one of them",
+        "moves.png": "image moves.png has 2 frames",
+        "deep.png": "image deep.png has pixels of more than 8 bits (mode RGB;16B); expected one",
+        "colours.png": "image colours.png has colours; expected grey; convert it",
+        "/dev/zero": "cannot read image /dev/zero: not a regular file; expected PNG or .npy; check it",
+    }
+    for name, message in messages.items():
+        assert message in shell.refused("evaluate", "--params", tiny, "--images", name)
+    config = load_config(write("tiny.json", network().model_dump(mode="json")))
+    Image.fromarray(grey).save("grey.png")
+    Image.fromarray(np.stack([grey] * 3, axis=-1)).save("grey-rgb.png")
+    Image.fromarray(grey).save("grey.bmp")
+    for name in ("grey.png", "grey-rgb.png", "grey.bmp"):
+        assert np.array_equal(load_images((Path(name),), config)[0, ..., 0], grey), name
+    config = config.model_copy(update={"image_channels": 3})
+    assert np.array_equal(load_images((Path("colours.png"),), config)[0], colours)
+    assert np.array_equal(load_images((Path("grey.png"),), config)[0], np.stack([grey] * 3, axis=-1))
+    with pytest.raises(UserError, match="is a picture of 3 channels; expected 2; save a .npy array instead"):
+        load_images((Path("colours.png"),), config.model_copy(update={"image_channels": 2}))
+
+
+def deep_png(width: int, height: int, channels: int) -> bytes:
+    """A PNG of 16 bits a channel, which Pillow cannot write."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 16, {1: 0, 3: 2}[channels], 0, 0, 0)
+    rows = b"".join(b"\0" + bytes(range(2 * channels * width)) for _ in range(height))
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize("command", ["evaluate", "cosim", "cycles"])
+def test_options_that_own_images_make_void(shell, tiny, images, command):
+    count = "--limit" if command == "evaluate" else "--count"
+    for option in ([count, 1], ["--data", "digits"], ["--data-dir", "."]):
+        message = shell.refused(command, "--params", tiny, "--images", images, *option)
+        assert message.startswith(f"--images and {option[0]} exclude each other")
+
+
+def test_large_files_of_images_are_refused_unread(shell, tiny):
+    """3 GB of zeros, and as many behind a header that fits; neither is read, nor memory taken for it."""
+    for name in ("zeros.npy", "zeros.png"):
+        with (shell.folder / name).open("wb") as file:
+            file.truncate(3 << 30)
+        message = cheaply(lambda name=name: shell("evaluate", "--params", tiny, "--images", name).stderr)
+        assert f" {name}: not a " in message
+    np.save("large.npy", np.zeros((0, 5, 4, 1), np.uint8))
+    data = (shell.folder / "large.npy").read_bytes()
+    count = b"(%d, 5, 4, 1)" % (1 << 27)
+    with (shell.folder / "large.npy").open("wb") as file:
+        file.write(data.replace(b"(0, 5, 4, 1), }" + b" " * (len(count) - 12), count + b", }"))
+        file.truncate(file.tell() + (20 << 27))
+    message = cheaply(lambda: shell("evaluate", "--params", tiny, "--images", "large.npy").stderr)
+    assert f"images in large.npy take {20 << 27} bytes; expected at most {1 << 30}; split the file" in message
+
+
+def cheaply(function):
+    """The result of a call that takes neither long nor much memory."""
+    tracemalloc.start()
+    started = time.perf_counter()
+    try:
+        result = function()
+        assert tracemalloc.get_traced_memory()[1] < 200 << 20
+    finally:
+        tracemalloc.stop()
+    assert time.perf_counter() - started < 5
+    return result

@@ -53,8 +53,8 @@ def test_existing_folder_is_kept_unless_forced(shell, tiny):
     first = listing(shell.folder)
     assert shell.refused(*command).startswith("made exists; expected a new folder; choose another name")
     shell.good(*command, "--force", "--name", "other")
-    assert (shell.folder / "made" / "other.v").is_file()
-    assert not (shell.folder / "made" / "s2tdpt_tiny.v").exists()
+    assert (shell.folder / "made" / "other.sv").is_file()
+    assert not (shell.folder / "made" / "s2tdpt_tiny.sv").exists()
     shell.good(*command, "--force")
     assert listing(shell.folder) == first  # the same bytes again, and no folder of the replacement left
 

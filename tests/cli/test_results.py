@@ -122,11 +122,8 @@ def test_evaluate_pictures_and_arrays(shell):
 def test_generate(shell, files):
     text = shell.good("generate", *files, *MACHINE, "--out", "made")
     names = sorted(path.name for path in (shell.folder / "made").iterdir())
-    assert names == [
-        "manifest.json",
-        "s2tdpt_tiny.v",
-        "s2tdpt_tiny_inst.v",
-    ]
+    endings = (".f", ".lpf", ".sdc", ".sv", "_inst.sv")
+    assert names == ["lint.vlt", "manifest.json", *(f"s2tdpt_tiny{ending}" for ending in endings)]
     assert [line.split()[0] for line in text.splitlines()] == [f"made/{name}" for name in names]
     manifest = json.loads((shell.folder / "made" / "manifest.json").read_text())
     assert manifest["parameters"]["sha256"] == Params.load("tiny.safetensors").checksum()
@@ -137,7 +134,33 @@ def test_generate(shell, files):
         "generate", *files, *MACHINE, "--set", "weight_memory=stream", "--out", "streamed", "--name", "core"
     )
     names = sorted(path.name for path in (shell.folder / "streamed").iterdir())
-    assert names == ["core.v", "core_inst.v", "manifest.json", "weight_stream.hex"]
+    assert names == [
+        *("core.f", "core.lpf", "core.sdc", "core.sv", "core_inst.sv", "lint.vlt", "manifest.json"),
+        "weight_stream.hex",
+    ]
+
+
+def test_generate_with_probes_and_another_clock(shell, files):
+    shell.good("generate", *files, *MACHINE, "--out", "made", "--probes", "--frequency", 125)
+    assert "probe_start" in (shell.folder / "made" / "s2tdpt_tiny_inst.sv").read_text()
+    assert 'PORT "aclk" 125 MHZ;' in (shell.folder / "made" / "s2tdpt_tiny.lpf").read_text()
+    assert "-period 8.0 " in (shell.folder / "made" / "s2tdpt_tiny.sdc").read_text()
+    message = shell.refused("generate", *files, *MACHINE, "--out", "other", "--frequency", 0)
+    assert message.startswith("the frequency is 0 MHz; expected 0.001 to 100000")
+
+
+def test_generate_into_a_full_disk_of_its_own_output(shell, files):
+    """What it prints cannot be written: exit code 2, and no package that nobody was told of."""
+    with open("/dev/full", "w") as full:
+        result = subprocess.run(
+            [sys.executable, "-m", "s2tdpt.scripts.cli", "generate", *files, *MACHINE, "--out", "made"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert result.returncode == 2 and not (shell.folder / "made").exists()
+    assert "cannot use the disk: No space left on device" in result.stderr.splitlines()[-1]
 
 
 def test_cosim_of_own_images(shell, files, case):

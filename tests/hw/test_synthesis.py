@@ -1,11 +1,9 @@
 """Synthesis reports of a tiny design whose size is known, and the constraint templates."""
 
-import fnmatch
 import gzip
 import io
 import json
 import re
-from pathlib import Path
 
 import pytest
 from amaranth.hdl import ClockDomain, ClockSignal, Module, ResetSignal, Signal
@@ -13,15 +11,10 @@ from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 from rich.console import Console
 
-from s2tdpt.golden.config import load_config
 from s2tdpt.golden.errors import UserError
-from s2tdpt.golden.params import random_params
-from s2tdpt.hw.machine import Machine
+from s2tdpt.hw.constraints import constraint_files
 from s2tdpt.hw.synthesis import Report, synthesize
-from s2tdpt.hw.top import Accelerator
-from s2tdpt.hw.verilog import emit
-
-CONSTRAINTS = Path(__file__).parents[2] / "constraints"
+from s2tdpt.hw.verilog import Port, emit
 
 # The least that Yosys and its ABC accept. A flip-flop is larger than all the gates of the tests together.
 LIBERTY = """\
@@ -76,14 +69,15 @@ class Tiny(wiring.Component):
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
     """Verilog of `Tiny` in a file."""
-    path = tmp_path_factory.mktemp("synthesis") / "tiny.v"
+    path = tmp_path_factory.mktemp("synthesis") / "tiny.sv"
     path.write_text(emit(Tiny(), "tiny"))
     return path
 
 
 def test_ecp5(tiny, tmp_path):
-    lpf = CONSTRAINTS / "out_of_context.lpf"
-    report = synthesize(tiny, "tiny", seeds=(1, 7), lpf=lpf, log_folder=tmp_path)
+    lpf = tmp_path / "tiny.lpf"
+    lpf.write_text(constraint_files("tiny", [Port("aclk", "input", 1)])["tiny.lpf"])
+    report = synthesize(tiny, "tiny", seeds=(1, 7), lpf=lpf, log_folder=tmp_path / "logs")
     assert (report.top, report.target) == ("tiny", "ecp5-85k")
     assert report.used | {"lut": 0} == {"lut": 0, "ff": 9, "lutram": 0, "bram": 1, "dsp": 0}
     assert 20 < report.used["lut"] < 60
@@ -94,7 +88,7 @@ def test_ecp5(tiny, tmp_path):
     assert min(report.fmax.values()) == pytest.approx(1000 / (path["logic"] + path["routing"]), rel=0.01)
     assert report.frequency == 50.0  # of the constraint file, so its clock was found
     assert list(report.seconds) == ["synth_ecp5", "nextpnr_seed1", "nextpnr_seed7"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
+    assert sorted(path.name for path in (tmp_path / "logs").iterdir()) == [
         "nextpnr_seed1.log",
         "nextpnr_seed7.log",
         "synth_ecp5.log",
@@ -118,7 +112,7 @@ def test_cell_library(tiny, tmp_path):
 
 
 def test_cell_library_small_memory_becomes_logic(tmp_path):
-    path = tmp_path / "small.v"
+    path = tmp_path / "small.sv"
     path.write_text("""
 module small(input clk, input we, input [1:0] a, input [3:0] d, output [3:0] q);
   reg [3:0] mem [3:0];
@@ -183,8 +177,8 @@ def test_wrong_arguments(tiny, options, message):
 
 
 def test_unreadable_files(tiny, tmp_path):
-    with pytest.raises(UserError, match="^Cannot read .*absent.v: .*; check the path$"):
-        synthesize(tmp_path / "absent.v", "tiny")
+    with pytest.raises(UserError, match="^Cannot read .*absent.sv: .*; check the path$"):
+        synthesize(tmp_path / "absent.sv", "tiny")
     (tmp_path / "broken.lib.gz").write_text("no gzip")
     with pytest.raises(UserError, match="^Cannot read .*broken.lib.gz: .*; check the path$"):
         synthesize(tiny, "tiny", target="liberty", liberty=tmp_path / "broken.lib.gz")
@@ -193,29 +187,3 @@ def test_unreadable_files(tiny, tmp_path):
 def test_wrong_top_is_one_line(tiny):
     with pytest.raises(UserError, match="^yosys failed with exit code 1: ERROR: Module `other' not found!$"):
         synthesize(tiny, "other")
-
-
-@pytest.mark.parametrize("memory_style", ["rom", "stream"])
-@pytest.mark.parametrize("file", ["out_of_context.lpf", "out_of_context.sdc", "out_of_context.xdc"])
-def test_constraints_name_ports_of_the_accelerator(file, memory_style):
-    params = random_params(load_config("digits"), seed=1)
-    ports = Accelerator(params, Machine(weight_memory=memory_style), observed=True).ports()
-    members = {name: direction.name for name, (_, direction) in ports.items()}
-    text = (CONSTRAINTS / file).read_text()
-    if memory_style == "stream":
-        text = re.sub(r"^# (?=set_)", "", text, flags=re.MULTILINE)
-    active = [line for line in text.splitlines() if line and not line.startswith("#")]
-    named = {"Input": set(), "Output": set()}
-    for line in active:
-        names = re.search(r'PORT "(\w+)"|\[get_ports \{?([^]}]+)\}?\]', line)
-        assert names, line
-        for pattern in (names[1] or names[2]).split():
-            found = fnmatch.filter(members, pattern)
-            assert found, f"{file}: no port matches {pattern}"
-            for name in found:
-                direction = members[name]
-                if "_delay" in line:
-                    assert direction == ("Input" if "set_input_delay" in line else "Output"), name
-                named[direction].add(name)
-    if not file.endswith(".lpf"):  # every port is constrained
-        assert named["Input"] | named["Output"] == set(members)

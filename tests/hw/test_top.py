@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from s2tdpt.golden.config import CONFIG_DIRECTORY, load_config
+from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.params import Params, random_params
 from s2tdpt.hw.machine import Machine, load_machine, named_machines
 from s2tdpt.hw.top import Accelerator
@@ -60,7 +61,7 @@ def digits_text() -> str:
 
 
 def test_digits_lints_clean_and_has_no_multiplier(tmp_path, digits_text):
-    check(tmp_path / "digits.v", digits_text)
+    check(tmp_path / "digits.sv", digits_text)
 
 
 NARROW = ("one_step", "one_pixel", "one_lane", "streamed_int4", "pixels_wider_than_a_word")
@@ -72,13 +73,13 @@ NARROW = ("one_step", "one_pixel", "one_lane", "streamed_int4", "pixels_wider_th
 def test_odd_shapes_lint_clean(tmp_path, name):
     """One time step, one token, one lane: what has no bits is not written as a vector."""
     text = text_of(name)
-    check(tmp_path / "top.v", text)
+    check(tmp_path / "top.sv", text)
     assert "[-1:0]" not in text
 
 
 def test_observed_text_lints_clean(tmp_path):
     network, machine = CASES["two_banks"]
-    check(tmp_path / "top.v", verilog_of(Accelerator(random_params(network, 0), machine, observed=True)))
+    check(tmp_path / "top.sv", verilog_of(Accelerator(random_params(network, 0), machine, observed=True)))
 
 
 def test_text_is_the_same_in_every_process(tmp_path):
@@ -89,14 +90,14 @@ def test_text_is_the_same_in_every_process(tmp_path):
     )
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", program, tmp_path / f"{seed}.v"],
+            [sys.executable, "-c", program, tmp_path / f"{seed}.sv"],
             cwd=Path(__file__).parents[2],
             env=os.environ | {"PYTHONHASHSEED": seed},
         )
         for seed in ("1", "2")
     ]
     assert [process.wait() for process in processes] == [0, 0]
-    assert (tmp_path / "1.v").read_text() == (tmp_path / "2.v").read_text()
+    assert (tmp_path / "1.sv").read_text() == (tmp_path / "2.sv").read_text()
 
 
 def test_digits_ports(digits_text):
@@ -116,7 +117,7 @@ def test_published_sizes_with_streamed_weights(tmp_path, name):
     """Random parameters; only some tiles of weights at a time are on chip, so the text stays small."""
     machine = Machine(weight_memory="stream")
     verilog = verilog_of(Accelerator(random_params(load_config(name), 0), machine))
-    check(tmp_path / "top.v", verilog)
+    check(tmp_path / "top.sv", verilog)
     assert "s_axis_weights_tdata" in {port.name for port in read_ports(verilog, "s2tdpt")}
 
 
@@ -125,4 +126,15 @@ def test_published_sizes_with_streamed_weights(tmp_path, name):
 @pytest.mark.parametrize("name", named_machines())
 def test_named_machines_lint_clean(tmp_path, name, weight_memory):
     machine = load_machine(name).model_copy(update={"weight_memory": weight_memory})
-    check(tmp_path / "top.v", verilog_of(Accelerator(random_params(load_config("digits"), 0), machine)))
+    check(tmp_path / "top.sv", verilog_of(Accelerator(random_params(load_config("digits"), 0), machine)))
+
+
+def test_more_memory_than_can_be_generated():
+    """65,536 pixels: refused at once, with what helps, rather than after an hour and for want of memory."""
+    network, machine = CASES["two_banks"]
+    tall = network.model_copy(update={"image_height": 65536, "image_width": 1, "sps_channels": (48, 96)})
+    message = (
+        r"^tiny on machine custom has [\d,]+ bits of memory, most of them in residual U; expected at most "
+    )
+    with pytest.raises(UserError, match=message + "100,663,296; change residual_fraction_bits, post_lanes$"):
+        Accelerator(random_params(tall, 0), machine)

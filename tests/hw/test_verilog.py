@@ -18,11 +18,13 @@ from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.params import random_params
 from s2tdpt.hw import package
 from s2tdpt.hw.axi import FrameReceiver, ResultSender
+from s2tdpt.hw.constraints import constraint_files
 from s2tdpt.hw.machine import Machine
 from s2tdpt.hw.package import describe, instantiation, write_package
 from s2tdpt.hw.tools import INSTALL, ToolError, find_tool, run_tool, tool_environment, versions
 from s2tdpt.hw.top import Accelerator
 from s2tdpt.hw.verilog import LINT_WAIVERS, Port, emit, lint, read_ports
+from tests.hw.test_core import CASES
 
 ROOT = Path(__file__).parents[2]
 
@@ -66,7 +68,7 @@ class Part(wiring.Component):
 @pytest.fixture(scope="module")
 def part(tmp_path_factory):
     """Verilog of `Part` in a file."""
-    path = tmp_path_factory.mktemp("verilog") / "part.v"
+    path = tmp_path_factory.mktemp("verilog") / "part.sv"
     path.write_text(emit(Part(), "part"))
     return path
 
@@ -113,7 +115,11 @@ def test_memory_contents_stay_compact(part):
 def test_yosys_reads_back_the_same_memory(part):
     run_tool(
         "yosys",
-        ["-q", "-p", "read_verilog -sv part.v; hierarchy -top part; proc; memory_collect; json -o part.json"],
+        [
+            "-q",
+            "-p",
+            "read_verilog -sv part.sv; hierarchy -top part; proc; memory_collect; json -o part.json",
+        ],
         cwd=part.parent,
     )
     cells = json.loads((part.parent / "part.json").read_text())["modules"]["part"]["cells"]
@@ -147,8 +153,8 @@ module bench;
   end
 endmodule
 """.replace("WORDS", str(len(CONTENTS)))
-    (part.parent / "bench.v").write_text(bench)
-    run_tool("iverilog", ["-g2012", "-o", "bench.vvp", "bench.v", "part.v"], cwd=part.parent)
+    (part.parent / "bench.sv").write_text(bench)
+    run_tool("iverilog", ["-g2012", "-o", "bench.vvp", "bench.sv", "part.sv"], cwd=part.parent)
     output = subprocess.run(
         ["vvp", "bench.vvp"], cwd=part.parent, capture_output=True, text=True, check=True, timeout=60
     ).stdout
@@ -205,7 +211,7 @@ def test_equal_part_names_are_refused():
     ],
 )
 def test_components_are_clean(name, make, tmp_path):
-    path = tmp_path / f"{name}.v"
+    path = tmp_path / f"{name}.sv"
     path.write_text(emit(make(), name))
     lint([path], name)
 
@@ -223,7 +229,7 @@ FAULTS = {
 
 @pytest.mark.parametrize("rule", FAULTS)
 def test_lint_finds_a_planted_fault(rule, tmp_path):
-    path = tmp_path / "fault.v"
+    path = tmp_path / "fault.sv"
     kind = "reg" if "always" in FAULTS[rule] else "wire"
     path.write_text(
         f"module fault(input clk, input [3:0] a, input [3:0] b, output {kind} [3:0] y);\n"
@@ -315,6 +321,12 @@ def test_versions_and_environment():
 # --- package ---------------------------------------------------------------------------------------------
 
 
+SENDER = {
+    *("sender.sv", "sender.f", "sender_inst.sv", "sender.sdc", "sender.lpf"),
+    *("lint.vlt", "manifest.json"),
+}
+
+
 def make_package(folder, **options):
     return write_package(folder, ResultSender(10, 4, 24), "sender", manifest={"note": {"a": 1}}, **options)
 
@@ -328,32 +340,106 @@ def test_package_is_complete_and_reproducible(tmp_path):
     files = contents(one)
     assert files == contents(two)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
-    assert set(files) == {"sender.v", "sender_inst.v", "manifest.json"}
+    assert set(files) == SENDER
     manifest = json.loads(files["manifest.json"])
     assert list(manifest) == ["format", "version", "top", "note", "ports", "files", "tools"]
     assert manifest["files"] == {
         name: hashlib.sha256(data).hexdigest() for name, data in files.items() if name != "manifest.json"
     }
     assert {"name": "tdata", "direction": "output", "width": 32} in manifest["ports"]
-    assert manifest["tools"] == versions()
-    lint([one / "sender.v"], "sender")
+    assert manifest["tools"] == versions(("s2tdpt", "amaranth", "yosys")) and None not in manifest["tools"]
+    lint([one / "sender.sv"], "sender")
+
+
+@pytest.mark.parametrize("options", [{}, {"probes": True}, {"weights": "stream"}], ids=lambda o: "".join(o))
+def test_package_as_shipped(tmp_path, options):
+    """The commands of docs/files.md, in the folder: no warning, no error, and no port but those asked for."""
+    network, machine = CASES["streamed" if "weights" in options else "two_banks"]
+    probes = options.get("probes", False)
+    folder = package.generate(random_params(network, 0), machine, tmp_path / "made", "top", probes=probes)
+    lint_words = ["--lint-only", "-Wall", "--top-module", "top", "lint.vlt", "-F", "top.f"]
+    assert "%Warning" not in run_tool("verilator", lint_words, cwd=folder)
+    script = "read_verilog_file_list -F top.f; hierarchy -check -top top; proc; check -assert"
+    assert "Warning" not in run_tool("yosys", ["-p", script], cwd=folder)
+    run_tool("iverilog", ["-g2012", "-t", "null", "-c", "top.f"], cwd=folder)
+    names = {path.name for path in folder.iterdir()}
+    assert ("weight_stream.hex" in names) == ("weights" in options)
+    assert {line.strip() for line in (folder / "top.f").read_text().splitlines()} == {"top.sv"}
+    template = (folder / "top_inst.sv").read_text()
+    assert ("probe_" in template) == ("probe_" in (folder / "top.sv").read_text().split(");")[0]) == probes
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert "verilator" not in json.dumps(manifest)
+
+
+def test_simulator_is_not_part_of_the_package(tmp_path, monkeypatch):
+    """The same bytes with another simulator or none."""
+    one = contents(make_package(tmp_path / "one"))
+    find = find_tool.__wrapped__
+
+    def without(name):
+        if name in ("verilator", "iverilog", "g++", "nextpnr-ecp5"):
+            raise ToolError(f"{name} was not found; it is needed; install it with: nothing")
+        return find(name)
+
+    monkeypatch.setattr("s2tdpt.hw.tools.find_tool", without)
+    assert contents(make_package(tmp_path / "two")) == one
+
+
+def test_output_that_cannot_be_told_leaves_no_package(tmp_path):
+    told = []
+    make_package(tmp_path / "package", tell=told.append)
+    assert [line.split()[0] for line in told] == [str(tmp_path / "package" / name) for name in sorted(SENDER)]
+    before = contents(tmp_path / "package")
+
+    def full(line):
+        raise OSError(28, "No space left on device")
+
+    for folder, force in (("new", False), ("package", True)):
+        with pytest.raises(OSError, match="No space left"):
+            make_package(tmp_path / folder, tell=full, force=force)
+    assert [path.name for path in tmp_path.iterdir()] == ["package"]
+    assert contents(tmp_path / "package") == before
+
+
+@pytest.mark.parametrize("name", ["two_banks", "streamed"])
+def test_constraints_name_every_port(name):
+    network, machine = CASES[name]
+    accelerator = Accelerator(random_params(network, 0), machine)
+    directions = {port: direction.name.lower() for port, (_, direction) in accelerator.ports().items()}
+    ports = [Port(port, directions[port], len(value)) for port, (value, _) in accelerator.ports().items()]
+    files = constraint_files("top", ports, 80.0)
+    assert list(files) == ["top.sdc", "top.lpf"]
+    assert files["top.lpf"].splitlines()[1:] == ['FREQUENCY PORT "aclk" 80 MHZ;']
+    _, clock, *delays = files["top.sdc"].splitlines()
+    assert clock == "create_clock -name aclk -period 12.5 [get_ports aclk]"
+    named = {}
+    for line in delays:
+        found = re.fullmatch(
+            r"set_(input|output)_delay 2\.5 -clock aclk \[get_ports (?:(\w+)|\{(\w+)\[\*\]\})\]", line
+        )
+        named[found[2] or found[3]] = found[1]
+    assert {"aclk": "input", **named} == directions
+    assert constraint_files("top", [Port("y", "output", 1)]) == {}
+    for frequency in (0, -1, float("nan"), float("inf"), 1e9):
+        with pytest.raises(UserError, match="expected 0.001 to 100000; choose"):
+            constraint_files("top", ports, frequency)
 
 
 def test_instantiation_template_compiles(tmp_path):
     folder = make_package(tmp_path / "package")
-    template = (folder / "sender_inst.v").read_text()
-    (tmp_path / "user.v").write_text(f"module user;\n{template}endmodule\n")
+    template = (folder / "sender_inst.sv").read_text()
+    (tmp_path / "user.sv").write_text(f"module user;\n{template}endmodule\n")
     output = run_tool(
         "iverilog",
-        ["-g2012", "-Wall", "-t", "null", "-s", "user", "user.v", folder / "sender.v"],
+        ["-g2012", "-Wall", "-t", "null", "-s", "user", "user.sv", folder / "sender.sv"],
         cwd=tmp_path,
     )
     assert "warning" not in output  # Icarus warns of a port of another width
     narrow = template.replace("[31:0] tdata;", "[30:0] tdata;")
-    (tmp_path / "user.v").write_text(f"module user;\n{narrow}endmodule\n")
+    (tmp_path / "user.sv").write_text(f"module user;\n{narrow}endmodule\n")
     output = run_tool(
         "iverilog",
-        ["-g2012", "-Wall", "-t", "null", "-s", "user", "user.v", folder / "sender.v"],
+        ["-g2012", "-Wall", "-t", "null", "-s", "user", "user.sv", folder / "sender.sv"],
         cwd=tmp_path,
     )
     assert "warning" in output
@@ -385,7 +471,7 @@ def test_existing_folder_is_kept(tmp_path):
     assert str(error.value) == (f"{folder} exists; expected a new folder; choose another name or use --force")
     assert (folder / "mine").exists()
     make_package(folder, force=True)
-    assert set(contents(folder)) == {"sender.v", "sender_inst.v", "manifest.json"}
+    assert set(contents(folder)) == SENDER
     assert [path.name for path in tmp_path.iterdir()] == ["package"]
 
 

@@ -85,6 +85,14 @@ def test_program_that_cannot_be_started(tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_request_to_end_unwinds(number):
+    previous = signal.signal(number, signal.SIG_DFL)  # `nohup` has it ignored, which is respected
+    try:
+        _unwinds(number)
+    finally:
+        signal.signal(number, previous)
+
+
+def _unwinds(number):
     before, tidied = signal.getsignal(number), []
     with pytest.raises(SystemExit) as caught, interruptible():
         try:

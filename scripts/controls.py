@@ -7,7 +7,7 @@ import json
 import shlex
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.box import SIMPLE_HEAD
@@ -20,22 +20,12 @@ from s2tdpt.scripts.images import data_option as images_data_option
 from s2tdpt.scripts.images import labelled_images
 from s2tdpt.scripts.options import console, data_option, folder_option, load_params, notes, params_option
 from s2tdpt.scripts.output import check_file, json_option, quiet, write_bytes, write_json
-from s2tdpt.sw.ablation import ablate as ablate_attention
-from s2tdpt.sw.controls import (
-    NAMED_CASES,
-    Case,
-    check_fit,
-    parse_case,
-    parse_field,
-    run_case,
-    shrink,
-    split_fields,
-    summarise,
-    weak_stem,
-)
-from s2tdpt.sw.datasets import Dataset, load_dataset
-from s2tdpt.sw.export import from_params, tool_versions
+from s2tdpt.sw.names import NAMED_CASES
 from s2tdpt.sw.settings import default_settings
+
+if TYPE_CHECKING:
+    from s2tdpt.sw.controls import Case
+    from s2tdpt.sw.datasets import Dataset
 
 FORMAT = "s2tdpt-controls"
 PLAIN = {
@@ -134,6 +124,10 @@ def controls(
       s2tdpt controls --out weak.json --data cifar10 --data-dir ~/data --stem weak --shrink 2
                --images 20000 --epochs 2 --set depth=1
     """
+    from s2tdpt.sw.controls import check_fit, parse_case, parse_field, shrink, split_fields, weak_stem
+    from s2tdpt.sw.datasets import load_dataset
+    from s2tdpt.sw.export import tool_versions
+
     chosen = [parse_case(text) for text in dict.fromkeys(cases or DEFAULT_CASES)]
     of_training, of_network = split_fields(dict(parse_field(text) for text in base))
     settings = replace(default_settings(data), float_epochs=epochs, threads=1, **PLAIN)
@@ -230,6 +224,8 @@ def train_missing(
     result: dict[str, Any], cases: list[Case], seeds: int, network, settings, dataset: Dataset, out: Path
 ) -> None:
     """Run what `result` lacks, seed by seed, so that an interruption leaves all cases alike."""
+    from s2tdpt.sw.controls import run_case, summarise
+
     known = {(run["case"], run["seed"]) for run in result["runs"]}
     missing = [(case, seed) for seed in range(seeds) for case in cases if (case.label, seed) not in known]
     if not missing:
@@ -345,6 +341,9 @@ def ablate(params, data, data_dir, limit, seed, json_path) -> None:
     numbers = load_params(params)
     chosen = labelled_images([numbers.config], data, data_dir, limit)
     pictures, labels = chosen.images, chosen.labels
+    from s2tdpt.sw.ablation import ablate as ablate_attention
+    from s2tdpt.sw.export import from_params
+
     report = ablate_attention(from_params(numbers), pictures, labels, seed=seed)
     if json_path is not None:
         write_json(json_path, {"params": numbers.checksum(), "seed": seed, **report.to_json()})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import numpy as np
@@ -11,13 +12,13 @@ from rich.box import SIMPLE_HEAD
 from rich.progress import Progress
 from rich.table import Table
 
-from s2tdpt.golden.activity import measure
-from s2tdpt.golden.energy import EnergyReport, LayerEnergy, energy_report, sram_energy
 from s2tdpt.golden.errors import UserError
-from s2tdpt.golden.network import GoldenNetwork
 from s2tdpt.scripts.images import data_option, labelled_images
 from s2tdpt.scripts.options import console, folder_option, load_params, notes, params_option
 from s2tdpt.scripts.output import check_file, json_option, quiet, write_bytes, write_json
+
+if TYPE_CHECKING:
+    from s2tdpt.golden.energy import EnergyReport, LayerEnergy
 
 PLOT_FORMATS = (".png", ".svg", ".pdf")
 UNITS = (("mJ", 1e9), ("uJ", 1e6), ("nJ", 1e3), ("pJ", 1.0))
@@ -72,6 +73,10 @@ def energy(params, data, data_dir, limit, against, plot, json_path) -> None:
       s2tdpt energy --against digits-sparse --against digits-int4 --plot energy.png
       s2tdpt energy -p cifar.safetensors --data cifar10 --data-dir ~/data --limit 500 --json -
     """
+    from s2tdpt.golden.activity import measure
+    from s2tdpt.golden.energy import energy_report
+    from s2tdpt.golden.network import GoldenNetwork
+
     networks = [(name, GoldenNetwork(load_params(name))) for name in (params, *against)]
     chosen = labelled_images([golden.config for _, golden in networks], data, data_dir, limit)
     images, labels = chosen.images, chosen.labels
@@ -103,6 +108,8 @@ def amount(picojoules: float) -> str:
 
 def layer_table(name: str, report: EnergyReport) -> Table:
     """Both columns, layer by layer, in the unit that suits the theory's total."""
+    from s2tdpt.golden.energy import LayerEnergy
+
     unit, size = next(((u, s) for u, s in UNITS if report.total("theory") >= s), UNITS[-1])
     title = f"{name}: energy of an image in {unit}, operations in thousands, mean of {report.images}"
     table = Table(title=title, box=SIMPLE_HEAD, padding=0)
@@ -137,6 +144,8 @@ def layer_table(name: str, report: EnergyReport) -> Table:
 
 def total_table(report: EnergyReport) -> Table:
     """Totals beside the dense network and the published figure."""
+    from s2tdpt.golden.energy import sram_energy
+
     totals = report.totals
     arithmetic = ("integer_adders", "dense_int8_arithmetic")
     reads = ("integer_reads_each", "integer_reads_shared", "dense_int8_reads")

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import numpy as np
-import torch
 from rich.progress import Progress
 from rich.table import Table
 
-from s2tdpt.golden.activity import measure
 from s2tdpt.golden.errors import UserError
-from s2tdpt.golden.head import class_of
-from s2tdpt.golden.network import GoldenNetwork
 from s2tdpt.scripts.image_files import load_images
 from s2tdpt.scripts.images import data_option, labelled_images, refuse_beside_images
 from s2tdpt.scripts.options import console, folder_option, load_params, notes, params_option
 from s2tdpt.scripts.output import json_option, quiet, write_json
+
+if TYPE_CHECKING:
+    from s2tdpt.golden.network import GoldenNetwork
 
 RATE_IMAGES = 256
 """Images whose firing rates are shown."""
@@ -63,6 +63,12 @@ def evaluate(params, data, data_dir, images, limit, qat, qat_logits, json_path) 
         if qat or qat_logits:
             raise UserError("--images are not compared; expected no --qat or --qat-logits; leave one out")
         refuse_beside_images(("--data", data), ("--data-dir", data_dir), ("--limit", limit))
+    import torch
+
+    from s2tdpt.golden.activity import measure
+    from s2tdpt.golden.head import class_of
+    from s2tdpt.golden.network import GoldenNetwork
+
     numbers = load_params(params)
     golden = GoldenNetwork(numbers)
     if images:
@@ -133,6 +139,8 @@ def evaluate(params, data, data_dir, images, limit, qat, qat_logits, json_path) 
 
 def classify_files(golden: GoldenNetwork, paths: tuple[Path, ...], json_path: Path | None) -> None:
     """Logits and classes of images in files."""
+    from s2tdpt.golden.head import class_of
+
     pictures = load_images(paths, golden.config)
     logits = golden.forward(pictures)
     classes = class_of(logits).tolist()

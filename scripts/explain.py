@@ -8,19 +8,21 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import numpy as np
 from rich.progress import track
 
 from s2tdpt.golden.errors import UserError
-from s2tdpt.golden.network import GoldenNetwork
-from s2tdpt.golden.params import Params
 from s2tdpt.scripts.hardware import parents
 from s2tdpt.scripts.image_files import load_images
 from s2tdpt.scripts.images import Chosen, data_option, fitting, labelled_images, refuse_beside_images
 from s2tdpt.scripts.options import folder_option, force_option, load_params, notes, params_option
 from s2tdpt.scripts.output import check_folder, json_option, quiet, write_json
+
+if TYPE_CHECKING:
+    from s2tdpt.golden.params import Params
 
 FORMAT = "s2tdpt-explanation"
 NUMBERS = "explanation.json"
@@ -104,6 +106,7 @@ def explain(params, data, data_dir, images, count, limit, layer, target, out, fo
       s2tdpt explain --images my-digit.png --layer sps.0.spikes --out seen
       s2tdpt explain -p cifar10.safetensors --data-dir ~/data --limit 1000 --out seen
     """
+    from s2tdpt.golden.network import GoldenNetwork
     from s2tdpt.sw.explain import Disagreement, check_layer, class_names, confusion_matrix, default_layer
     from s2tdpt.sw.explain import explain as explanations
     from s2tdpt.sw.export import from_params

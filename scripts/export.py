@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import numpy as np
 from rich.table import Table
 
-from s2tdpt.golden.calibrate import Calibration, calibrate
 from s2tdpt.golden.config import NetworkConfig, load_config
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.rates import Rates, driven
 from s2tdpt.golden.samples import sample_images
 from s2tdpt.scripts.image_files import load_images
-from s2tdpt.scripts.options import console, force_option
+from s2tdpt.scripts.options import command_line, console, force_option
 from s2tdpt.scripts.output import check_file, json_option, quiet, write_json
-from s2tdpt.scripts.software import command_line
+
+if TYPE_CHECKING:
+    from s2tdpt.golden.calibrate import Calibration
 
 DIGITS, RANDOM = 64, 16
 """Images of a calibration where no samples fit: of the digits, and of random bytes."""
@@ -124,6 +126,8 @@ def _from_checkpoint(checkpoint: Path):
 
 
 def _calibrate(config: NetworkConfig, rate: float | None, paths: tuple[Path, ...], seed: int) -> Calibration:
+    from s2tdpt.golden.calibrate import calibrate
+
     rates = Rates()
     if rate is not None:
         rates = rates.scaled(config, rate)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -145,3 +146,9 @@ def load_params(name: str) -> Params:
     from s2tdpt.golden.shipped import load
 
     return load(name)
+
+
+def command_line() -> str:
+    """The command as it was typed, for provenance: the program by its name alone, and how a run began."""
+    typed = [word for word in click.get_current_context().find_root().command.typed if word != "--resume"]
+    return " ".join(["s2tdpt", *map(shlex.quote, typed)])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,18 +9,10 @@ import click
 from rich.table import Table
 
 from s2tdpt.golden.config import load_config
-from s2tdpt.scripts.options import console, data_option, folder_option, force_option, notes
+from s2tdpt.scripts.options import command_line, console, data_option, folder_option, force_option, notes
 from s2tdpt.scripts.output import check_folder, json_option, quiet, write_json
-from s2tdpt.sw.attention import VARIANTS
-from s2tdpt.sw.datasets import load_dataset
-from s2tdpt.sw.optimise import OPTIMIZERS
-from s2tdpt.sw.settings import CLOCKS, PRECISIONS, default_settings, parse_phase
-
-
-def command_line() -> str:
-    """The command as it was typed, for provenance: the program by its name alone, and how a run began."""
-    typed = [word for word in click.get_current_context().find_root().command.typed if word != "--resume"]
-    return " ".join(["s2tdpt", *map(shlex.quote, typed)])
+from s2tdpt.sw.names import CLOCKS, OPTIMIZERS, PRECISIONS, VARIANTS
+from s2tdpt.sw.settings import default_settings, parse_phase
 
 
 @click.command(short_help="Float network to integer network to parameter file.")
@@ -157,6 +148,7 @@ def train(
       s2tdpt train -c s2tdpt-4-384 --data cifar10 --data-dir ~/data --out runs/hour --budget-minutes 60
       torchrun --nproc-per-node 8 -m scripts.cli train -c s2tdpt-4-384 --data cifar10 ...
     """
+    from s2tdpt.sw.datasets import load_dataset
     from s2tdpt.sw.distributed import is_first
     from s2tdpt.sw.train import train_pipeline
 

@@ -34,8 +34,8 @@ from torch import Tensor, nn
 from s2tdpt.golden.config import NetworkConfig
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.stdp import build_lut
-from s2tdpt.sw.attention import STDP_GRADIENTS
 from s2tdpt.sw.evaluate import as_images
+from s2tdpt.sw.names import STDP_GRADIENTS
 
 ABLATIONS = ("zero", "table_mean", "data_mean", "shuffled_queries", "shuffled_keys", "other_image")
 """What `ablate` knows; see the module text."""

@@ -23,15 +23,7 @@ from torch import Tensor, nn
 from s2tdpt.golden.config import NetworkConfig
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.stdp import build_lut
-
-STDP_GRADIENTS = ("autodiff", "window", "detached")
-"""Gradient variants of the STDP kernel: all compute the same Y."""
-
-VARIANTS = STDP_GRADIENTS + ("ssa", "random")
-"""Everything `make_attention` knows; the last two are controls and cannot be exported to hardware."""
-
-DEFAULT_VARIANT = "window"
-DEFAULT_HALF_WIDTH = 3.0
+from s2tdpt.sw.names import DEFAULT_HALF_WIDTH, DEFAULT_VARIANT, STDP_GRADIENTS, VARIANTS
 
 SSA_SCALE_LOG2 = 3
 """s = 1/8 in Spikformer and Spikingformer."""

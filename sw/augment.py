@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from s2tdpt.sw.names import CROP_PADDING
 from s2tdpt.sw.randaugment import rand_augment
 
 DIGIT_SHARE = 0.5
@@ -30,9 +31,6 @@ DIGIT_ANGLE = 10.0
 
 DIGIT_ZOOM = 0.1
 """Largest relative size change of a digit."""
-
-CROP_PADDING = 4
-"""Pixels of padding for CIFAR's random crop, unless the settings name another number."""
 
 
 def uniform(count: int, limit: float, generator: torch.Generator) -> Tensor:

@@ -30,25 +30,12 @@ from rich.progress import Progress
 from s2tdpt.golden.config import NetworkConfig, config_from_dict
 from s2tdpt.golden.errors import UserError
 from s2tdpt.sw.ablation import ABLATIONS, ConstantAttention, ablate, table_mean
-from s2tdpt.sw.attention import VARIANTS
 from s2tdpt.sw.datasets import Dataset
 from s2tdpt.sw.initialise import start_rates
+from s2tdpt.sw.names import NAMED_CASES
 from s2tdpt.sw.network import Network
 from s2tdpt.sw.settings import TrainSettings
 from s2tdpt.sw.stage import Stage, deterministic, train_stage
-
-FIXED_ATTENTIONS = ("none", "uniform")
-"""Attentions without q and k, trained as controls."""
-
-DEFAULT_COUNT_WEIGHT = 0.25
-"""Of the case window+counts: the weight that the digits settings use."""
-
-NAMED_CASES: dict[str, dict[str, Any]] = {
-    **{variant: {"variant": variant, "count_weight": 0.0} for variant in VARIANTS},
-    "window+counts": {"variant": "window", "count_weight": DEFAULT_COUNT_WEIGHT},
-    **{name: {"attention": name, "variant": "detached", "count_weight": 0.0} for name in FIXED_ATTENTIONS},
-}
-"""Changed fields by the name of a case."""
 
 _DATA_FIELDS = ("name", "image_height", "image_width", "image_channels", "num_classes")
 _RUN_FIELDS = ("seed", "threads", "qat_epochs", "qat_lr", "qat_share", "budget_minutes", "monitor_images")
@@ -58,7 +45,7 @@ _RUN_FIELDS = ("seed", "threads", "qat_epochs", "qat_lr", "qat_share", "budget_m
 class Case:
     """One attention of the comparison: its `label` as typed, and what it changes.
 
-    `attention` is one of `FIXED_ATTENTIONS`, or None for the one that `settings` names.
+    `attention` is one of `sw.names.FIXED_ATTENTIONS`, or None for the one that `settings` names.
     """
 
     label: str

@@ -16,7 +16,7 @@ from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.parameter_file import tensor_layout
 from s2tdpt.golden.params import Params
 from s2tdpt.golden.stdp import build_lut
-from s2tdpt.sw.attention import DEFAULT_HALF_WIDTH, DEFAULT_VARIANT, STDP_GRADIENTS
+from s2tdpt.sw.names import DEFAULT_HALF_WIDTH, DEFAULT_VARIANT, STDP_GRADIENTS
 from s2tdpt.sw.quantize import QatNetwork
 
 

@@ -15,8 +15,9 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from s2tdpt.golden.config import NetworkConfig
-from s2tdpt.sw.attention import DEFAULT_HALF_WIDTH, DEFAULT_VARIANT, make_attention
+from s2tdpt.sw.attention import make_attention
 from s2tdpt.sw.forward import Record, SpikingTransformer, centred_pixels, fire_counts
+from s2tdpt.sw.names import DEFAULT_HALF_WIDTH, DEFAULT_VARIANT
 from s2tdpt.sw.neuron import lif
 
 PIXEL_SCALE = 1.0 / 64.0

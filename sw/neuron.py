@@ -21,10 +21,7 @@ import torch
 from torch import Tensor
 
 from s2tdpt.sw import fused
-
-ALPHA = 4.0
-"""Steepness of the sigmoid surrogate, in units of the halved membrane (public code), unless `use_fused` says
-otherwise."""
+from s2tdpt.sw.names import ALPHA
 
 HALF = 0.5
 """The surrogate sees u/2, because the public code's membrane is half of the one kept here."""

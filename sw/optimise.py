@@ -22,8 +22,6 @@ import math
 import torch
 from torch import Tensor, nn
 
-OPTIMIZERS = ("adamw", "muon")
-
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Coefficients of the odd quintic that pulls singular values towards 1 (they end between 0.7 and 1.2)."""
 ITERATIONS = 5

@@ -23,8 +23,9 @@ from torch import Tensor, nn
 from s2tdpt.golden.config import NetworkConfig
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.parameter_file import MAX_SHIFT
-from s2tdpt.sw.attention import DEFAULT_HALF_WIDTH, DEFAULT_VARIANT, make_attention
+from s2tdpt.sw.attention import make_attention
 from s2tdpt.sw.forward import Record, SpikingTransformer, centred_pixels, fire_counts
+from s2tdpt.sw.names import DEFAULT_HALF_WIDTH, DEFAULT_VARIANT
 from s2tdpt.sw.network import PIXEL_SCALE, Network
 from s2tdpt.sw.neuron import lif, wide
 

@@ -7,13 +7,16 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from s2tdpt.golden.errors import UserError
-from s2tdpt.sw.attention import DEFAULT_HALF_WIDTH, DEFAULT_VARIANT, VARIANTS
-from s2tdpt.sw.augment import CROP_PADDING
-from s2tdpt.sw.neuron import ALPHA
-from s2tdpt.sw.optimise import OPTIMIZERS
-
-PRECISIONS = ("float32", "bfloat16")
-CLOCKS = ("wall", "cpu")
+from s2tdpt.sw.names import (
+    ALPHA,
+    CLOCKS,
+    CROP_PADDING,
+    DEFAULT_HALF_WIDTH,
+    DEFAULT_VARIANT,
+    OPTIMIZERS,
+    PRECISIONS,
+    VARIANTS,
+)
 
 
 @dataclass(frozen=True)

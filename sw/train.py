@@ -21,7 +21,6 @@ from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.network import GoldenNetwork
 from s2tdpt.golden.params import Params
 from s2tdpt.sw import distributed
-from s2tdpt.sw.attention import STDP_GRADIENTS
 from s2tdpt.sw.card import model_card
 from s2tdpt.sw.checkpoint import read_checkpoint, restore_result
 from s2tdpt.sw.datasets import Dataset
@@ -30,6 +29,7 @@ from s2tdpt.sw.export import export, tool_versions
 from s2tdpt.sw.fold import fold
 from s2tdpt.sw.initialise import start_rates
 from s2tdpt.sw.memory import keep_freed_memory
+from s2tdpt.sw.names import STDP_GRADIENTS
 from s2tdpt.sw.network import Network
 from s2tdpt.sw.quantize import QatNetwork
 from s2tdpt.sw.runlog import write_text

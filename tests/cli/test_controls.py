@@ -10,11 +10,12 @@ import pytest
 from PIL import Image
 
 import s2tdpt.scripts.controls as command
+import s2tdpt.sw.controls as sw_controls
 from s2tdpt.golden.network import GoldenNetwork
 from s2tdpt.scripts.options import load_params
 from s2tdpt.sw.ablation import ABLATIONS
-from s2tdpt.sw.controls import NAMED_CASES
 from s2tdpt.sw.datasets import load_dataset
+from s2tdpt.sw.names import NAMED_CASES
 from tests.hw.core_bench import network
 
 
@@ -41,13 +42,13 @@ def test_writes_extends_and_never_repeats(shell, small, monkeypatch):
         assert picture.format == "PNG" and picture.size[0] > 300
 
     trained = []
-    real = command.run_case
+    real = sw_controls.run_case
 
     def noted(case, seed, *rest, **more):
         trained.append((case.label, seed))
         return real(case, seed, *rest, **more)
 
-    monkeypatch.setattr(command, "run_case", noted)
+    monkeypatch.setattr(sw_controls, "run_case", noted)
     shell.good(*small, "--out", "c.json", "--case", "ssa:heads=1", "--case", "window", "--seeds", 2)
     assert trained == [("ssa:heads=1", 0), ("ssa:heads=1", 1), ("window", 1)]
     second = json.loads((shell.folder / "c.json").read_text())
@@ -59,7 +60,7 @@ def test_writes_extends_and_never_repeats(shell, small, monkeypatch):
 
 
 def test_interruption_keeps_finished_runs(shell, small, monkeypatch):
-    real, calls = command.run_case, []
+    real, calls = sw_controls.run_case, []
 
     def second_fails(*arguments, **more):
         calls.append(1)
@@ -67,7 +68,7 @@ def test_interruption_keeps_finished_runs(shell, small, monkeypatch):
             raise KeyboardInterrupt
         return real(*arguments, **more)
 
-    monkeypatch.setattr(command, "run_case", second_fails)
+    monkeypatch.setattr(sw_controls, "run_case", second_fails)
     both = (*small, "--out", "c.json", "--case", "none", "--case", "uniform")
     assert shell(*both).exit_code == 130
     kept = json.loads((shell.folder / "c.json").read_text())
@@ -131,7 +132,7 @@ def test_other_files_are_refused(shell, small, write, text):
 
 
 def test_bad_options_are_refused_before_training(shell, small, monkeypatch):
-    monkeypatch.setattr(command, "run_case", lambda *a, **k: pytest.fail("trained"))
+    monkeypatch.setattr(sw_controls, "run_case", lambda *a, **k: pytest.fail("trained"))
     out = ("--out", "c.json")
     assert "unknown case 'windw'" in shell.refused(*small, *out, "--case", "windw")
     assert "heads 5 does not divide" in shell.refused(

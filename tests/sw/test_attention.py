@@ -9,7 +9,8 @@ import torch
 from s2tdpt.golden.config import load_config
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.stdp import build_lut
-from s2tdpt.sw.attention import STDP_GRADIENTS, VARIANTS, kernel_slope, make_attention
+from s2tdpt.sw.attention import kernel_slope, make_attention
+from s2tdpt.sw.names import STDP_GRADIENTS, VARIANTS
 
 CONFIG = load_config("digits")
 D_H = CONFIG.head_dim

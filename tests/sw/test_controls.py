@@ -8,9 +8,7 @@ import s2tdpt.sw.controls as controls
 from s2tdpt.golden.config import load_config
 from s2tdpt.golden.errors import UserError
 from s2tdpt.sw.ablation import ABLATIONS, ConstantAttention, attention_modules, table_mean
-from s2tdpt.sw.attention import VARIANTS
 from s2tdpt.sw.controls import (
-    NAMED_CASES,
     check_fit,
     parse_case,
     parse_field,
@@ -20,6 +18,7 @@ from s2tdpt.sw.controls import (
     summarise,
     weak_stem,
 )
+from s2tdpt.sw.names import NAMED_CASES, VARIANTS
 from s2tdpt.sw.settings import TrainSettings
 from tests.sw.helpers import separable, small
 

@@ -5,7 +5,8 @@ import torch
 
 from s2tdpt.golden.config import load_config
 from s2tdpt.sw import fused
-from s2tdpt.sw.attention import STDP_GRADIENTS, StdpAttention, _LookUp
+from s2tdpt.sw.attention import StdpAttention, _LookUp
+from s2tdpt.sw.names import STDP_GRADIENTS
 from s2tdpt.sw.network import Network
 from s2tdpt.sw.neuron import lif, use_fused
 from tests.sw.helpers import images_for, lively, small

@@ -5,7 +5,8 @@ from fractions import Fraction
 import pytest
 import torch
 
-from s2tdpt.sw.neuron import ALPHA, lif
+from s2tdpt.sw.names import ALPHA
+from s2tdpt.sw.neuron import lif
 
 
 def paper_spikes(inputs, threshold, reset=Fraction(0), beta=Fraction(1, 2)):

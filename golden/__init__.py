@@ -13,8 +13,9 @@ docs/library.md shows more.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from s2tdpt.golden.exports import lazy
 
 if TYPE_CHECKING:
     from s2tdpt.golden.activity import measure
@@ -65,9 +66,4 @@ _MODULES = {
     "shipped_models": "shipped",
 }
 
-
-def __getattr__(name: str) -> Any:
-    """Public names on first use: whoever needs a configuration does not wait for torch."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+__getattr__ = lazy(__name__, _MODULES)

@@ -12,8 +12,9 @@ docs/library.md shows more.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from s2tdpt.golden.exports import lazy
 
 if TYPE_CHECKING:
     from s2tdpt.hw.estimate import Estimate, count_cycles
@@ -60,9 +61,4 @@ _MODULES = {
     "synthesize": "synthesis",
 }
 
-
-def __getattr__(name: str) -> Any:
-    """Public names on first use: whoever needs a machine does not wait for Amaranth."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+__getattr__ = lazy(__name__, _MODULES)

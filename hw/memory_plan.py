@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from s2tdpt.golden.bounds import derive_bounds
+from s2tdpt.golden.bounds import Bounds, derive_bounds
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.params import Params
 from s2tdpt.hw.axi import REGISTER_SUBGROUPS, ResultSender
@@ -28,10 +28,11 @@ from s2tdpt.hw.totals import ROW_DEPTH as TOTALS_DEPTH
 from s2tdpt.hw.widths import Widths, derive_widths
 
 BLOCKS = {"ecp5-25k": 56, "ecp5-45k": 108, "ecp5-85k": 208}
+"""Block RAMs of 18 kbit (DP16KD) of a device."""
 
 LARGEST = 3 << 25
 """Bits of memory that are generated: Amaranth handles them one by one, with 60 bytes and 4 us each."""
-"""Block RAMs of 18 kbit (DP16KD) of a device."""
+
 SHAPES = ((36, 512), (18, 1024), (9, 2048), (4, 4096), (2, 8192), (1, 16384))
 """Bits and words of a block RAM; a write enable governs 9 bits."""
 LUTRAM_WORDS, LUTRAM_BITS = 16, 4
@@ -206,14 +207,18 @@ def plan_of(params: Params, machine: Machine) -> MemoryPlan:
     """The memories for these parameters, exactly as they will be generated."""
     bounds = derive_bounds(params)
     widths = derive_widths(params, bounds)
-    program = build_program(params.config, machine, widths.head_sum)
+    return plan_for(build_program(params.config, machine, widths.head_sum), widths, bounds)
+
+
+def plan_for(program: Program, widths: Widths, bounds: Bounds) -> MemoryPlan:
+    """The memories of a program."""
     memories = (
         *_stores(program, widths),
         *_post_processing(program, widths),
         *_attention(program, y_shape_of(bounds.attention).width),
         *_control(program),
     )
-    return MemoryPlan(params.config.name, machine.name, memories)
+    return MemoryPlan(program.network.name, program.machine.name, memories)
 
 
 def _stores(program: Program, widths: Widths) -> list[Memory]:

@@ -83,7 +83,7 @@ def generate(
     Raises
     ------
     UserError
-        The network does not fit the machine, or as `write_package`; nothing is left behind.
+        It has more memory than can be generated, or as `write_package`; nothing is left behind.
     """
     from s2tdpt.hw.top import Accelerator
 

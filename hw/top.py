@@ -12,7 +12,7 @@ from s2tdpt.golden.bounds import derive_bounds
 from s2tdpt.golden.params import Params
 from s2tdpt.hw.core import Core
 from s2tdpt.hw.machine import Machine
-from s2tdpt.hw.memory_plan import check_size, plan_of
+from s2tdpt.hw.memory_plan import check_size, plan_for
 from s2tdpt.hw.program import Program, build_program
 from s2tdpt.hw.widths import Widths, derive_widths
 
@@ -40,15 +40,15 @@ class Accelerator(wiring.Component):
     Raises
     ------
     UserError
-        The network does not fit the machine, or has more memory than can be generated.
+        It has more memory than can be generated.
     """
 
     def __init__(self, params: Params, machine: Machine, observed: bool = False):
-        check_size(plan_of(params, machine))
         bounds = derive_bounds(params)
         self.params, self.observed = params, observed
         self.widths: Widths = derive_widths(params, bounds)
         self.program: Program = build_program(params.config, machine, self.widths.head_sum)
+        check_size(plan_for(self.program, self.widths, bounds))
         self._core = Core(params, self.program, self.widths, bounds)
         super().__init__({"aclk": In(1), "aresetn": In(1), "core": Out(self._core.signature)})
 

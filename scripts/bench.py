@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import statistics
@@ -21,6 +20,7 @@ from s2tdpt.golden.config import load_config
 from s2tdpt.golden.errors import UserError
 from s2tdpt.hw.machine import Machine, load_machine
 from s2tdpt.hw.tools import versions
+from s2tdpt.scripts.baseline import read_baseline, read_large, read_reports
 from s2tdpt.scripts.bench_training import training
 from s2tdpt.scripts.images import labelled_images, shape_of
 from s2tdpt.scripts.options import console, load_params, machine_options, params_option, telling
@@ -157,7 +157,7 @@ def bench(
     board = load_machine(BOARD)
     machines = {"digits": machine, SMALL: board, LARGE: board}
     reports = read_reports(synth_reports, machines)
-    large = None if large_params is None else read_large(large_params)
+    large = None if large_params is None else read_large(large_params, LARGE)
     figures: dict[str, Any] = {}
     details: dict[str, Any] = {}
     with telling("software") as tell:
@@ -226,87 +226,6 @@ def missed(name: str, value: float) -> bool:
     """Whether a figure is on the wrong side of its target; what is no number misses it."""
     _, _, target, side = FIGURES[name]
     return target is not None and not (value >= target if side == "min" else value <= target)
-
-
-def read_baseline(path: Path) -> dict[str, Any] | None:
-    """The committed figures; None if there are none yet.
-
-    Raises
-    ------
-    UserError
-        The file is no baseline.
-    """
-    if not path.exists():
-        return None
-    try:
-        data = json.loads(path.read_text())
-        if data["format"] != "s2tdpt-bench" or not isinstance(data["details"], dict):
-            raise ValueError
-        {name: float(value) for name, value in data["figures"].items()}
-        return data
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(
-            f"{path} is no baseline; expected JSON that `s2tdpt bench --json` wrote; name another"
-        ) from None
-
-
-def read_synthesis(path: Path) -> dict[str, Any]:
-    """An FPGA report of `s2tdpt synth --json`.
-
-    Raises
-    ------
-    UserError
-        The file is missing or something else.
-    """
-    try:
-        data = json.loads(path.read_text())
-        if not isinstance(data["fmax_median"], int | float) or not isinstance(data["used"]["lut"], int):
-            raise ValueError
-        return data
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(
-            f"{path} is no FPGA report; expected JSON that `s2tdpt synth --json` wrote; name another"
-        ) from None
-
-
-def read_reports(paths: tuple[Path, ...], machines: dict[str, Machine]) -> dict[str, dict[str, Any]]:
-    """Reports by the network that was placed and routed.
-
-    Raises
-    ------
-    UserError
-        A file is no report, or of a network or machine that the table does not show.
-    """
-    reports = {}
-    for path in paths:
-        report = read_synthesis(path)
-        name = report.get("network", "digits")
-        if name not in machines:
-            raise UserError(
-                f"{path} is of the network {name}; expected one of {', '.join(machines)}; name another"
-            )
-        fields = machines[name].model_dump(mode="json")
-        if report.get("machine", fields) != fields:
-            raise UserError(
-                f"{path} is of another machine than {machines[name].name} is now; expected the same fields; "
-                "run `s2tdpt synth` again"
-            )
-        reports[name] = report
-    return reports
-
-
-def read_large(path: Path) -> Params:
-    """Parameters of the large network.
-
-    Raises
-    ------
-    UserError
-        They are of another one.
-    """
-    params = load_params(str(path))
-    if params.config != load_config(LARGE):
-        raise UserError(f"{path} is of {params.config.name}; expected parameters of {LARGE}; name another")
-    return params
 
 
 def figure_table(figures: dict[str, float], before: dict[str, float], kept: list[str]) -> Table:

@@ -31,8 +31,8 @@ from s2tdpt.scripts.options import (
     telling,
 )
 from s2tdpt.scripts.output import check_file, check_folder, json_option, quiet, write_json
+from s2tdpt.sim.build import SIMULATORS
 from s2tdpt.sim.report import CosimReport
-from s2tdpt.sim.runner import SIMULATORS
 from s2tdpt.sim.stalls import PATTERNS
 
 if TYPE_CHECKING:

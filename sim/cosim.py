@@ -21,17 +21,17 @@ from s2tdpt.golden.compare import compare_traces
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.network import GoldenNetwork
 from s2tdpt.golden.params import Params
-from s2tdpt.hw.arrival import TileArrival, stream_shape
-from s2tdpt.hw.cycles import FrameCycles, FrameModel
 from s2tdpt.hw.machine import Machine
 from s2tdpt.hw.processes import interruptible
 from s2tdpt.hw.program import Program
+from s2tdpt.sim.build import Build, build
 from s2tdpt.sim.design import MODULE, Design, generate
 from s2tdpt.sim.dump import NEVER, Dump, read_dump
 from s2tdpt.sim.replay import LIMIT, Replay, replay
-from s2tdpt.sim.report import CosimReport, StepReport
-from s2tdpt.sim.runner import Build, Job, Run, build
+from s2tdpt.sim.report import CosimReport
+from s2tdpt.sim.runner import Job, Run
 from s2tdpt.sim.stalls import PATTERNS
+from s2tdpt.sim.timing import Times, check_cycles, collect_times, measure, model_cycles
 
 MINIMUM_SHARE = 4
 """Images below which a second simulator process does not pay."""
@@ -80,7 +80,7 @@ class Options:
 
 
 @dataclass
-class _Share:
+class Share:
     """The images of one simulator process, and what came out of it."""
 
     images: range
@@ -118,7 +118,7 @@ def cosimulate(
     Raises
     ------
     UserError
-        Images do not fit, the network does not fit the machine, or a tool is missing or fails.
+        Images do not fit, the design has more memory than can be generated, or a tool is missing or fails.
     """
     tell, options = step or (lambda text: None), options or Options()
     images = _check_options(options, check_images(images, params))
@@ -188,7 +188,7 @@ def check_images(images: np.ndarray, params: Params) -> np.ndarray:
     return images
 
 
-def _shares(design: Design, images: np.ndarray, layers: int, options: Options, root: Path) -> list[_Share]:
+def _shares(design: Design, images: np.ndarray, layers: int, options: Options, root: Path) -> list[Share]:
     """Share k takes images k, k + jobs, ...: the processes record as many of them, give or take one."""
     jobs = 1 if options.waveform is not None else options.jobs
     if jobs is None:
@@ -208,11 +208,11 @@ def _shares(design: Design, images: np.ndarray, layers: int, options: Options, r
             weights=weights,
             steps=options.steps,
         )
-        shares.append(_Share(mine, job, root / f"run{number}"))
+        shares.append(Share(mine, job, root / f"run{number}"))
     return shares
 
 
-def _simulate(shares: list[_Share], built: Build, program: Program, options: Options, tell) -> None:
+def _simulate(shares: list[Share], built: Build, program: Program, options: Options, tell) -> None:
     """Run all shares side by side; if one fails, all end."""
     with ExitStack() as stack:
         runs = [stack.enter_context(Run(built, s.job, s.work, options.waveform)) for s in shares]
@@ -229,7 +229,7 @@ def _simulate(shares: list[_Share], built: Build, program: Program, options: Opt
 class _Meter:
     """How far the simulation is, in words: images done and time left."""
 
-    def __init__(self, shares: list[_Share], program: Program):
+    def __init__(self, shares: list[Share], program: Program):
         self._counts = [len(share.images) for share in shares]
         work = np.array([dense_cycles(program, step) for step in program.steps], dtype=float)
         self._before = np.concatenate([[0.0], np.cumsum(work)[:-1]]) / work.sum()
@@ -272,13 +272,13 @@ def watchdog_limit(program: Program, stall: str) -> int:
 
 
 def _check(
-    report: CosimReport, design: Design, params: Params, images, built: Build, shares: list[_Share]
+    report: CosimReport, design: Design, params: Params, images, built: Build, shares: list[Share]
 ) -> None:
     """Fill `report` from the outcomes of all shares."""
     program = design.program
     results = {}
     rebuilt: list[tuple[range, Replay]] = []
-    times: dict[int, _Times] = {}
+    times: dict[int, Times] = {}
     for share in shares:
         outcome, frames = share.outcome, len(share.outcome["results"])
         for number, frame in zip(share.images, outcome["results"], strict=False):
@@ -287,19 +287,19 @@ def _check(
         complete = min(share.job.record, frames, len(share.dump.steps))
         if complete:
             rebuilt.append((share.images[:complete], replay(share.dump, program, complete)))
-        times |= _collect_times(share, len(program.steps))
+        times |= collect_times(share, len(program.steps))
         cycles = [frame["cycle"] for frame in outcome["results"]]
         if outcome["sent"] and cycles and not report.latency:
             report.latency = cycles[0] - outcome["sent"][0]
     numbers, trace = _check_tensors(report, params, images, rebuilt)
     _check_results(report, params, images, results, built)
-    models = _model_cycles(report, design, images, shares, times, numbers, trace)
-    _check_cycles(report, program, times, models)
-    _measure(report, design, shares, times, models)
+    models = model_cycles(report, design, images, shares, times, numbers, trace)
+    check_cycles(report, program, times, models)
+    measure(report, design, shares, times, models)
     report.mismatches += len(report.findings)
 
 
-def _transport_findings(share: _Share, program: Program) -> list[str]:
+def _transport_findings(share: Share, program: Program) -> list[str]:
     """What went wrong on the buses, in words."""
     found, outcome = [], share.outcome
     if outcome["deadlock"] is not None:
@@ -315,7 +315,7 @@ def _transport_findings(share: _Share, program: Program) -> list[str]:
     return found
 
 
-def _diagnose(share: _Share, program: Program) -> str:
+def _diagnose(share: Share, program: Program) -> str:
     """A deadlock in one line: which image, which step, and the state of the streams."""
     outcome, steps = share.outcome, share.dump.steps
     number = outcome["deadlock"]["frame"]
@@ -340,25 +340,6 @@ def _diagnose(share: _Share, program: Program) -> str:
     )
     limit = outcome["deadlock"]["limit"]
     return f"deadlock: image {image} gave no result in {limit} cycles; {where}; {streams}"
-
-
-@dataclass(frozen=True)
-class _Times:
-    """Measured cycles of one image: absolute, int64 [steps] each, and its accumulates of a lane."""
-
-    start: np.ndarray
-    complete: np.ndarray
-    fired: int
-
-
-def _collect_times(share: _Share, count: int) -> dict[int, _Times]:
-    """Cycles of every image all of whose steps ran to their end."""
-    found, steps = {}, share.dump.steps
-    for number in range(min(len(share.outcome["results"]), len(steps))):
-        start, complete = steps.times(number, count)
-        if np.all(start != NEVER) and np.all(complete != NEVER):
-            found[share.images[number]] = _Times(start, complete, steps.fired[number])
-    return found
 
 
 def _check_results(report: CosimReport, params: Params, images, results: dict, built: Build) -> None:
@@ -426,113 +407,3 @@ def _compare(report: CosimReport, wanted: dict, got: dict, numbers: np.ndarray) 
         if difference.image is not None:
             text = text.replace(f"image {difference.image}", f"image {numbers[difference.image]}", 1)
         report.differences.append(text)
-
-
-def _model_cycles(
-    report: CosimReport,
-    design: Design,
-    images,
-    shares: list[_Share],
-    times: dict,
-    numbers: list[int],
-    trace: dict,
-) -> dict[int, FrameCycles]:
-    """What the cycle model says of the recorded images; empty where it does not apply.
-
-    It does not where the weight stream pauses: nobody knows when a tile is there.
-    """
-    program, streamed = design.program, design.machine.weight_memory == "stream"
-    if streamed and report.stall != "none":
-        return {}
-    place = {number: position for position, number in enumerate(numbers)}
-    models = {}
-    for share in shares:
-        arrival = None
-        if streamed and share.outcome["weights_from"] is not None:
-            arrival = TileArrival(stream_shape(program, design.widths), share.outcome["weights_from"])
-        model = FrameModel(program, arrival)
-        for number in share.images:  # in the order of the stream: the recorded images come first
-            if number not in place or number not in times:
-                break
-            single = {name: value[place[number]] for name, value in trace.items()} | {
-                "pixels": images[number]
-            }
-            models[number] = model.frame(single, int(times[number].start[0]) - 1)
-    return models
-
-
-def _check_cycles(report: CosimReport, program: Program, times: dict, models: dict[int, FrameCycles]) -> None:
-    """Starts and ends of every step, and accumulates, exactly as the cycle model says."""
-    for number, model in models.items():
-        measured = times[number]
-        report.comparisons += 2 * len(program.steps) + 1
-        for what, cycles in (("start", measured.start), ("complete", measured.complete)):
-            got = cycles - measured.start[0]
-            expected = np.array([getattr(step, what) for step in model.steps])
-            wrong = np.flatnonzero(got != expected)
-            if len(wrong):
-                i = int(wrong[0])
-                report.findings.append(
-                    f"image {number}: {what} of {program.steps[i].name} (step {i}) in cycle {got[i]}; "
-                    f"the cycle model says {expected[i]} ({len(wrong)} of {len(got)} steps differ)"
-                )
-        fired = sum(step.spikes for step in model.steps)
-        if fired != measured.fired:
-            report.findings.append(
-                f"image {number}: {measured.fired} accumulates of a lane; the cycle model says {fired}"
-            )
-
-
-def _measure(
-    report: CosimReport,
-    design: Design,
-    shares: list[_Share],
-    times: dict,
-    models: dict[int, FrameCycles],
-) -> None:
-    """Cycles and utilisation of every step and of whole images."""
-    if not times:
-        return
-    program, machine = design.program, design.machine
-    numbers = sorted(times)
-    first = np.array([times[n].start[0] for n in numbers])[:, None]
-    start = np.array([times[n].start for n in numbers]) - first
-    complete = np.array([times[n].complete for n in numbers]) - first
-    report.frame_cycles = complete[:, -1].tolist()
-    report.fired = [times[n].fired for n in numbers]
-    known = [(models[n], place) for place, n in enumerate(numbers) if n in models]
-    report.interval = _interval(shares, times, models)
-    spans = np.diff(start, axis=1, append=complete[:, -1:])
-    for index, step in enumerate(program.steps):
-        entry = StepReport(
-            name=step.name,
-            sink=step.sink.name.lower(),
-            start=float(start[:, index].mean()),
-            complete=float(complete[:, index].mean()),
-            cycles=float(spans[:, index].mean()),
-        )
-        if known:
-            counted = [model.steps[index] for model, _ in known]
-            errors = [
-                max(abs(c.start - int(start[p, index])), abs(c.complete - int(complete[p, index])))
-                for c, (_, p) in zip(counted, known, strict=True)
-            ]
-            entry.model_error = max(errors)
-            entry.events = float(np.mean([c.events for c in counted]))
-            entry.accumulates = float(np.mean([c.accumulates for c in counted]))
-            slots = machine.lanes * machine.banks * max(entry.cycles, 1.0)
-            entry.utilisation = entry.events * step.channels / slots
-        report.steps.append(entry)
-    if known:
-        cycles = float(np.mean([report.frame_cycles[p] for _, p in known]))
-        useful = sum(e.events * s.channels for e, s in zip(report.steps, program.steps, strict=True))
-        report.utilisation = useful / (machine.lanes * machine.banks * cycles)
-        report.accumulates_per_cycle = sum(e.accumulates for e in report.steps) / report.interval
-
-
-def _interval(shares: list[_Share], times: dict, models: dict[int, FrameCycles]) -> float:
-    """Mean cycles from start to start; of single images what the model says."""
-    pairs = [(a, b) for share in shares for a, b in zip(share.images, share.images[1:], strict=False)]
-    gaps = [int(times[b].start[0] - times[a].start[0]) for a, b in pairs if a in times and b in times]
-    gaps = gaps or [model.interval for model in models.values()]
-    return float(np.mean(gaps)) if gaps else 0.0

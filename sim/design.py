@@ -56,13 +56,7 @@ class Design:
 
 
 def layer_program(params: Params, machine: Machine) -> tuple[Program, Widths]:
-    """Layer program and register widths of a network on a machine, without generating it.
-
-    Raises
-    ------
-    UserError
-        The network does not fit the machine.
-    """
+    """Layer program and register widths of a network on a machine, without generating it."""
     widths = derive_widths(params, derive_bounds(params))
     return build_program(params.config, machine, widths.head_sum), widths
 
@@ -73,7 +67,7 @@ def generate(params: Params, machine: Machine) -> Design:
     Raises
     ------
     UserError
-        The network does not fit the machine.
+        It has more memory than can be generated.
     """
     accelerator = Accelerator(params, machine, observed=True)
     verilog = emit(accelerator, MODULE, accelerator.ports())

@@ -115,6 +115,7 @@ class _Replayer:
         blocks = self.blocks()
         self.attention_writes(blocks)
         self.attention_sums(blocks)
+        self.single_writes()
         return self.result
 
     # Steps.
@@ -409,6 +410,15 @@ class _Replayer:
                 f"frame {kept.frame[i]}: {SOURCES[name]} after the attention of the last block was read, "
                 f"cycle {kept.records.cycle[i]}"
             ),
+        )
+
+    def single_writes(self) -> None:
+        """The spike memory has one write port: layers and attention never write in the same cycle."""
+        records = self.dump.records
+        both = np.intersect1d(records["layers"].cycle, records["attention"].cycle)
+        self.result.find(
+            np.arange(len(both)),
+            lambda i: f"layers and attention wrote into the spike memory in the same cycle, {both[i]}",
         )
 
     def attention_sums(self, ends: np.ndarray) -> None:

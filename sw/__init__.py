@@ -12,8 +12,9 @@ Needs neither Amaranth nor any tool. docs/library.md shows more.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from s2tdpt.golden.exports import lazy
 
 if TYPE_CHECKING:
     from s2tdpt.sw.datasets import Dataset, load_dataset
@@ -52,9 +53,4 @@ _MODULES = {
     "verify_logits": "evaluate",
 }
 
-
-def __getattr__(name: str) -> Any:
-    """Public names on first use: what is only named is not loaded."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+__getattr__ = lazy(__name__, _MODULES)

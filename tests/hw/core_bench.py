@@ -265,6 +265,8 @@ class _Recorder:
             result.fired += ctx.get(probe.fired)
             seen = ctx.get(strobes)
             if seen:
+                if seen >> 2 & 1 and seen >> 3 & 1:
+                    result.findings.append(f"two writes into the spike memory in cycle {cycle}")
                 for number, decode in enumerate(decoders):
                     if seen >> number & 1:
                         decode(ctx, probe)

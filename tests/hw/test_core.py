@@ -7,9 +7,12 @@ import pytest
 from amaranth import Signal
 
 import s2tdpt.hw.front
+import s2tdpt.hw.stdp_neurons
+import s2tdpt.hw.step_rom
 from s2tdpt.golden.params import Params
 from s2tdpt.hw.cycles import FrameModel
 from s2tdpt.hw.machine import Machine
+from s2tdpt.hw.overlap import attention_lead, settle_cycles
 from s2tdpt.hw.reader import WordReader
 from s2tdpt.hw.scanner import BankScanner
 from tests.hw.core_bench import (
@@ -251,6 +254,28 @@ def test_dropped_spike_is_found_and_located(sound, monkeypatch):
     assert differences(sound, result)[0].startswith("sps.u: image 0, step "), differences(sound, result)
     with pytest.raises(AssertionError):
         check(sound, result)
+
+
+def test_step_that_starts_too_early_is_found(sound, monkeypatch):
+    """It reads what an earlier image left, and the cycle model says when it should have started."""
+    waits = settle_cycles(sound.program)
+    assert max(wait for wait in waits if wait is not None) >= 8
+    at_once = [wait and 0 for wait in waits]
+    monkeypatch.setattr(s2tdpt.hw.step_rom, "settle_cycles", lambda program: at_once)
+    result = run_core(sound)
+    assert differences(sound, result) != []
+    with pytest.raises(AssertionError):
+        check(sound, result)
+
+
+def test_attention_that_is_read_too_early_is_found(monkeypatch):
+    """Its reader finds tokens of an earlier image."""
+    case = build_case(*CASES["eight_steps"], seed=3)
+    tokens = case.program.network.tokens
+    assert attention_lead(case.program) < tokens - 1
+    monkeypatch.setattr(s2tdpt.hw.stdp_neurons, "attention_lead", lambda program: tokens - 1)
+    result = run_core(case)
+    assert any("u_attn" in found for found in differences(case, result)), differences(case, result)
 
 
 def test_lost_cycle_is_found(sound, monkeypatch):

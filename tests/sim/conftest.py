@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from s2tdpt.sim.runner import SIMULATORS, build
+from s2tdpt.sim.build import SIMULATORS, build
 from tests.sim import standin
 
 PRESENT = [name for name in SIMULATORS if name != "icarus" or shutil.which("iverilog")]

@@ -116,7 +116,7 @@ def names(path: Path) -> dict[str, int]:
 
 
 def read(path: Path) -> Waveform:
-    """Read a file that `sim.runner` wrote with Verilator."""
+    """Read a file that a simulation wrote with Verilator."""
     found = blocks(path.read_bytes())
     assert found[0][0] == HEADER
     start, end = struct.unpack_from(">QQ", found[0][1])

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 from s2tdpt.golden.errors import UserError
+from s2tdpt.sim.build import build
 from s2tdpt.sim.dump import read_dump
 from s2tdpt.sim.replay import replay
-from s2tdpt.sim.runner import Job, build, run
+from s2tdpt.sim.runner import Job, run
 from s2tdpt.sim.stalls import PATTERNS
 from tests.sim import standin
 
@@ -120,6 +121,10 @@ def idle_write(lines):
     lines[1].insert(0, {"attention_en": 1})
 
 
+def double_write(lines):
+    next(line for line in lines[1] if "layers_en" in line).update(attention_en=1)
+
+
 def drop_pulse(name, number):
     def fault(lines):
         line = [line for line in lines[1] if name in line][number]
@@ -208,6 +213,10 @@ FAULTS = {
     "write between frames": (
         idle_write,
         "spike memory, from the attention, recorded while no step ran, cycle",
+    ),
+    "two writes in a cycle": (
+        double_write,
+        "layers and attention wrote into the spike memory in the same cycle, ",
     ),
     "missing start": (drop_pulse("start", 5), "frame 1: step 6 started where step 5 was due"),
     "missing end": (drop_pulse("complete", 16), "frame 1: step head did not end after its start"),

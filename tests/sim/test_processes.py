@@ -14,7 +14,8 @@ import pytest
 from s2tdpt.golden.errors import UserError
 from s2tdpt.hw import processes
 from s2tdpt.hw.processes import Process, check_room, interruptible
-from s2tdpt.sim.runner import Job, Run, build, run
+from s2tdpt.sim.build import build
+from s2tdpt.sim.runner import Job, Run, run
 from tests.sim import standin
 from tests.sim.conftest import QUICK
 
@@ -107,9 +108,10 @@ def _unwinds(number):
 SIMULATES = """
     import signal
     from pathlib import Path
-    from s2tdpt.sim.runner import Job, build
+    from s2tdpt.sim.build import build
+    from s2tdpt.sim.runner import Job
     from s2tdpt.sim.cosim import *
-    from s2tdpt.sim.cosim import _Share, _simulate
+    from s2tdpt.sim.cosim import Share, _simulate
     from tests.sim import standin
     signal.signal(signal.SIGINT, signal.default_int_handler)
     folder = Path({folder!r})
@@ -118,7 +120,7 @@ SIMULATES = """
         with tempfile.TemporaryDirectory() as root:
             work = Path(root) / "run"
             standin.write_script(work, standin.script(standin.random_tensors(1, 0)), [[0] * 4])
-            share = _Share(range(1), Job([bytes(12)], limit={limit}), work)
+            share = Share(range(1), Job([bytes(12)], limit={limit}), work)
             options = Options(waveform=folder / "wave.fst")
             {before}
             _simulate([share], built, standin.program(), options, lambda text: None)
@@ -146,7 +148,7 @@ def test_interrupted_build_leaves_nothing(tmp_path):
     mark, cache = uuid.uuid4().hex, tmp_path / "cache"
     tool = start(
         """
-        from s2tdpt.sim.runner import build
+        from s2tdpt.sim.build import build
         from tests.sim import standin
         build(standin.verilog(), standin.MODULE)
         """,

@@ -2,9 +2,9 @@
 
 A design (a random network on a random machine) is generated and built once. A co-simulation of two images
 compares every tensor and every cycle; one simulation passes through the other episodes of the design, in
-which images are mixed with malformed packets, streams pause and resets come at any moment. An episode is right
-if the results are those of its images, in order and no others, if the error flags are those of its packets, and
-if the machine is at rest in the end.
+which images are mixed with malformed packets, streams pause and resets come at any moment. An episode is
+right if the results are those of its images, in order and no others, if the error flags are those of its
+packets, and if the machine is at rest in the end.
 """
 
 from __future__ import annotations

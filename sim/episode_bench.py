@@ -4,9 +4,9 @@ One simulation passes through many episodes: each begins with a reset, sends pac
 cut off by another reset. What is right is not known here; the result file says what came.
 
 Job (JSON): ``episodes``, each with ``before`` and ``packets`` (hexadecimal), ``reset_after`` (cycles or
-null), ``hold``, ``stall``, ``seed``, ``results`` (frames to wait for), ``weights`` (how often the weights of a
-frame are offered), ``weights_end`` (number of the beat that carries ``tlast`` too early, or null); ``weights``
-(file of the words of one frame, or null), ``limit`` and ``drain`` as in `sim.bench`.
+null), ``hold``, ``stall``, ``seed``, ``results`` (frames to wait for), ``weights`` (how often the weights of
+a frame are offered), ``weights_end`` (number of the beat that carries ``tlast`` too early, or null);
+``weights`` (file of the words of one frame, or null), ``limit`` and ``drain`` as in `sim.bench`.
 """
 
 import json

@@ -1,9 +1,9 @@
 """A design after synthesis, as Verilog that a simulator runs: its cells with what they do.
 
-What is synthesised here is what `hw.synthesis` reports, by the same scripts. Behind them every cell is replaced
-by its function: cells of the ECP5 by Yosys' own simulation models (share/ecp5/cells_sim.v), its block RAM,
-which has none, by ``cells/dp16kd.v``; cells of a Liberty library by their ``function`` and ``ff`` groups;
-memories that stay macros there by their behaviour. Nothing is optimised behind the mapping but constants and unused wires.
+What is synthesised here is what `hw.synthesis` reports, by the same scripts. Then every cell is replaced by
+its function: cells of the ECP5 by Yosys' own simulation models (share/ecp5/cells_sim.v), its block RAM, which
+has none, by ``cells/dp16kd.v``; cells of a Liberty library by their ``function`` and ``ff`` groups; memories
+that stay macros there by their behaviour. Nothing is optimised behind the mapping but constants and wires.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ read_verilog -overwrite dp16kd.v
 _LINK_LIBERTY = """\
 read_rtlil netlist.il
 delete =A:blackbox
-read_liberty -overwrite cells.lib
+read_liberty -overwrite -ignore_miss_func -ignore_miss_data_latch cells.lib
 """
 
 

@@ -156,7 +156,7 @@ def test_planted_traceback_is_found(data, tmp_path, monkeypatch):
 
 
 def test_random_files(data, tmp_path):
-    attempt(data, tmp_path / "p.safetensors", 200)
+    attempt(data, tmp_path / "p.safetensors", 80)
 
 
 @pytest.mark.wide

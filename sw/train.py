@@ -16,13 +16,12 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from s2tdpt.golden.config import NetworkConfig, config_from_dict
+from s2tdpt.golden.config import NetworkConfig
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.network import GoldenNetwork
 from s2tdpt.golden.params import Params
 from s2tdpt.sw import distributed
 from s2tdpt.sw.card import model_card
-from s2tdpt.sw.checkpoint import read_checkpoint, restore_result
 from s2tdpt.sw.datasets import Dataset
 from s2tdpt.sw.evaluate import evaluate, verify_equal
 from s2tdpt.sw.export import export, tool_versions
@@ -36,6 +35,7 @@ from s2tdpt.sw.runlog import write_text
 from s2tdpt.sw.schedule import Stage
 from s2tdpt.sw.settings import TrainSettings
 from s2tdpt.sw.stage import StageResult, deterministic, train_stage
+from s2tdpt.sw.start import load_float, load_start
 from s2tdpt.sw.teacher import read_teacher, teacher_logits
 
 
@@ -93,10 +93,10 @@ def train_pipeline(
         Run folder; the result is ``{out}/{config.name}.safetensors`` (``-int4`` appended for 4 bits).
     resume : bool
         Continue from the folder's checkpoints; the result is bit-identical to an uninterrupted run.
-    float_checkpoint : path, optional
-        Start the integer stage from this finished float stage instead of training one.
-    start : path, optional
-        Begin the float stage with the weights of this finished float stage, whose T may be another.
+    float_checkpoint : str or path, optional
+        Start the integer stage from this finished float stage instead of training one (`sw.start`).
+    start : str or path, optional
+        Begin the float stage with the weights of this float stage or parameter file, whose T may be another.
     teacher : path, optional
         A network to distil from, or its logits (`sw.teacher`); the logits are kept in the run folder.
     float_only : bool
@@ -197,7 +197,7 @@ def _pipeline(
     with deterministic(settings.threads), _started(shown):
         network = _initial(config, settings, device)
         if start is not None:
-            _load_start(network, Path(start))
+            load_start(network, start, dataset)
         if settings.precision != "float32":  # the layout that half-precision convolutions want
             network.to(memory_format=torch.channels_last)
         stage = Stage(
@@ -218,7 +218,9 @@ def _pipeline(
         if float_checkpoint is None:
             report = TrainReport(train_stage(network, stage, dataset, settings, out, **common))
         else:
-            report = TrainReport(_from_checkpoint(network, Path(float_checkpoint), dataset))
+            history = load_float(network, float_checkpoint)["history"]
+            result = evaluate(network.eval(), dataset.test_images, dataset.test_labels)
+            report = TrainReport(StageResult(result, history))
         if float_only or not report.float_result.finished or report.float_result.interrupted:
             return report
         qat = QatNetwork.from_folded(fold(network), config.weight_bits)
@@ -277,53 +279,6 @@ def _speaker(console: Console | None):
     if console is None:
         return lambda text: None
     return console.print if console.is_terminal else (lambda text: print(text, file=console.file, flush=True))
-
-
-_FREE_AT_START = {"timesteps", "weight_bits"}
-"""Fields in which the weights that a float stage starts from may belong to another configuration."""
-
-
-def _load_start(network: Network, path: Path) -> None:
-    """Weights of a finished float stage; all but the number of steps must be the same."""
-    tensors, meta = read_checkpoint(path)
-    _refuse_unfinished(path, meta)
-    config = network.config
-    free = {name: getattr(config, name) for name in _FREE_AT_START}
-    stored = config_from_dict({**meta["config"], **free}, source=str(path))
-    if differences := config.differences(stored):
-        raise UserError(
-            f"{path} was trained for another configuration ({differences[0]}); expected {config.name} with "
-            "any number of steps; use its own configuration"
-        )
-    restore_result(path, tensors, network)
-
-
-def _refuse_unfinished(path: Path, meta: dict[str, Any]) -> None:
-    if meta["stage"] != "float":
-        raise UserError(
-            f"{path} is a checkpoint of stage {meta['stage']}; expected the float stage; "
-            "name float.safetensors of a run"
-        )
-    if not meta["finished"]:
-        raise UserError(
-            f"{path} stopped after {meta['epoch']} epochs, before its end; expected a "
-            "finished float stage; resume that run first"
-        )
-
-
-def _from_checkpoint(network: Network, path: Path, dataset: Dataset) -> StageResult:
-    """A finished float stage of the same network; only `weight_bits` may differ."""
-    tensors, meta = read_checkpoint(path)
-    _refuse_unfinished(path, meta)
-    config = network.config
-    stored = config_from_dict({**meta["config"], "weight_bits": config.weight_bits}, source=str(path))
-    if differences := config.differences(stored):
-        raise UserError(
-            f"{path} was trained for another configuration ({differences[0]}); expected {config.name}; "
-            "use its own configuration"
-        )
-    restore_result(path, tensors, network)
-    return StageResult(evaluate(network.eval(), dataset.test_images, dataset.test_labels), meta["history"])
 
 
 def _export_checked(

@@ -30,6 +30,7 @@ from s2tdpt.sw.initialise import start_rates
 from s2tdpt.sw.memory import keep_freed_memory
 from s2tdpt.sw.names import STDP_GRADIENTS
 from s2tdpt.sw.network import Network
+from s2tdpt.sw.preflight import STAGES, check_data, check_empty, check_folder, check_options, target_path
 from s2tdpt.sw.quantize import QatNetwork
 from s2tdpt.sw.runlog import write_text
 from s2tdpt.sw.schedule import Stage
@@ -53,16 +54,6 @@ class TrainReport:
     @property
     def integer_accuracy(self) -> float | None:
         return None if self.integer_correct is None else self.integer_correct / self.test_images
-
-
-def _check_fit(config: NetworkConfig, dataset: Dataset) -> None:
-    shape = (config.image_height, config.image_width, config.image_channels)
-    if dataset.train_images.shape[1:] != shape or dataset.num_classes != config.num_classes:
-        raise UserError(
-            f"data set {dataset.name} has images {dataset.train_images.shape[1:]} and "
-            f"{dataset.num_classes} classes; expected {shape} and {config.num_classes} for "
-            f"{config.name}; choose a matching configuration"
-        )
 
 
 def train_pipeline(
@@ -119,14 +110,16 @@ def train_pipeline(
     UserError
         Data and configuration do not fit, or as in `train_stage`.
     """
-    _check_fit(config, dataset)
+    out = Path(out)
+    check_data(config, dataset, settings)
+    check_options(float_checkpoint, start, float_only, out, resume)
     keep_freed_memory()
     with distributed.process_group():
         return _pipeline(
             config,
             dataset,
             settings,
-            Path(out),
+            out,
             device or distributed.local_device(),
             resume=resume,
             float_checkpoint=float_checkpoint,
@@ -159,21 +152,14 @@ def _pipeline(
     stop_after: int | None,
     force: bool,
 ) -> TrainReport:
-    suffix = "" if config.weight_bits == 8 else f"-int{config.weight_bits}"
-    target = out / f"{config.name}{suffix}.safetensors"
-    if target.exists() and not force and not resume:
-        raise UserError(f"{target} exists already; expected a new file; choose another folder or use --force")
-    if resume and not any((out / f"{name}.safetensors").is_file() for name in ("float", "qat")):
-        raise UserError(
-            f"no run to resume in {out}; expected a folder with float.safetensors or qat.safetensors; "
-            "correct the folder or leave out --resume"
-        )
-    if teacher is not None:  # known before any time is spent
+    target = target_path(config, out)
+    stages = STAGES if float_checkpoint is None else ("qat",)
+    if teacher is not None:
         settings = replace(settings, teacher=read_teacher(teacher, dataset)[1]["digest"])
-    if force and not resume:
-        if distributed.is_first():
-            _forget(out, ("qat",) if float_checkpoint is not None else ("float", "qat"))
-        distributed.agree([0.0], device)  # nobody looks for a checkpoint before it is gone
+    if resume:
+        check_folder(out, stages, config, settings, dataset)
+    elif not force:
+        check_empty(out, stages, target)
     columns = (
         TextColumn("{task.description:6}"),
         BarColumn(),
@@ -196,8 +182,18 @@ def _pipeline(
     minutes = settings.budget_minutes
     with deterministic(settings.threads), _started(shown):
         network = _initial(config, settings, device)
-        if start is not None:
+        begun, history = (out / "float.safetensors").exists() and (resume or not force), []
+        if float_checkpoint is not None:
+            history = load_float(network, float_checkpoint)["history"]
+        elif start is not None and not begun:
             load_start(network, start, dataset)
+        elif not begun:
+            start_rates(network, dataset, settings)
+        if force and not resume:  # only now: what the run begins with may lie in the same folder
+            distributed.total([0.0], device)  # all have read it
+            if distributed.is_first():
+                _forget(out, stages)
+            distributed.agree([0.0], device)  # nobody looks for a checkpoint before it is gone
         if settings.precision != "float32":  # the layout that half-precision convolutions want
             network.to(memory_format=torch.channels_last)
         stage = Stage(
@@ -211,14 +207,11 @@ def _pipeline(
             else minutes * (1.0 if float_only else 1.0 - settings.qat_share),
             settings.budget_clock,
         )
-        if float_checkpoint is None and start is None and not (out / "float.safetensors").exists():
-            start_rates(network, dataset, settings)
         if teacher is not None:
             common["teacher"] = teacher_logits(teacher, dataset, out / "teacher.safetensors", say=say)
         if float_checkpoint is None:
             report = TrainReport(train_stage(network, stage, dataset, settings, out, **common))
         else:
-            history = load_float(network, float_checkpoint)["history"]
             result = evaluate(network.eval(), dataset.test_images, dataset.test_labels)
             report = TrainReport(StageResult(result, history))
         if float_only or not report.float_result.finished or report.float_result.interrupted:

@@ -1,5 +1,7 @@
 """Training on from integers: the way back to a float network, and the files that a run begins with."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from s2tdpt.sw.export import export
 from s2tdpt.sw.fold import fold
 from s2tdpt.sw.network import Network
 from s2tdpt.sw.quantize import QatNetwork
-from s2tdpt.sw.settings import TrainSettings
+from s2tdpt.sw.settings import Phase, TrainSettings
 from s2tdpt.sw.start import find, load_float, load_start, save_float, shipped_floats
 from s2tdpt.sw.train import train_pipeline
 from s2tdpt.sw.unfold import dequantised, unfolded
@@ -144,3 +146,76 @@ def test_a_float_network_travels_without_its_run(tmp_path):
     assert set(tensors) == {f"model.{name}" for name in one.state_dict()}
     with pytest.raises(UserError, match="another configuration.*timesteps"):
         load_float(Network(CONFIG.model_copy(update={"timesteps": 1})), target)
+
+
+def test_nothing_is_lost_when_a_run_cannot_begin(tmp_path):
+    """With --force an earlier run goes only when everything that the new one needs has been read."""
+    run = tmp_path / "run"
+    train_pipeline(CONFIG, DATA, SETTINGS, run)
+    kept = {path.name: path.read_bytes() for path in run.iterdir()}
+    for options in (
+        {"float_checkpoint": "none"},
+        {"start": tmp_path / "none"},
+        {"start": run / "qat.safetensors"},
+    ):
+        with pytest.raises(UserError):
+            train_pipeline(CONFIG, DATA, SETTINGS, run, force=True, **options)
+        assert {path.name: path.read_bytes() for path in run.iterdir()} == kept
+    head = read_checkpoint(run / "float.safetensors")[0]["model.head.weight"]
+    still = TrainSettings(float_epochs=1, batch_size=16, lr=1e-30)
+    train_pipeline(CONFIG, DATA, still, run, force=True, start=run / "float.safetensors", float_only=True)
+    assert torch.equal(read_checkpoint(run / "float.safetensors")[0]["model.head.weight"], head)
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "message"),
+    [
+        ({}, {"float_checkpoint": "x", "start": "y"}, "and a start of the float stage; expected one of them"),
+        ({}, {"float_checkpoint": "x", "float_only": True}, "and an end of the float stage"),
+        ({"phases": (Phase(0.5, 1, 7), Phase(1.0))}, {}, "images of 7 pixels a side; expected at most 5"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(tmp_path, changes, options, message):
+    with pytest.raises(UserError, match=message):
+        train_pipeline(CONFIG, DATA, replace(SETTINGS, **changes), tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_another_integer_stage_is_not_resumed_after_the_float_stage_was_trained(tmp_path):
+    train_pipeline(CONFIG, DATA, SETTINGS, tmp_path / "whole")
+    (tmp_path / "run").mkdir()
+    path = tmp_path / "run" / "qat.safetensors"
+    path.write_bytes((tmp_path / "whole" / "qat.safetensors").read_bytes())
+    other = replace(SETTINGS, qat_lr=1e-3)
+    for resume, message in (
+        (True, "belongs to another run .qat_lr"),
+        (False, "qat.safetensors exists already"),
+    ):
+        with pytest.raises(UserError, match=message):
+            train_pipeline(CONFIG, DATA, other, tmp_path / "run", resume=resume)
+        assert [file.name for file in (tmp_path / "run").iterdir()] == ["qat.safetensors"]
+
+
+def test_a_setting_of_a_newer_version_is_named():
+    assert (
+        SETTINGS.difference({**SETTINGS.to_json(), "novel": 3})
+        == "novel was 3 and is not known to this version"
+    )
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("image_height", 8), ("sps_channels", (4, 6, 12)), ("heads", 4), ("v_threshold", 0.5), ("depth", 2)],
+)
+def test_another_network_is_refused_before_any_time_is_spent(tmp_path, field, value):
+    train_pipeline(CONFIG, DATA, SETTINGS, tmp_path / "run")
+    other = small(**{"depth": 1, field: value})
+    source = tmp_path / "run" / "float.safetensors"
+    for options in (
+        {"float_checkpoint": source},
+        {"start": source},
+        {"start": tmp_path / "run" / "small.safetensors"},
+    ):
+        with pytest.raises(UserError, match=f"trained for another configuration .{field}"):
+            train_pipeline(other, separable(other), SETTINGS, tmp_path / "new", **options)
+        assert not (tmp_path / "new").exists()

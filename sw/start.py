@@ -143,14 +143,17 @@ def _load_float(network: Network, path: Path, free: tuple[str, ...] = ("weight_b
     return meta
 
 
-def save_float(source: str | Path, target: Path, config: NetworkConfig) -> None:
+def save_float(source: str | Path, target: Path) -> None:
     """Write the network of the finished float stage `source` without what only a resumed run needs.
 
     The result is a checkpoint of a finished stage: the averaged weights if there are any, no moments of the
     optimiser, no random generators.
     """
-    network = Network(config)
-    meta = _load_float(network, find(source))
+    path = find(source)
+    tensors, meta = read_checkpoint(path)
+    _refuse_unfinished(path, meta)
+    network = Network(config_from_dict(meta["config"], source=str(path)), meta["settings"]["variant"])
+    restore_result(path, tensors, network)
     kept = {name: value for name, value in meta.items() if name not in ("format", "version")}
     save_checkpoint(target, network, None, {}, kept)
 

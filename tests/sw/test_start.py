@@ -137,7 +137,7 @@ def test_names_are_known_or_refused(tmp_path, monkeypatch):
 def test_a_float_network_travels_without_its_run(tmp_path):
     train_pipeline(CONFIG, DATA, SETTINGS, tmp_path / "run", float_only=True)
     source, target = tmp_path / "run" / "float.safetensors", tmp_path / "float.safetensors"
-    save_float(source, target, CONFIG)
+    save_float(source, target)
     assert target.stat().st_size < source.stat().st_size / 2
     one, two = Network(CONFIG), Network(CONFIG)
     mine, theirs = (load_origin(to, path, DATA) for to, path in ((one, source), (two, target)))

@@ -15,8 +15,10 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
-from s2tdpt.golden.params import Params
+if TYPE_CHECKING:
+    from s2tdpt.golden.params import Params
 
 FLAG, ESCAPE, FLIP = 0x7E, 0x7D, 0x20
 """A frame's bounds; what an escaped byte follows, and what it is combined with by exclusive or."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from s2tdpt.golden.link import DAMAGED, Code, Frame, FrameDecoder, Identity, Kind, encode, pack_result
-from s2tdpt.golden.network import GoldenNetwork
+
+if TYPE_CHECKING:
+    from s2tdpt.golden.network import GoldenNetwork
 
 
 class Responder:

@@ -13,15 +13,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from s2tdpt.hw.attention.latency import straddles
+from s2tdpt.hw.attention.records import HeadSizes
+from s2tdpt.hw.attention.stdp_cycles import token_schedule
 from s2tdpt.hw.axi import REGISTER_SUBGROUPS
 from s2tdpt.hw.cycles import read_words
 from s2tdpt.hw.images import tile_sizes
-from s2tdpt.hw.latency import RateToLatency
 from s2tdpt.hw.program import Program, Sink, Source, Step
-from s2tdpt.hw.records import Sizes
 from s2tdpt.hw.residual import ROW_DEPTH
-from s2tdpt.hw.stdp_cycles import token_schedule
-from s2tdpt.hw.stdp_records import HeadSizes
 from s2tdpt.hw.totals import ROW_DEPTH as TOTALS_DEPTH
 from s2tdpt.hw.widths import Widths
 
@@ -74,7 +73,7 @@ class AccessCounter:
     def __init__(self, program: Program, widths: Widths):
         self._program, self._widths = program, widths
         self._heads = HeadSizes(program)
-        self._straddles = RateToLatency(program, Sizes(program)).straddles
+        self._straddles = straddles(program)
 
     def frame(self, trace: Mapping[str, np.ndarray]) -> FrameAccesses:
         """Count one image.

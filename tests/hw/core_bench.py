@@ -19,12 +19,12 @@ from s2tdpt.golden.config import NetworkConfig
 from s2tdpt.golden.network import GoldenNetwork
 from s2tdpt.golden.params import Params, random_params
 from s2tdpt.hw.arrival import TileArrival, stream_shape
+from s2tdpt.hw.attention.neurons import y_shape_of
 from s2tdpt.hw.core import Core
 from s2tdpt.hw.cycles import FrameModel
 from s2tdpt.hw.images import stream_beats
 from s2tdpt.hw.machine import Machine
 from s2tdpt.hw.program import Port, Program, Step, Trace, build_program
-from s2tdpt.hw.stdp_neurons import y_shape_of
 from s2tdpt.hw.widths import Widths, derive_widths
 from s2tdpt.sim.stalls import pauses
 from tests.hw.util import simulate

@@ -7,16 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from s2tdpt.hw.overlap import attention_lead, emission_period
+from s2tdpt.hw.attention.stdp_records import REUSE
+from s2tdpt.hw.attention.timeline import READY_DELAY, head_parts
 from s2tdpt.hw.program import Program
-from s2tdpt.hw.stdp_records import REUSE
 
 __all__ = [
-    "READY_DELAY",
     "TokenSchedule",
     "attention_cycles",
     "attention_macs",
-    "attention_timeline",
     "head_cycles",
     "output_delay",
     "row_memory_bits",
@@ -24,9 +22,6 @@ __all__ = [
     "token_schedule",
     "y_interval",
 ]
-
-READY_DELAY = 2
-"""From the pulse that completes a head to its beginning."""
 
 SCAN_DELAY = 4
 """First pass: from the beginning of a head to the second pass, less a cycle a token."""
@@ -155,42 +150,12 @@ def head_cycles(q: np.ndarray, k: np.ndarray, v: np.ndarray, program: Program) -
     int
     """
     machine = program.machine
-    parts = program.head_packing.head_slots // machine.post_lanes
-    return _head_cycles(q, v, min(machine.attention_steps, q.shape[0]), parts)
+    return _head_cycles(q, v, min(machine.attention_steps, q.shape[0]), head_parts(program))
 
 
 def output_delay(timesteps: int, parts: int) -> int:
     """From the cycle after a block's last head to the one after its last write."""
     return min(timesteps, parts) + 7
-
-
-def attention_timeline(
-    ready: Sequence[int], cycles: Sequence[int], program: Program
-) -> tuple[list[int], int]:
-    """When the heads of a block begin, and when the block is complete.
-
-    Parameters
-    ----------
-    ready : sequence of int
-        For every head, the cycle of the `ready` pulse that completes it.
-    cycles : sequence of int
-        `head_cycles` of every head.
-    program : Program
-
-    Returns
-    -------
-    list of int
-        Cycle in which each head begins.
-    int
-        Cycle in which `blocks` has counted this block: its output may be read.
-    """
-    starts, free = [], 0
-    for when, busy in zip(ready, cycles, strict=True):
-        starts.append(max(when + READY_DELAY, free))
-        free = starts[-1] + busy
-    parts = program.head_packing.head_slots // program.machine.post_lanes
-    early = attention_lead(program) * emission_period(program)
-    return starts, free + output_delay(program.network.timesteps, parts) - early
 
 
 def attention_cycles(

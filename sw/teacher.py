@@ -24,7 +24,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from s2tdpt.golden.errors import UserError
+from s2tdpt.golden.errors import UserError, shown
+from s2tdpt.golden.strictjson import parse
 from s2tdpt.sw.datasets import Dataset
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -87,6 +88,20 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         ) from None
 
 
+def _header(path: Path, meta: dict[str, str]) -> dict[str, str]:
+    """What `teacher_logits` wrote beside logits; empty for a network."""
+    try:
+        known = parse(meta.get("s2tdpt", "{}"))
+        if known.get("format") == FORMAT:
+            return {name: str(known[name]) for name in ("format", "data", "source", "digest")}
+        return known
+    except (ValueError, KeyError, AttributeError) as error:
+        raise UserError(
+            f"the header of the teacher {path} cannot be read ({shown(str(error))}); expected a file that "
+            "training wrote; name the teacher itself"
+        ) from None
+
+
 def load_teacher(tensors: dict[str, Tensor], source: str = "teacher") -> Teacher:
     """The network that `tensors` describe, in evaluation mode; UserError if they describe none."""
     tensors = {n: t for n, t in tensors.items() if not n.endswith("num_batches_tracked")}
@@ -125,7 +140,7 @@ def read_teacher(path: str | Path, dataset: Dataset) -> tuple[dict[str, Tensor],
     """
     path = Path(path)
     tensors, meta = _read(path)
-    known = json.loads(meta["s2tdpt"]) if "s2tdpt" in meta else {}
+    known = _header(path, meta)
     if known.get("format") == FORMAT:
         if known["data"] != dataset.digest:
             raise UserError(

@@ -188,9 +188,9 @@ def synthesize(
     flags : sequence of str
         More options for ``synth_ecp5``.
     log_folder : path, optional
-        Folder that gets the tools' logs; created if needed.
+        Folder that gets the tools' logs as they are written; created if needed.
     step : callable, optional
-        Told in words what begins, for a progress display.
+        Told in words what begins and, once a second, where it is, for a progress display.
 
     Raises
     ------
@@ -240,9 +240,15 @@ class _Run:
         self.seconds: dict[str, float] = {}
 
     def step(self, name: str, tool: str, arguments: Sequence[str]) -> None:
-        self._tell(f"{tool} ({name}), which takes minutes")
+        what = f"{tool} ({name}), which takes minutes"
+        self._tell(what)
         start = time.monotonic()
-        run_tool(tool, arguments, cwd=self.work, log=self.logs and self.logs / f"{name}.log")
+
+        def watch(line: str) -> None:
+            minutes = (time.monotonic() - start) / 60
+            self._tell(f"{what}: {minutes:.0f} min, {line.removeprefix('Info:').strip()[:70]}")
+
+        run_tool(tool, arguments, cwd=self.work, log=self.logs and self.logs / f"{name}.log", watch=watch)
         self.seconds[name] = round(time.monotonic() - start, 1)
 
     def yosys(self, name: str, script: str) -> None:
@@ -283,7 +289,6 @@ def _ecp5(
                 "--freq",
                 str(frequency),
                 "--timing-allow-fail",
-                "--quiet",
                 *_ROUTER,
                 *constraints,
             ],

@@ -284,7 +284,9 @@ def step_table(report: CosimReport) -> Table:
     metavar="FILE",
     help="Cell library for the target liberty (.lib or .lib.gz).",
 )
-@click.option("--logs", type=click.Path(path_type=Path), metavar="DIR", help="Keep the tools' logs here.")
+@click.option(
+    "--logs", type=click.Path(path_type=Path), metavar="DIR", help="Keep the tools' logs here, line by line."
+)
 @click.option(
     "--force", is_flag=True, help="Go on although the memory plan (`s2tdpt info`) says that it does not fit."
 )

@@ -145,7 +145,7 @@ class Core(wiring.Component):
         m.submodules.attention = attention = StdpAttention(
             program,
             sizes,
-            lut=self._params.lut.tolist(),
+            lut=self._params.attention(0)["stdp.lut"].tolist(),
             threshold=self._params.attention_threshold,
             y=self._bounds.attention,
         )

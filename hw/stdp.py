@@ -124,7 +124,7 @@ class StdpAttention(wiring.Component):
     program : Program
     sizes : Sizes
     lut : iterable of int
-        ``2 * head_dim + 1`` attention weights (`golden.stdp.build_lut`).
+        ``2 * head_dim + 1`` attention weights (`golden.attention.stdp`).
     threshold : int
         Firing threshold of the attention LIF, in the units of the weights.
     y : Interval
@@ -149,7 +149,7 @@ class StdpAttention(wiring.Component):
 
     References
     ----------
-    S2TDPT (arXiv 2511.14691), spiking STDP self-attention. Software twin: `golden.stdp.attention_rows`.
+    S2TDPT (arXiv 2511.14691), spiking STDP self-attention. Software twin: `golden.attention.stdp`.
     """
 
     def __init__(self, program: Program, sizes: Sizes, *, lut: Iterable[int], threshold: int, y: Interval):

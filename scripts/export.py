@@ -111,9 +111,7 @@ def _from_checkpoint(checkpoint: Path):
             "name qat.safetensors of a run"
         )
     settings = meta["settings"]
-    network = QatNetwork(
-        config_from_dict(meta["config"], source=str(checkpoint)), settings["variant"], settings["half_width"]
-    )
+    network = QatNetwork(config_from_dict(meta["config"], source=str(checkpoint)))
     restore_result(checkpoint, tensors, network)
     provenance = {
         "command": command_line(),

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from s2tdpt.golden.errors import UserError
 
 FORMAT = "s2tdpt-checkpoint"
-VERSION = 2
+VERSION = 3
 
 
 def first_not_finite(tensors: dict[str, Tensor]) -> str | None:

@@ -76,7 +76,7 @@ def evaluate(
         for name in spike_traces(config):
             sums[name] = sums.get(name, 0.0) + float(record[name].double().mean()) * len(batch)
         if config.tokens > 1:
-            for name in (name for attention in attentions for name in (attention.q, attention.k)):
+            for name in (name for part in attentions for name in (part.q, part.k) if name):
                 counts = record[name].double().unflatten(-1, (config.heads, -1)).sum(-1)
                 spread[name] = spread.get(name, 0.0) + float(counts.std(dim=2).mean()) * len(batch)
     network.train(was_training)

@@ -7,7 +7,6 @@ import pytest
 
 from s2tdpt.golden.bounds import Interval
 from s2tdpt.golden.config import load_config
-from s2tdpt.golden.stdp import build_lut
 from s2tdpt.hw.overlap import attention_lead
 from s2tdpt.hw.records import Sizes
 from s2tdpt.hw.stdp import StdpAttention, StdpKernel
@@ -149,7 +148,7 @@ def test_digits_block():
         lanes=64,
         post_lanes=16,
         attention_steps=4,
-        lut=build_lut(config).tolist(),
+        lut=config.attention.kernel(config).tolist(),
         threshold=1024,
     )
     unit.check(spikes(1, unit.program), spikes(2, unit.program, q=0.1), gap=0.1)

@@ -124,9 +124,7 @@ def _params(checkpoint: Path, tensors: dict[str, Tensor], meta: dict[str, Any]) 
     from s2tdpt.sw.quantize import QatNetwork
 
     settings = meta["settings"]
-    network = QatNetwork(
-        config_from_dict(meta["config"], source=str(checkpoint)), settings["variant"], settings["half_width"]
-    )
+    network = QatNetwork(config_from_dict(meta["config"], source=str(checkpoint)))
     restore_result(checkpoint, tensors, network)
     provenance = {
         "command": command_line(),

@@ -22,7 +22,7 @@ from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.strictjson import parse
 
 FORMAT = "s2tdpt-checkpoint"
-VERSION = 2
+VERSION = 3
 
 
 def first_not_finite(tensors: dict[str, Tensor]) -> str | None:

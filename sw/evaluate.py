@@ -86,7 +86,7 @@ def evaluate(
             )  # exact: spikes are 0 or 1
             sums[name] = sums.get(name, 0.0) + mean * len(batch)
         if config.tokens > 1:
-            for name in (name for attention in attentions for name in (attention.q, attention.k)):
+            for name in (name for part in attentions for name in (part.q, part.k) if name):
                 counts = record[name].unflatten(-1, (config.heads, -1)).sum(-1, dtype=torch.float64)
                 spread[name] = spread.get(name, 0.0) + float(counts.std(dim=2).mean()) * len(batch)
     network.train(was_training)

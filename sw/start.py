@@ -140,7 +140,7 @@ def save_float(source: str | Path, target: Path) -> None:
     path = find(source)
     tensors, meta = read_checkpoint(path)
     _refuse_unfinished(path, meta)
-    network = Network(config_from_dict(meta["config"], source=str(path)), meta["settings"]["variant"])
+    network = Network(config_from_dict(meta["config"], source=str(path)))
     restore_result(path, tensors, network)
     kept = {name: value for name, value in meta.items() if name not in ("format", "version")}
     save_checkpoint(target, network, None, {}, kept)
@@ -164,7 +164,7 @@ def _integers(network: Network, params: Params, free: tuple[str, ...]) -> QatNet
                 f"{params.label} has {name} {given}; expected {wanted}, that of its configuration, to train "
                 "on from it; start from another network"
             )
-    return from_params(params, network.variant, network.half_width, network.attention_seed)
+    return from_params(params, network.gradient)
 
 
 def _check_same(source: str | Path, config: NetworkConfig, stored: dict, free: tuple[str, ...]) -> None:

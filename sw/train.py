@@ -29,7 +29,6 @@ from s2tdpt.sw.export import export, tool_versions
 from s2tdpt.sw.fold import fold
 from s2tdpt.sw.initialise import start_rates
 from s2tdpt.sw.memory import keep_freed_memory
-from s2tdpt.sw.names import STDP_GRADIENTS
 from s2tdpt.sw.network import Network
 from s2tdpt.sw.neuron import use_fused
 from s2tdpt.sw.preflight import STAGES, check_data, check_empty, check_folder, check_options, target_path
@@ -210,8 +209,6 @@ def _pipeline(
         report.qat_result = train_stage(qat, second, dataset, settings, out, **common)
         if not report.qat_result.finished or report.qat_result.interrupted or not distributed.is_first():
             return report
-        if settings.variant not in STDP_GRADIENTS:
-            return report
         _export_checked(report, qat.cpu(), dataset, settings, report.qat_result.command, device)
         report.params.save(target, force=force or resume)
         report.params_path = target
@@ -296,7 +293,7 @@ def _initial(config: NetworkConfig, settings: TrainSettings, device: torch.devic
     """The untrained network of a seed; the caller's random state is left alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        return Network(config, settings.variant, settings.half_width, attention_seed=settings.seed).to(device)
+        return Network(config, settings.kernel_gradient).to(device)
 
 
 def _speaker(console: Console | None):

@@ -29,7 +29,7 @@ def dequantised(network: QatNetwork) -> Network:
     and membranes halve without a floor.
     """
     config = network.config
-    folded = Network(config, network.variant, network.half_width, True, network.attention_seed)
+    folded = Network(config, network.gradient, True)
     for place in config.layers():
         source, target = network.layer(place.name), folded.layer(place.name)
         linear = target if place.head else target.map
@@ -60,7 +60,7 @@ def unfolded(folded: Network, images: Tensor, batch_size: int = 256) -> Network:
     """
     if not folded.folded:
         raise UserError("the network has norms already; expected a folded one; train it as it is")
-    network = Network(folded.config, folded.variant, folded.half_width, False, folded.attention_seed)
+    network = Network(folded.config, folded.gradient, False)
     network.to(folded.head.weight)
     network.head.load_state_dict(folded.head.state_dict())
     for name, (mean, variance) in _statistics(folded, images, batch_size).items():

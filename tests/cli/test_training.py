@@ -199,7 +199,7 @@ def test_the_guide_names_the_options_that_exist():
     assert named <= options
     table = GUIDE.split("## Options")[1].split("## ")[0]
     for setting in fields(TrainSettings):
-        odd = {"variant": "--gradient", "augment": "--no-augment", "phases": "--phase"}
+        odd = {"augment": "--no-augment", "phases": "--phase"}
         option = odd.get(setting.name, "--" + setting.name.replace("_", "-"))
         assert option in named, option
         assert option in options
@@ -211,7 +211,7 @@ def test_the_guide_names_the_options_that_exist():
     for column, data in enumerate(("digits", "cifar10")):
         for name, value in default_settings(data).to_json().items():
             cells = rows.get("--" + name.replace("_", "-"))
-            if cells and cells[column] and name not in ("augment", "variant", "fused"):
+            if cells and cells[column] and name not in ("augment", "fused"):
                 shown = cells[column] if isinstance(value, str) else float(cells[column])
                 assert shown == value, (data, name)
 

@@ -331,7 +331,8 @@ def test_help_loads_nothing_heavy():
 
 def test_every_command_has_an_example_and_every_option_a_help_text(shell):
     assert " ".join(main.list_commands(None)) == (
-        "info train evaluate energy explain ablate controls export generate cosim cycles synth run bench doctor"
+        "info train evaluate energy explain ablate controls export generate cosim cycles synth "
+        "boards build run bench doctor"
     )
     for name in COMMANDS:
         command = main.get_command(None, name)

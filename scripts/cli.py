@@ -24,6 +24,8 @@ COMMANDS = {
     "fuzz": ("fuzz", "Random networks, machines and bus traffic against the golden model."),
     "cycles": ("cycles", "Cycles of every layer on real images, without simulation."),
     "synth": ("hardware", "LUTs, memories, clock frequency (ECP5), or cell area."),
+    "boards": ("boards", "Boards, and which networks their memories hold."),
+    "build": ("boards", "Bitstream for a board, by open tools."),
     "assess": ("assess", "Everything about a trained network, from accuracy to co-simulation."),
     "run": ("run", "Classify images on a board."),
     "bench": ("bench", "Measure the table of figures and compare it with the baseline."),

@@ -76,9 +76,12 @@ class Piece:
 
 @dataclass
 class Delivery:
-    """The pieces of a block in order, each with the heads that are complete once it is there."""
+    """The pieces of a block in order, each with the heads that are complete once it is there.
 
-    pieces: list[tuple[Piece, int]] = field(default_factory=list)
+    None: a cycle without a piece.
+    """
+
+    pieces: list[tuple[Piece | None, int]] = field(default_factory=list)
 
 
 def deliver(program: Program, maps, *, once=False) -> Delivery:
@@ -108,7 +111,14 @@ def deliver(program: Program, maps, *, once=False) -> Delivery:
                     if once and group < packing.groups - 1:
                         ready = 0
                     delivery.pieces.append((Piece(projection, token, piece, word), ready))
+            if len(wide) * net_pieces(program, subgroups) < 3:
+                delivery.pieces.append((None, 0))  # no tile follows the one before at once
     return delivery
+
+
+def net_pieces(program: Program, subgroups: int) -> int:
+    """Pieces of a projection in a tile."""
+    return program.network.tokens * subgroups
 
 
 class Bench:
@@ -230,7 +240,7 @@ class _Run:
                     ready[known:heads] = [when] * (heads - known)
                     known = heads
                 lost = number == drop
-                number += 1
+                number += piece is not None
                 piece = None if lost else piece
             ctx.set(port.en, piece is not None)
             if piece is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from amaranth import Cat, Module, Mux, Signal, Value
+from amaranth import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 
 from s2tdpt.golden.bounds import Interval
@@ -16,6 +16,7 @@ from s2tdpt.hw.attention.state_records import TOKENS, Rounds
 from s2tdpt.hw.attention.state_rows import SUM_DELAY, StateRows, state_memories
 from s2tdpt.hw.attention.store import HeadStore
 from s2tdpt.hw.attention.unit import AttentionHardware, AttentionUnit
+from s2tdpt.hw.fixed import interval_shape
 from s2tdpt.hw.memory import Memory
 from s2tdpt.hw.program import Program
 from s2tdpt.hw.records import Sizes
@@ -57,11 +58,18 @@ class SelfAttention(AttentionUnit):
 
     def __init__(self, program: Program, sizes: Sizes, *, threshold: int, y: Interval):
         super().__init__(program, sizes, threshold=threshold, y=y, period=None)
+        self._sum_shape = interval_shape(0, program.network.tokens * program.network.head_dim)
 
     def _passes(self, m: Module, store: HeadStore, sequencer: HeadSequencer) -> tuple[Value, Value]:
         m.submodules.reader = reader = RoundReader(self._program)
         m.submodules.issue = issue = StateIssue(self._program)
         wiring.connect(m, store.tokens, reader.tokens)
+        return collect(m, self._sizes, issue, self._state(m, sequencer, reader, issue))
+
+    def _state(
+        self, m: Module, sequencer: HeadSequencer, reader: RoundReader, issue: StateIssue
+    ) -> list[Value]:
+        """Both passes; the sums of every engine."""
         m.d.comb += [
             reader.base.eq(sequencer.word),
             reader.start.eq(sequencer.scan),
@@ -71,43 +79,47 @@ class SelfAttention(AttentionUnit):
             issue.round.eq(reader.round),
             issue.flags.eq(reader.flags),
             sequencer.emitted.eq(issue.ended),
+            *(a.eq(b) for a, b in zip(issue.query, reader.query, strict=True)),
+            *(a.eq(b) for a, b in zip(issue.key, reader.key, strict=True)),
+            *(a.eq(b) for a, b in zip(issue.value, reader.value, strict=True)),
         ]
-        for mine, theirs in (
-            (issue.query, reader.query),
-            (issue.key, reader.key),
-            (issue.value, reader.value),
-        ):
-            m.d.comb += [a.eq(b) for a, b in zip(mine, theirs, strict=True)]
-        engines = []
+        sums = []
         for engine in range(self._sizes.engines):
-            m.submodules[f"rows{engine}"] = rows = StateRows(self._sizes, engine, self._y_shape)
+            m.submodules[f"rows{engine}"] = rows = StateRows(self._sizes, engine, self._sum_shape)
             wiring.connect(m, getattr(issue, f"use{engine}"), rows.use)
-            engines.append(rows)
-        return self._collect(m, issue, engines)
+            sums.append(rows.sums.as_value())
+        return sums
 
-    def _collect(self, m: Module, issue: StateIssue, engines: list[StateRows]) -> tuple[Value, Value]:
-        """The sums of a round, engine by engine: the steps of a token come in order."""
-        rounds = Rounds(self._sizes)
-        done, short = issue.done, issue.short
-        for stage in range(SUM_DELAY):
-            later = Signal(2, name=f"done{stage}")
-            m.d.sync += later.eq(Cat(done, short))
-            done, short = later
-        sums = [rows.sums.as_value() for rows in engines]
-        valid = [done & ~(short if engine >= rounds.last_steps else 0) for engine in range(len(sums))]
-        row_en, row = valid[0], sums[0]
-        # Registers for all but the first, which leaves at once.
-        held, held_en = None, None
-        for engine in reversed(range(1, len(sums))):
-            here, here_en = Signal(len(row), name=f"held{engine}"), Signal(name=f"held{engine}_en")
-            m.d.sync += [
-                here.eq(Mux(done, sums[engine], 0 if held is None else held)),
-                here_en.eq(Mux(done, valid[engine], 0 if held_en is None else held_en)),
-            ]
-            held, held_en = here, here_en
-        if held is None:
-            return row_en, row
-        return Mux(done, row_en, held_en), Mux(done, row, held)
+
+def collect(m: Module, sizes: HeadSizes, issue: StateIssue, sums: list[Value]) -> tuple[Value, Value]:
+    """The sums of a round, engine by engine, so that the steps of a token come in order.
+
+    Parameters
+    ----------
+    sums : list of Value
+        Of every engine; there for a cycle, `SUM_DELAY` cycles after the round's `done`.
+
+    Returns
+    -------
+    (Value, Value)
+        Whether there are sums; the sums.
+    """
+    done, short = issue.done, issue.short
+    for stage in range(SUM_DELAY):
+        later = Signal(2, name=f"done{stage}")
+        m.d.sync += later.eq(Cat(done, short))
+        done, short = later
+    last_steps = Rounds(sizes).last_steps
+    valid = [done & ~(short if engine >= last_steps else 0) for engine in range(len(sums))]
+    # The first leaves at once, the others wait for their turn.
+    held, held_en = Const(0, len(sums[0])), Const(0, 1)
+    for engine in reversed(range(1, len(sums))):
+        here, here_en = Signal(len(sums[0]), name=f"held{engine}"), Signal(name=f"held{engine}_en")
+        m.d.sync += [here.eq(Mux(done, sums[engine], held)), here_en.eq(Mux(done, valid[engine], held_en))]
+        held, held_en = here, here_en
+    if len(sums) == 1:
+        return done, sums[0]
+    return Mux(done, valid[0], held_en), Mux(done, sums[0], held)
 
 
 class SsaHardware(AttentionHardware):
@@ -124,6 +136,10 @@ class SsaHardware(AttentionHardware):
         A step of a token updates the rows of its key's channels if its value has a spike, and reads those of
         its query's channels to which some token of the head has added.
         """
+        return self._head_cycles(program, q, k, v, np.zeros(program.network.tokens, int))
+
+    def _head_cycles(self, program: Program, q, k, v, beside: np.ndarray) -> int:
+        """With cycles that every round of a token's reads takes at least, int [N]."""
         sizes = HeadSizes(program)
         rounds = Rounds(sizes)
         q, k, v = (np.asarray(spikes, bool) for spikes in (q, k, v))
@@ -131,7 +147,8 @@ class SsaHardware(AttentionHardware):
         filled = keys.any(1, keepdims=True)
         updates, reads = _longest(keys, sizes), _longest(q & filled, sizes)
         update = np.maximum(updates, rounds.update).sum() + rounds.update_idle * updates.size + rounds.turn
-        return FIRST_ROUND + int(update + np.maximum(reads, rounds.read).sum())
+        reads = np.maximum(np.maximum(reads, beside), rounds.read)
+        return FIRST_ROUND + int(update + reads.sum())
 
     def output_delay(self, program: Program) -> int:
         sizes = HeadSizes(program)

@@ -119,6 +119,8 @@ class StateIssue(wiring.Component):
     Parameters
     ----------
     program : Program
+    partner : bool
+        Something else goes on beside the rounds of the second pass, which last until it has ended.
 
     Members
     -------
@@ -132,11 +134,21 @@ class StateIssue(wiring.Component):
         It is the last one of a token.
     ended : ``Out(1)``
         The head's last round ends; `done` follows a cycle later.
+    advance : ``Out(1)``, beside : ``In(1)``
+        A round of the second pass begins in the next cycle, that of `beside_round` and `beside_last`; what
+        goes on beside it has nothing to do after this cycle. Only with `partner`.
     """
 
-    def __init__(self, program: Program):
+    def __init__(self, program: Program, partner: bool = False):
         self._sizes = sizes = HeadSizes(program)
         self._rounds = Rounds(sizes)
+        self._partner = partner
+        more = {
+            "advance": Out(1),
+            "beside_round": Out(index_shape(self._rounds.count)),
+            "beside_last": Out(1),
+            "beside": In(1),
+        }
         spikes = In(sizes.head_dim).array(sizes.steps)
         super().__init__(
             {
@@ -152,6 +164,7 @@ class StateIssue(wiring.Component):
                 "done": Out(1),
                 "short": Out(1),
                 "ended": Out(1),
+                **(more if partner else {}),
             }
         )
 
@@ -182,6 +195,13 @@ class StateIssue(wiring.Component):
         single = [
             self._engine(m, engine, advance, begins, waits, works) for engine in range(self._sizes.engines)
         ]
+        if self._partner:
+            single.append(self.beside)
+            m.d.comb += [
+                self.advance.eq(advance & waits.emits),
+                self.beside_round.eq(waits.round),
+                self.beside_last.eq(waits.round == rounds.count - 1),
+            ]
         m.d.comb += over.eq(works.valid & Cat(single).all() & self._long_enough(m, advance, waits, single))
         return m
 

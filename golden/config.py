@@ -12,11 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from s2tdpt.golden.errors import UserError, shown
 from s2tdpt.golden.layers import Layer, Part, layer_table, layers_of, parts_of
-from s2tdpt.golden.strictjson import parse
+from s2tdpt.golden.strictjson import read
 
 CONFIG_DIRECTORY = Path(__file__).parent / "configs"
-LARGEST_FILE = 1 << 20
-"""Bytes of a configuration file."""
 
 # The attention LIF has V_th = 0.5; input scaling by 1/2 (tau = 2) doubles every threshold, so 2 * 0.5 = 1.0.
 ATTENTION_UNITS = 256
@@ -238,15 +236,13 @@ def load_config(name_or_path: str | Path) -> NetworkConfig:
     path = CONFIG_DIRECTORY / f"{text_name}.json"
     if text_name not in named_configs():
         path = Path(name_or_path)
-        if not path.is_file():
-            raise UserError(
-                f"no configuration {shown(text_name)}; expected one of {', '.join(named_configs())} or the "
-                "path of a JSON file; check the spelling"
-            )
     try:
-        if path.stat().st_size > LARGEST_FILE:
-            raise ValueError("too large")
-        values = parse(path.read_bytes())
+        values = read(path)
+    except FileNotFoundError:
+        raise UserError(
+            f"no configuration {shown(text_name)}; expected one of {', '.join(named_configs())} or the "
+            "path of a JSON file; check the spelling"
+        ) from None
     except OSError as error:
         raise UserError(
             f"cannot read {text_name}: {error.strerror}; expected a readable JSON file; check its permissions"

@@ -18,19 +18,12 @@ from s2tdpt.hw.lanes import LaneArray
 from s2tdpt.hw.machine import PIXEL_BITS
 from s2tdpt.hw.post import PieceProbe, PostProcessor
 from s2tdpt.hw.program import Program
-from s2tdpt.hw.records import Sizes, SpikeWrite, bits_for, pixel_word_bits
+from s2tdpt.hw.records import Bus, Sizes, SpikeWrite, bits_for, pixel_word_bits
 from s2tdpt.hw.sequencer import Sequencer
 from s2tdpt.hw.spike_memory import SpikeMemory
 from s2tdpt.hw.step_rom import StepRecords
 from s2tdpt.hw.weights import WeightRom, WeightStream
 from s2tdpt.hw.widths import Widths
-
-
-class Bus(wiring.Signature):
-    """An AXI4-Stream without side bands, seen from its source."""
-
-    def __init__(self, width: int):
-        super().__init__({"tdata": Out(width), "tvalid": Out(1), "tready": In(1), "tlast": Out(1)})
 
 
 class CoreProbe(wiring.Signature):

@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from s2tdpt.golden.errors import UserError
+from s2tdpt.golden.strictjson import parse
 
 FORMAT = "s2tdpt-checkpoint"
 VERSION = 2
@@ -94,7 +95,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         )
     try:
         with safe_open(path, "pt") as file:
-            meta = json.loads((file.metadata() or {})["s2tdpt"])
+            meta = parse((file.metadata() or {})["s2tdpt"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}
         if meta["format"] != FORMAT:
             raise ValueError(meta["format"])

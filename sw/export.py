@@ -74,7 +74,10 @@ def export(network: QatNetwork, provenance: dict | None = None) -> Params:
 
 
 def from_params(
-    params: Params, variant: str = DEFAULT_VARIANT, half_width: float = DEFAULT_HALF_WIDTH
+    params: Params,
+    variant: str = DEFAULT_VARIANT,
+    half_width: float = DEFAULT_HALF_WIDTH,
+    attention_seed: int = 0,
 ) -> QatNetwork:
     """The trainable network that computes exactly what `params` say, for evaluation or more training.
 
@@ -86,7 +89,7 @@ def from_params(
             "the STDP table is not the one of the configuration; expected golden.stdp.build_lut; "
             "evaluate such parameters with the golden network"
         )
-    network = QatNetwork(config, variant, half_width)
+    network = QatNetwork(config, variant, half_width, attention_seed)
     network.residual_threshold = params.residual_threshold
     network.attention_threshold = params.attention_threshold
     step = 2.0**-config.residual_fraction_bits

@@ -184,7 +184,7 @@ class QatNetwork(SpikingTransformer):
     ):
         super().__init__()
         self.config, self.variant, self.half_width = config, variant, half_width
-        self.timesteps = config.timesteps
+        self.attention_seed, self.timesteps = attention_seed, config.timesteps
         self.layers = nn.ModuleDict()
         for layer in config.layers():
             self.layers[layer.name.replace(".", "/")] = QuantLayer(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,12 +12,14 @@ from s2tdpt.hw.attention.timeline import READY_DELAY, head_parts
 from s2tdpt.hw.program import Program
 
 __all__ = [
+    "TokenSchedule",
     "attention_cycles",
     "attention_macs",
     "head_cycles",
     "output_delay",
     "row_memory_bits",
     "row_updates",
+    "token_schedule",
     "y_interval",
 ]
 
@@ -86,17 +89,44 @@ def row_updates(q: np.ndarray, k: np.ndarray, v: np.ndarray, *, heads: int) -> n
     )
 
 
-def _head_cycles(q: np.ndarray, v: np.ndarray, engines: int, parts: int) -> int:
-    steps, tokens, _ = q.shape
+@dataclass(frozen=True)
+class TokenSchedule:
+    """The second pass over a head.
+
+    Attributes
+    ----------
+    occurring : int64 [T]
+        Different spike counts of the queries in every step.
+    updates : int64 [N, engines]
+        Rows that every engine adds a token to, one a cycle from the token's first cycle on.
+    period : int64 [N]
+        Cycles from a token to the next one.
+    """
+
+    occurring: np.ndarray
+    updates: np.ndarray
+    period: np.ndarray
+
+
+def token_schedule(q: np.ndarray, v: np.ndarray, engines: int) -> TokenSchedule:
+    """What the row engines do with the tokens of a head, spikes {0, 1} ``[T, N, d_h]``."""
     occurring, active = _occurring(q), _active(v)
-    longest = np.ones(tokens, np.int64)
-    longest[:-1] = TOKEN_CYCLES
+    tokens = len(active)
+    period = np.ones(tokens, np.int64)
+    period[:-1] = TOKEN_CYCLES
+    updates = np.zeros((tokens, engines), np.int64)
     for engine in range(engines):
         counts = occurring[engine::engines]
-        work = active[:, engine::engines] @ counts
+        work = updates[:, engine] = active[:, engine::engines] @ counts
         if counts.min() < REUSE:
             work = np.where(work, work + REUSE - 1, 0)
-        longest = np.maximum(longest, work)
+        period = np.maximum(period, work)
+    return TokenSchedule(occurring, updates, period)
+
+
+def _head_cycles(q: np.ndarray, v: np.ndarray, engines: int, parts: int) -> int:
+    steps, tokens, _ = q.shape
+    longest = token_schedule(q, v, engines).period
     return SCAN_DELAY + tokens + int(longest.sum()) + tokens * max(steps, parts) + 1
 
 

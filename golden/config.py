@@ -14,11 +14,9 @@ from s2tdpt.golden.attention import MECHANISMS, AnyMechanism
 from s2tdpt.golden.attention.stdp import Stdp
 from s2tdpt.golden.errors import UserError, shown
 from s2tdpt.golden.layers import Layer, Part, layer_table, layers_of, parts_of
-from s2tdpt.golden.strictjson import parse
+from s2tdpt.golden.strictjson import read
 
 CONFIG_DIRECTORY = Path(__file__).parent / "configs"
-LARGEST_FILE = 1 << 20
-"""Bytes of a configuration file."""
 
 Count = Annotated[int, Field(strict=True, ge=1, le=65536)]
 Flag = Annotated[bool, Field(strict=True)]
@@ -233,15 +231,13 @@ def load_config(name_or_path: str | Path) -> NetworkConfig:
     path = CONFIG_DIRECTORY / f"{text_name}.json"
     if text_name not in named_configs():
         path = Path(name_or_path)
-        if not path.is_file():
-            raise UserError(
-                f"no configuration {shown(text_name)}; expected one of {', '.join(named_configs())} or the "
-                "path of a JSON file; check the spelling"
-            )
     try:
-        if path.stat().st_size > LARGEST_FILE:
-            raise ValueError("too large")
-        values = parse(path.read_bytes())
+        values = read(path)
+    except FileNotFoundError:
+        raise UserError(
+            f"no configuration {shown(text_name)}; expected one of {', '.join(named_configs())} or the "
+            "path of a JSON file; check the spelling"
+        ) from None
     except OSError as error:
         raise UserError(
             f"cannot read {text_name}: {error.strerror}; expected a readable JSON file; check its permissions"

@@ -71,6 +71,7 @@ PACKAGES = {
     "pillow": ("pictures in and out", False),
     "matplotlib": ("plots (`s2tdpt explain`, `energy --plot`)", True),
     "amaranth": ("hardware description", False),
+    "pyserial": ("boards (`s2tdpt run`)", True),
     "cocotb": ("co-simulation", False),
     "cocotbext-axi": ("tests: independent AXI4-Stream model", True),
     "tensorboard": ("`s2tdpt train --tensorboard`", True),

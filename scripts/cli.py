@@ -23,6 +23,8 @@ COMMANDS = {
     "cosim": ("hardware", "Verilog against the golden model, every layer compared."),
     "cycles": ("cycles", "Cycles of every layer on real images, without simulation."),
     "synth": ("hardware", "LUTs, memories, clock frequency (ECP5), or cell area."),
+    "assess": ("assess", "Everything about a trained network, from accuracy to co-simulation."),
+    "run": ("run", "Classify images on a board."),
     "bench": ("bench", "Measure the table of figures and compare it with the baseline."),
     "doctor": ("doctor", "What is installed, what is missing, and how to get it."),
 }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from rich.table import Table
 
 from s2tdpt.golden.config import load_config
 from s2tdpt.golden.errors import UserError
+from s2tdpt.golden.strictjson import LARGEST_RESULT, read
 from s2tdpt.scripts.images import data_option as images_data_option
 from s2tdpt.scripts.images import labelled_images
 from s2tdpt.scripts.options import console, data_option, folder_option, load_params, notes, params_option
@@ -198,12 +198,12 @@ def read_result(path: Path, head: dict[str, Any]) -> dict[str, Any]:
     if not path.exists() or not path.is_file():
         return head | {"commands": [], "runs": [], "summary": {}}
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = read(path, LARGEST_RESULT)
         if data["format"] != FORMAT:
             raise ValueError
         [(run["case"], run["seed"], run["correct"], run["images"]) for run in data["runs"]]
         data["commands"] = list(data["commands"])
-    except (OSError, ValueError, KeyError, TypeError, UnicodeDecodeError):
+    except (OSError, ValueError, KeyError, TypeError):
         raise UserError(
             f"--out {path} is no file of this command; expected JSON that `s2tdpt controls` wrote; "
             "name another file"

@@ -96,15 +96,13 @@ from s2tdpt.sw.settings import default_settings, parse_phase
 @click.option("--threads", type=int, default=None, help="CPU threads; 0 for torch's own choice.")
 @click.option(
     "--float-checkpoint",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Quantise this finished float stage instead of training one.",
+    metavar="NAME|FILE",
+    help="Quantise this finished float stage (or a shipped float network) instead of training one.",
 )
 @click.option(
     "--start",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Begin with the weights of this finished float stage; its T may differ.",
+    metavar="NAME|FILE",
+    help="Begin with the weights of a finished float stage or of a parameter file; its T may differ.",
 )
 @click.option("--float-only", is_flag=True, help="End with the float network.")
 @click.option("--resume", is_flag=True, help="Continue the run in --out, bit-identically.")

@@ -15,7 +15,6 @@ STEP: arXiv 2505.11151 (controls; a stem of one convolution is the sensitive ins
 
 from __future__ import annotations
 
-import json
 import statistics
 import tempfile
 import time
@@ -30,6 +29,7 @@ from rich.progress import Progress
 from s2tdpt.golden.attention import MECHANISMS
 from s2tdpt.golden.config import NetworkConfig, config_from_dict
 from s2tdpt.golden.errors import UserError
+from s2tdpt.golden.strictjson import parse
 from s2tdpt.sw.ablation import ABLATIONS, ConstantAttention, ablate
 from s2tdpt.sw.attention.controls import RandomAttention
 from s2tdpt.sw.datasets import Dataset
@@ -91,8 +91,8 @@ def parse_field(text: str) -> tuple[str, Any]:
             f"unknown setting {text!r}; expected FIELD=VALUE with one of {', '.join(known)}; correct it"
         )
     try:
-        return name, json.loads(value)
-    except json.JSONDecodeError:
+        return name, parse(value)
+    except ValueError:
         return name, value
 
 

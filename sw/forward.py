@@ -15,6 +15,8 @@ order of operations as in its public code: conv, BN with no LIF first, then LIF,
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -42,7 +44,7 @@ def or_pool(maps: Tensor) -> Tensor:
     return F.max_pool2d(maps, 3, stride=2, padding=1)
 
 
-class SpikingTransformer(nn.Module):
+class SpikingTransformer(nn.Module, ABC):
     """What both networks share: from pixels to the residual stream behind the last block.
 
     Attributes
@@ -55,29 +57,29 @@ class SpikingTransformer(nn.Module):
     config: NetworkConfig
     timesteps: int
 
+    @abstractmethod
     def sums(self, name: str, x: Tensor) -> Tensor:
         """A layer's sums: maps [M, Ci, H, W] -> [M, Co, H, W] (stem), tokens [..., Ci] -> [..., Co]."""
-        raise NotImplementedError
 
+    @abstractmethod
     def fire(self, name: str, sums: Tensor, steps: int | None = None) -> Tensor:
         """Spikes of the neurons behind layer `name`, [T, ...]; with `steps`, `sums` drive every step."""
-        raise NotImplementedError
 
+    @abstractmethod
     def write(self, name: str, sums: Tensor) -> Tensor:
         """What layer `name` adds to the residual stream, in its unit; channels last."""
-        raise NotImplementedError
 
+    @abstractmethod
     def fire_stream(self, u: Tensor) -> Tensor:
         """Spikes of the neurons that read the residual stream U [T, B, N, D]."""
-        raise NotImplementedError
 
+    @abstractmethod
     def attend(self, b: int, q: Tensor | None, k: Tensor | None, v: Tensor | None) -> Tensor:
         """Y [..., N, d_h] of block `b`, whole numbers in the attention's unit."""
-        raise NotImplementedError
 
+    @abstractmethod
     def fire_attention(self, b: int, y: Tensor) -> Tensor:
         """Spikes of the neurons behind the attention of block `b`, Y [T, B, N, D]."""
-        raise NotImplementedError
 
     def stream(self, pixels: Tensor, record: Record) -> Tensor:
         """Centred pixels [B, C, H, W] -> U behind the last block [T, B, N, D]."""

@@ -226,6 +226,8 @@ class TrainSettings:
             theirs = other.get(name, "not known")
             if mine != theirs:
                 return f"{name} was {theirs!r} and is now {mine!r}"
+        if odd := sorted(set(other) - set(self.to_json())):
+            return f"{odd[0]} was {other[odd[0]]!r} and is not known to this version"
         return None
 
 

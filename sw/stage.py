@@ -21,7 +21,6 @@ import torch
 from rich.progress import Progress
 from torch import nn
 
-from s2tdpt.golden.config import config_from_dict
 from s2tdpt.golden.errors import UserError
 from s2tdpt.sw import distributed
 from s2tdpt.sw.average import Average, renew_statistics
@@ -31,6 +30,7 @@ from s2tdpt.sw.evaluate import Evaluation, evaluate
 from s2tdpt.sw.feed import MIXUP_UNTIL, Feed
 from s2tdpt.sw.neuron import use_fused
 from s2tdpt.sw.optimise import make_optimizer
+from s2tdpt.sw.preflight import check_same_run
 from s2tdpt.sw.runlog import LOG_COLUMNS, Lines, TensorBoard, write_log
 from s2tdpt.sw.schedule import Clock, Stage
 from s2tdpt.sw.settings import TrainSettings
@@ -183,18 +183,7 @@ class _Run:
                 "or choose another folder"
             )
         tensors, meta = read_checkpoint(self.path)
-        stored = config_from_dict(meta["config"], source=str(self.path))
-        settled = self.settings.difference(meta["settings"])
-        if stored != self.config or settled:
-            raise UserError(
-                f"{self.path} belongs to another run ({settled or self.config.differences(stored)[0]}); "
-                "expected the same settings; give the original options or another folder"
-            )
-        if meta["digest"] != self.dataset.digest:
-            raise UserError(
-                f"{self.path} was trained on other data than {self.dataset.source}; expected the same bytes; "
-                "name the original data or choose another folder"
-            )
+        check_same_run(self.path, meta, self.config, self.settings, self.dataset)
         restore(
             self.path, tensors, self.network, self.optimizer, self.average.network if self.average else None
         )

@@ -16,13 +16,12 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from s2tdpt.golden.config import NetworkConfig, config_from_dict
+from s2tdpt.golden.config import NetworkConfig
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.network import GoldenNetwork
 from s2tdpt.golden.params import Params
 from s2tdpt.sw import distributed
 from s2tdpt.sw.card import model_card
-from s2tdpt.sw.checkpoint import read_checkpoint, restore_result
 from s2tdpt.sw.datasets import Dataset
 from s2tdpt.sw.evaluate import evaluate, verify_equal
 from s2tdpt.sw.export import export, tool_versions
@@ -30,11 +29,13 @@ from s2tdpt.sw.fold import fold
 from s2tdpt.sw.initialise import start_rates
 from s2tdpt.sw.memory import keep_freed_memory
 from s2tdpt.sw.network import Network
+from s2tdpt.sw.preflight import STAGES, check_data, check_empty, check_folder, check_options, target_path
 from s2tdpt.sw.quantize import QatNetwork
 from s2tdpt.sw.runlog import write_text
 from s2tdpt.sw.schedule import Stage
 from s2tdpt.sw.settings import TrainSettings
 from s2tdpt.sw.stage import StageResult, deterministic, train_stage
+from s2tdpt.sw.start import load_float, load_start
 from s2tdpt.sw.teacher import read_teacher, teacher_logits
 
 
@@ -52,16 +53,6 @@ class TrainReport:
     @property
     def integer_accuracy(self) -> float | None:
         return None if self.integer_correct is None else self.integer_correct / self.test_images
-
-
-def _check_fit(config: NetworkConfig, dataset: Dataset) -> None:
-    shape = (config.image_height, config.image_width, config.image_channels)
-    if dataset.train_images.shape[1:] != shape or dataset.num_classes != config.num_classes:
-        raise UserError(
-            f"data set {dataset.name} has images {dataset.train_images.shape[1:]} and "
-            f"{dataset.num_classes} classes; expected {shape} and {config.num_classes} for "
-            f"{config.name}; choose a matching configuration"
-        )
 
 
 def train_pipeline(
@@ -92,10 +83,10 @@ def train_pipeline(
         Run folder; the result is ``{out}/{config.name}.safetensors`` (``-int4`` appended for 4 bits).
     resume : bool
         Continue from the folder's checkpoints; the result is bit-identical to an uninterrupted run.
-    float_checkpoint : path, optional
-        Start the integer stage from this finished float stage instead of training one.
-    start : path, optional
-        Begin the float stage with the weights of this finished float stage, whose T may be another.
+    float_checkpoint : str or path, optional
+        Start the integer stage from this finished float stage instead of training one (`sw.start`).
+    start : str or path, optional
+        Begin the float stage with the weights of this float stage or parameter file, whose T may be another.
     teacher : path, optional
         A network to distil from, or its logits (`sw.teacher`); the logits are kept in the run folder.
     float_only : bool
@@ -118,14 +109,16 @@ def train_pipeline(
     UserError
         Data and configuration do not fit, or as in `train_stage`.
     """
-    _check_fit(config, dataset)
+    out = Path(out)
+    check_data(config, dataset, settings)
+    check_options(float_checkpoint, start, float_only, out, resume)
     keep_freed_memory()
     with distributed.process_group():
         return _pipeline(
             config,
             dataset,
             settings,
-            Path(out),
+            out,
             device or distributed.local_device(),
             resume=resume,
             float_checkpoint=float_checkpoint,
@@ -158,21 +151,14 @@ def _pipeline(
     stop_after: int | None,
     force: bool,
 ) -> TrainReport:
-    suffix = "" if config.weight_bits == 8 else f"-int{config.weight_bits}"
-    target = out / f"{config.name}{suffix}.safetensors"
-    if target.exists() and not force and not resume:
-        raise UserError(f"{target} exists already; expected a new file; choose another folder or use --force")
-    if resume and not any((out / f"{name}.safetensors").is_file() for name in ("float", "qat")):
-        raise UserError(
-            f"no run to resume in {out}; expected a folder with float.safetensors or qat.safetensors; "
-            "correct the folder or leave out --resume"
-        )
-    if teacher is not None:  # known before any time is spent
+    target = target_path(config, out)
+    stages = STAGES if float_checkpoint is None else ("qat",)
+    if teacher is not None:
         settings = replace(settings, teacher=read_teacher(teacher, dataset)[1]["digest"])
-    if force and not resume:
-        if distributed.is_first():
-            _forget(out, ("qat",) if float_checkpoint is not None else ("float", "qat"))
-        distributed.agree([0.0], device)  # nobody looks for a checkpoint before it is gone
+    if resume:
+        check_folder(out, stages, config, settings, dataset)
+    elif not force:
+        check_empty(out, stages, target)
     columns = (
         TextColumn("{task.description:6}"),
         BarColumn(),
@@ -195,8 +181,18 @@ def _pipeline(
     minutes = settings.budget_minutes
     with deterministic(settings.threads), _started(shown):
         network = _initial(config, settings, device)
-        if start is not None:
-            _load_start(network, Path(start))
+        begun, history = (out / "float.safetensors").exists() and (resume or not force), []
+        if float_checkpoint is not None:
+            history = load_float(network, float_checkpoint)["history"]
+        elif start is not None and not begun:
+            load_start(network, start, dataset)
+        elif not begun:
+            start_rates(network, dataset, settings)
+        if force and not resume:  # only now: what the run begins with may lie in the same folder
+            distributed.total([0.0], device)  # all have read it
+            if distributed.is_first():
+                _forget(out, stages)
+            distributed.agree([0.0], device)  # nobody looks for a checkpoint before it is gone
         if settings.precision != "float32":  # the layout that half-precision convolutions want
             network.to(memory_format=torch.channels_last)
         stage = Stage(
@@ -210,14 +206,13 @@ def _pipeline(
             else minutes * (1.0 if float_only else 1.0 - settings.qat_share),
             settings.budget_clock,
         )
-        if float_checkpoint is None and start is None and not (out / "float.safetensors").exists():
-            start_rates(network, dataset, settings)
         if teacher is not None:
             common["teacher"] = teacher_logits(teacher, dataset, out / "teacher.safetensors", say=say)
         if float_checkpoint is None:
             report = TrainReport(train_stage(network, stage, dataset, settings, out, **common))
         else:
-            report = TrainReport(_from_checkpoint(network, Path(float_checkpoint), dataset))
+            result = evaluate(network.eval(), dataset.test_images, dataset.test_labels)
+            report = TrainReport(StageResult(result, history))
         if float_only or not report.float_result.finished or report.float_result.interrupted:
             return report
         qat = QatNetwork.from_folded(fold(network), config.weight_bits)
@@ -274,53 +269,6 @@ def _speaker(console: Console | None):
     if console is None:
         return lambda text: None
     return console.print if console.is_terminal else (lambda text: print(text, file=console.file, flush=True))
-
-
-_FREE_AT_START = {"timesteps", "weight_bits"}
-"""Fields in which the weights that a float stage starts from may belong to another configuration."""
-
-
-def _load_start(network: Network, path: Path) -> None:
-    """Weights of a finished float stage; all but the number of steps must be the same."""
-    tensors, meta = read_checkpoint(path)
-    _refuse_unfinished(path, meta)
-    config = network.config
-    free = {name: getattr(config, name) for name in _FREE_AT_START}
-    stored = config_from_dict({**meta["config"], **free}, source=str(path))
-    if differences := config.differences(stored):
-        raise UserError(
-            f"{path} was trained for another configuration ({differences[0]}); expected {config.name} with "
-            "any number of steps; use its own configuration"
-        )
-    restore_result(path, tensors, network)
-
-
-def _refuse_unfinished(path: Path, meta: dict[str, Any]) -> None:
-    if meta["stage"] != "float":
-        raise UserError(
-            f"{path} is a checkpoint of stage {meta['stage']}; expected the float stage; "
-            "name float.safetensors of a run"
-        )
-    if not meta["finished"]:
-        raise UserError(
-            f"{path} stopped after {meta['epoch']} epochs, before its end; expected a "
-            "finished float stage; resume that run first"
-        )
-
-
-def _from_checkpoint(network: Network, path: Path, dataset: Dataset) -> StageResult:
-    """A finished float stage of the same network; only `weight_bits` may differ."""
-    tensors, meta = read_checkpoint(path)
-    _refuse_unfinished(path, meta)
-    config = network.config
-    stored = config_from_dict({**meta["config"], "weight_bits": config.weight_bits}, source=str(path))
-    if differences := config.differences(stored):
-        raise UserError(
-            f"{path} was trained for another configuration ({differences[0]}); expected {config.name}; "
-            "use its own configuration"
-        )
-    restore_result(path, tensors, network)
-    return StageResult(evaluate(network.eval(), dataset.test_images, dataset.test_labels), meta["history"])
 
 
 def _export_checked(

@@ -13,12 +13,14 @@ from s2tdpt.golden.attention.stdp import LUT, Stdp
 from s2tdpt.golden.bounds import Interval
 from s2tdpt.golden.config import NetworkConfig
 from s2tdpt.golden.lif import lif
+from s2tdpt.hw.attention.records import K, Q, V
+from s2tdpt.hw.attention.stdp import StdpAttention, StdpHardware
+from s2tdpt.hw.attention.stdp_cycles import y_interval
+from s2tdpt.hw.attention.timeline import head_parts
+from s2tdpt.hw.attention.unit import AttentionHardware, AttentionUnit
 from s2tdpt.hw.machine import Machine
-from s2tdpt.hw.overlap import attention_lead, emission_period
 from s2tdpt.hw.program import Program, build_program
 from s2tdpt.hw.records import Sizes
-from s2tdpt.hw.stdp import StdpAttention
-from s2tdpt.hw.stdp_cycles import attention_timeline, head_cycles, y_interval
 from tests.hw.util import simulate
 
 
@@ -91,19 +93,19 @@ def deliver(program: Program, maps, *, once=False) -> Delivery:
     """
     machine, packing = program.machine, program.head_packing
     steps, post = program.network.timesteps, machine.post_lanes
-    wide = [packing.spread(map_) for map_ in maps]
+    wide = {p: packing.spread(map_) for p, map_ in zip((Q, K, V), maps, strict=True) if map_ is not None}
     delivery = Delivery()
     for group in range(packing.groups):
         complete = min(program.network.heads, (group + 1) * machine.lanes // packing.head_slots)
         subgroups = -(-packing.lanes_of(group) // post)
-        for projection in range(3):
+        for projection in wide:
             for token in range(program.network.tokens):
                 for subgroup in range(subgroups):
                     piece = group * machine.subgroups + subgroup
                     bits = wide[projection][:, token, piece * post : (piece + 1) * post].T.reshape(-1)
                     word = sum(int(bit) << i for i, bit in enumerate(bits))
                     assert len(bits) == post * steps
-                    last = projection == 2 and token == program.network.tokens - 1
+                    last = projection == max(wide) and token == program.network.tokens - 1
                     ready = complete if last and subgroup == subgroups - 1 else 0
                     if once and group < packing.groups - 1:
                         ready = 0
@@ -111,21 +113,17 @@ def deliver(program: Program, maps, *, once=False) -> Delivery:
     return delivery
 
 
-class Attention:
+class Bench:
     """One attention unit; `check` sends it blocks and compares all that can be observed."""
 
-    def __init__(self, *, lut=None, hardware_lut=None, threshold=None, hardware_threshold=None, **size):
-        self.program = program = program_for(**size)
-        net = program.network
-        self.lut = table(net.head_dim) if lut is None else lut
-        self.threshold = threshold or max(1, 30 * net.tokens)
-        self.dut = StdpAttention(
-            program,
-            Sizes(program),
-            lut=hardware_lut or self.lut,
-            threshold=hardware_threshold or self.threshold,
-            y=Interval(*y_interval(self.lut, net.tokens)),
-        )
+    hardware: AttentionHardware
+    dut: AttentionUnit
+    program: Program
+    y_signed = False
+
+    def expected(self, q, k, v):
+        """``(y, attn)`` of the golden model, ``[T, N, D]``."""
+        raise NotImplementedError
 
     def check(self, *blocks, gap=0.0, once=False, drop=None, deadline=200_000):
         """Sends the ``(q, k, v)`` of each block as soon as the block before is complete.
@@ -150,10 +148,32 @@ class Attention:
         simulate(self.dut, testbench, deadline=deadline)
 
 
+class Attention(Bench):
+    """The STDP unit."""
+
+    hardware = StdpHardware()
+
+    def __init__(self, *, lut=None, hardware_lut=None, threshold=None, hardware_threshold=None, **size):
+        self.program = program = program_for(**size)
+        net = program.network
+        self.lut = table(net.head_dim) if lut is None else lut
+        self.threshold = threshold or max(1, 30 * net.tokens)
+        self.dut = StdpAttention(
+            program,
+            Sizes(program),
+            lut=hardware_lut or self.lut,
+            threshold=hardware_threshold or self.threshold,
+            y=Interval(*y_interval(self.lut, net.tokens)),
+        )
+
+    def expected(self, q, k, v):
+        return expected(q, k, v, self.lut, self.program.network.heads, self.threshold)
+
+
 class _Run:
     """The cycles of one simulation."""
 
-    def __init__(self, bench: Attention, rng: random.Random, gap: float):
+    def __init__(self, bench: Bench, rng: random.Random, gap: float):
         self.bench, self.dut, self.program = bench, bench.dut, bench.program
         self.rng, self.gap = rng, gap
         self.cycle = 0
@@ -176,7 +196,7 @@ class _Run:
             key = ctx.get(dut.y_step), ctx.get(dut.y_token), ctx.get(dut.y_head)
             assert key not in self.rows, "a row was given out twice"
             self.rows[key] = [ctx.get(dut.y_data[c]) for c in range(self.program.network.head_dim)]
-            self.row_cycles.setdefault(key[2], self.cycle)
+            self.row_cycles[key[2]] = self.cycle
         if ctx.get(dut.write.en):
             word = self.words.setdefault(ctx.get(dut.write.address), {})
             subgroup = ctx.get(dut.write.subgroup)
@@ -227,7 +247,7 @@ class _Run:
             if ctx.get(dut.blocks) != self.blocks:
                 completed = self.cycle
         self.blocks += 1
-        for _ in range(attention_lead(self.program) * emission_period(self.program)):
+        for _ in range(dut.lead * (self.bench.hardware.period(self.program) or 0)):
             await self.tick(ctx)
         assert ctx.get(dut.blocks) == self.blocks
         assert not ctx.get(dut.write.en) and len(self.words) == words
@@ -236,7 +256,7 @@ class _Run:
 
     def compare(self, maps, base):
         net, packing = self.program.network, self.program.head_packing
-        y, attn = expected(*maps, self.bench.lut, net.heads, self.bench.threshold)
+        y, attn = self.bench.expected(*maps)
         got = np.zeros_like(y)
         assert len(self.rows) == net.heads * y.shape[0] * y.shape[1]
         for (t, token, head), sums in self.rows.items():
@@ -252,11 +272,17 @@ class _Run:
 
     def compare_cycles(self, maps, ready, completed):
         net = self.program.network
-        split = zip(*(np.split(map_, net.heads, axis=2) for map_ in maps), strict=True)
-        cycles = [head_cycles(*head, self.program) for head in split]
-        starts, end = attention_timeline(ready, cycles, self.program)
-        parts = self.program.head_packing.head_slots // self.program.machine.post_lanes
-        output = net.tokens * max(net.timesteps, parts)
-        first_rows = [start + busy - output + 7 for start, busy in zip(starts, cycles, strict=True)]
-        assert [self.row_cycles[head] for head in range(net.heads)] == first_rows
+        hardware = self.bench.hardware
+        cycles = [hardware.head_cycles(self.program, *head) for head in heads_of(maps, net.heads)]
+        starts, end = hardware.timeline(ready, cycles, self.program)
+        # The pieces of a head's last word follow its last row.
+        after = hardware.output_delay(self.program) - head_parts(self.program) - 1
+        last_rows = [start + busy + after for start, busy in zip(starts, cycles, strict=True)]
+        assert [self.row_cycles[head] for head in range(net.heads)] == last_rows
         assert completed == end
+
+
+def heads_of(maps, heads):
+    """``(q, k, v)`` of every head; what is None stays so."""
+    split = [[None] * heads if map_ is None else np.split(map_, heads, axis=2) for map_ in maps]
+    return zip(*split, strict=True)

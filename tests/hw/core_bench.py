@@ -12,18 +12,19 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 from amaranth import Cat, Module, ResetInserter, Signal
+from amaranth.hdl import Fragment
 
 from s2tdpt.golden.bounds import Bounds, derive_bounds
 from s2tdpt.golden.config import NetworkConfig
 from s2tdpt.golden.network import GoldenNetwork
 from s2tdpt.golden.params import Params, random_params
 from s2tdpt.hw.arrival import TileArrival, stream_shape
+from s2tdpt.hw.attention.neurons import y_shape_of
 from s2tdpt.hw.core import Core
 from s2tdpt.hw.cycles import FrameModel
 from s2tdpt.hw.images import stream_beats
 from s2tdpt.hw.machine import Machine
 from s2tdpt.hw.program import Port, Program, Step, Trace, build_program
-from s2tdpt.hw.stdp_neurons import y_shape_of
 from s2tdpt.hw.widths import Widths, derive_widths
 from s2tdpt.sim.stalls import pauses
 from tests.hw.util import simulate
@@ -137,6 +138,7 @@ def run_core(
     weights_last: int = -1,
     sink_opens: int = 0,
     reset_at: int | None = None,
+    observer=None,
 ) -> Result:
     """Simulate all images of `case`, back to back.
 
@@ -152,6 +154,8 @@ def run_core(
         Cycle before which no result is taken.
     reset_at : int, optional
         Feed other images for that many cycles, then reset and start over.
+    observer : optional
+        ``observer.find(fragment)`` sees the elaborated design, ``observer.watch`` runs from the reset on.
     """
     params, program = built_from or case.params, case.program
     core = Core(params, program, case.widths, case.bounds)
@@ -198,7 +202,19 @@ def run_core(
     # Generous: streamed weights may be late, and stalls may cost seven cycles of eight on any stream.
     slack = (2 if stalls == "none" else 12) * (frames * (2 * cycles + 100) + sent)
     deadline = (reset_at or 0) + sink_opens + slack
-    simulate(m, testbench, deadline=deadline, background=[*sources, recorder.record])
+    background = [*sources, recorder.record]
+    if observer is not None:
+        m = Fragment.get(m, None)
+        observer.find(m)
+
+        async def watch(ctx):
+            while not ctx.get(reset):
+                await ctx.tick()
+            await ctx.tick()
+            await observer.watch(ctx)
+
+        background.append(watch)
+    simulate(m, testbench, deadline=deadline, background=background)
     width = len(core.results.tdata)
     values = np.array([_signed(word, width) for word in words]).reshape(frames, -1)
     recorder.result.logits, recorder.result.classes = values[:, :-1], values[:, -1]

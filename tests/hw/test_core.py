@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from amaranth import Signal
 
+import s2tdpt.hw.attention.unit
 import s2tdpt.hw.front
-import s2tdpt.hw.stdp_neurons
 import s2tdpt.hw.step_rom
 from s2tdpt.golden.params import Params
+from s2tdpt.hw.attention.timeline import attention_lead, emission_period
 from s2tdpt.hw.cycles import FrameModel
 from s2tdpt.hw.machine import Machine
-from s2tdpt.hw.overlap import attention_lead, settle_cycles
+from s2tdpt.hw.overlap import settle_cycles
 from s2tdpt.hw.reader import WordReader
 from s2tdpt.hw.scanner import BankScanner
 from tests.hw.core_bench import (
@@ -272,8 +273,8 @@ def test_attention_that_is_read_too_early_is_found(monkeypatch):
     """Its reader finds tokens of an earlier image."""
     case = build_case(*CASES["eight_steps"], seed=3)
     tokens = case.program.network.tokens
-    assert attention_lead(case.program) < tokens - 1
-    monkeypatch.setattr(s2tdpt.hw.stdp_neurons, "attention_lead", lambda program: tokens - 1)
+    assert attention_lead(case.program, emission_period(case.program)) < tokens - 1
+    monkeypatch.setattr(s2tdpt.hw.attention.unit, "attention_lead", lambda program, period: tokens - 1)
     result = run_core(case)
     assert any("u_attn" in found for found in differences(case, result)), differences(case, result)
 

@@ -7,12 +7,11 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from s2tdpt.golden.bounds import Interval
+from s2tdpt.hw.attention.records import HeadSizes
 from s2tdpt.hw.fixed import exact, interval_shape
 from s2tdpt.hw.lif import LifCell, membrane_interval
-from s2tdpt.hw.overlap import attention_lead
 from s2tdpt.hw.program import Program
 from s2tdpt.hw.records import Sizes, SpikeWrite, bits_for
-from s2tdpt.hw.stdp_records import HeadSizes
 
 __all__ = ["HeadWord", "HeadWriter", "RowNeurons", "y_shape_of"]
 
@@ -48,7 +47,8 @@ class RowNeurons(wiring.Component):
     """LIF over the time steps of every token's rows, which come step by step, token by token, head by head.
 
     Latency: combinational from the row of the last step to `word`. Throughput: a row a cycle. Resources: a
-    `LifCell` of ``head_dim`` lanes, ``head_dim * (T - 1)`` flip-flops, counters.
+    `LifCell` of ``head_dim`` lanes (none where the rows are spikes and the threshold is 1),
+    ``head_dim * (T - 1)`` flip-flops, counters.
 
     Parameters
     ----------
@@ -72,12 +72,14 @@ class RowNeurons(wiring.Component):
         self._sizes = sizes = HeadSizes(program)
         self._y_shape = y_shape_of(y)
         ends = min(0, y.lo), max(0, y.hi)
-        self._cell = LifCell(
-            sizes.head_dim,
-            self._y_shape,
-            threshold=threshold,
-            membrane=membrane_interval(ends, threshold, sizes.steps),
-        )
+        self._cell = None
+        if threshold != 1 or ends != (0, 1):  # neurons of threshold 1 pass spikes on as they are
+            self._cell = LifCell(
+                sizes.head_dim,
+                self._y_shape,
+                threshold=threshold,
+                membrane=membrane_interval(ends, threshold, sizes.steps),
+            )
         super().__init__(
             {
                 "en": In(1),
@@ -93,19 +95,20 @@ class RowNeurons(wiring.Component):
         m = Module()
         sizes, word = self._sizes, self.word
         steps, width = sizes.steps, sizes.head_dim
-        m.submodules.cell = cell = self._cell
         last = Signal(init=steps == 1)  # `step` is the last one
+        spikes = self.sums.as_value()
+        if self._cell is not None:
+            m.submodules.cell = cell = self._cell
+            m.d.comb += [cell.en.eq(self.en), cell.last.eq(last), cell.x.eq(self.sums)]
+            spikes = cell.spikes
         m.d.comb += [
-            cell.en.eq(self.en),
-            cell.last.eq(last),
-            cell.x.eq(self.sums),
             word.en.eq(self.en & last),
             word.token.eq(self.token),
             word.head.eq(self.head),
         ]
         before = width * (steps - 1)
         earlier = Signal(max(1, before))  # spikes of the steps before, the oldest lowest
-        history = Cat(earlier[:before], cell.spikes)
+        history = Cat(earlier[:before], spikes)
         m.d.comb += word.spikes.eq(Cat(history[t * width + c] for c in range(width) for t in range(steps)))
         with m.If(self.en):
             m.d.sync += [
@@ -130,13 +133,15 @@ class HeadWriter(wiring.Component):
     first token of a head begins where that of the head before ended.
 
     Latency: the first piece is at `write` in the cycle after `word`; `blocks` counts in the cycle after the
-    last piece of the token that is `overlap.attention_lead` tokens before the last one. Throughput: a piece a
-    cycle, a word not before ``parts`` cycles. Resources: a register of a word, three addresses, an adder.
+    last piece of the token that is `lead` tokens before the last one. Throughput: a piece a cycle, a word not
+    before ``parts`` cycles. Resources: a register of a word, three addresses, an adder.
 
     Parameters
     ----------
     program : Program
     sizes : Sizes
+    lead : int
+        Tokens that may still be on their way when the block counts (`timeline.attention_lead`).
 
     Members
     -------
@@ -150,8 +155,8 @@ class HeadWriter(wiring.Component):
         Blocks that may be read.
     """
 
-    def __init__(self, program: Program, sizes: Sizes):
-        self._program = program
+    def __init__(self, program: Program, sizes: Sizes, lead: int):
+        self._program, self._lead = program, lead
         self._sizes = HeadSizes(program)
         super().__init__(
             {
@@ -172,7 +177,7 @@ class HeadWriter(wiring.Component):
         left = Signal(sizes.part)  # pieces behind this one
         pieces = Signal(sizes.value_bits)
         first_token, readable_token, last_head, last_piece = Signal(), Signal(), Signal(), Signal()
-        readable = sizes.tokens - 1 - attention_lead(self._program)
+        readable = sizes.tokens - 1 - self._lead
         self._begin(m, place, begins, after, last_piece & first_token)
         m.d.comb += [
             last_piece.eq(write.en & (left == 0)),

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from amaranth import Array, Cat, Const, Module, Signal, Value, unsigned
-from amaranth.lib import data, memory, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth import Cat, Const, Module, Signal, Value, unsigned
+from amaranth.lib import data, memory
 
+from s2tdpt.hw.attention.pieces import HeadPieces
+from s2tdpt.hw.attention.records import SEPARATE, HeadSizes
 from s2tdpt.hw.fixed import exact
+from s2tdpt.hw.memory import Memory
 from s2tdpt.hw.program import Program
-from s2tdpt.hw.records import ProjectionPort, Sizes
-from s2tdpt.hw.stdp_records import SEPARATE, HeadSizes, HeadWrite
 
-__all__ = ["RateToLatency", "popcount"]
+__all__ = ["RateToLatency", "popcount", "straddles", "unfinished_memories"]
 
 CHUNK = 4
 """Spikes that are counted before the first register."""
@@ -32,7 +32,27 @@ def _tree(terms: list[Value]) -> Value:
     return terms[0]
 
 
-class RateToLatency(wiring.Component):
+def _resumes(program: Program, piece: int) -> bool:
+    """A piece of a token begins a tile, but not its head."""
+    parts = program.head_packing.head_slots // program.machine.post_lanes
+    return piece % parts > 0 and piece % program.machine.subgroups == 0
+
+
+def straddles(program: Program) -> bool:
+    """A head can lie in two tiles."""
+    pieces = program.network.embed_dim // program.network.head_dim * program.head_packing.head_slots
+    return any(_resumes(program, piece) for piece in range(pieces // program.machine.post_lanes))
+
+
+def unfinished_memories(program: Program) -> list[Memory]:
+    """What `RateToLatency` takes."""
+    sizes = HeadSizes(program)
+    if not straddles(program):
+        return []
+    return [Memory("unfinished counts", 3 << sizes.token.width, sizes.counts_bits)]
+
+
+class RateToLatency(HeadPieces):
     """Spike counts of every head, token and time step, from the pieces of q, k and v as they pass by.
 
     The paper codes a rate ``r / d_h`` as the time ``T_max * (1 - r / d_h)``; in units of ``T_max / d_h``
@@ -56,78 +76,37 @@ class RateToLatency(wiring.Component):
     -------
     projections : ``In(ProjectionPort(program, sizes))``
         `ready` and what belongs to it is not looked at.
-    write : ``Out(HeadWrite(HeadSizes(program)))``
+    write : ``Out(HeadWrite(HeadSizes(program), counts=True))``
 
     References
     ----------
     S2TDPT (arXiv 2511.14691), section 3.2, rate to latency coding. Software twin: `golden.latency`.
     """
 
-    def __init__(self, program: Program, sizes: Sizes):
-        self._program = program
-        self._sizes = HeadSizes(program)
-        super().__init__(
-            {
-                "projections": In(ProjectionPort(program, sizes)),
-                "write": Out(HeadWrite(self._sizes)),
-            }
-        )
+    counts = True
 
-    @property
-    def straddles(self) -> bool:
-        """A head can lie in two tiles."""
-        return any(place["resumes"] for place in self._places())
+    def _place(self, head: int, part: int) -> dict[str, int]:
+        """How the count of a piece begins, and whether it is then complete."""
+        sizes = self._sizes
+        return super()._place(head, part) | {
+            "opens": int(part == 0),
+            "resumes": int(_resumes(self._program, head * sizes.parts + part)),
+            "closes": int(part == sizes.parts - 1),
+        }
 
-    def _places(self) -> list[dict[str, int]]:
-        """What every piece of a token is: its head's first word, its part, and how its count begins."""
-        sizes, subgroups = self._sizes, self._program.machine.subgroups
-        places = []
-        for piece in range(sizes.heads * sizes.parts):
-            head, part = divmod(piece, sizes.parts)
-            places.append(
-                {
-                    "base": head * sizes.tokens,
-                    "part": part,
-                    "opens": int(part == 0),
-                    "resumes": int(part > 0 and piece % subgroups == 0),
-                    "closes": int(part == sizes.parts - 1),
-                }
-            )
-        return places
+    def _place_layout(self) -> dict[str, object]:
+        return super()._place_layout() | {"opens": 1, "resumes": 1, "closes": 1}
 
-    def elaborate(self, platform):
-        m = Module()
-        sizes, port, write = self._sizes, self.projections, self.write
-        place = data.StructLayout(
-            {"base": sizes.word, "part": sizes.part, "opens": 1, "resumes": 1, "closes": 1}
-        )
-        flow = data.StructLayout(
-            {"en": 1, "projection": 2, "token": sizes.token, "spikes": sizes.part_bits, "place": place}
-        )
-        first, second = Signal(flow), Signal(flow)  # chunks are counted; a piece is
-        address = Signal(sizes.word)
-        m.d.sync += [
-            first.en.eq(port.en),
-            first.projection.eq(port.projection),
-            first.token.eq(port.token),
-            first.spikes.eq(port.spikes),
-            first.place.eq(Array(place.const(fields).as_value() for fields in self._places())[port.piece]),
-            second.eq(first),
-            # Words of all heads and tokens lie in the store.
-            address.eq(exact(first.place.base + first.token, sizes.word)),
-            write.en.eq(second.en),
-            write.projection.eq(second.projection),
-            write.address.eq(address),
-            write.part.eq(second.place.part),
-            write.spikes.eq(second.spikes),
-            write.closes.eq(second.place.closes),
-        ]
+    def _count(self, m: Module, piece: data.View) -> None:
+        sizes, write = self._sizes, self.write
+        m.d.sync += write.closes.eq(piece.place.closes)
         totals = Signal(sizes.counts_bits)
-        with m.If(second.en):
+        with m.If(piece.en):
             m.d.sync += write.counts.eq(totals)
-        resumed = self._unfinished(m, second, totals) if self.straddles else Const(0, sizes.counts_bits)
-        self._count(m, second.place, resumed, totals)
-        return m
+        resumed = (
+            self._unfinished(m, piece, totals) if straddles(self._program) else Const(0, sizes.counts_bits)
+        )
+        self._add(m, piece.place, resumed, totals)
 
     def _unfinished(self, m: Module, piece: data.View, totals: Signal) -> Signal:
         """The sums of the last piece of every token, and what they were for this token.
@@ -151,7 +130,7 @@ class RateToLatency(wiring.Component):
         m.d.sync += resumed.eq(reads.data)
         return resumed
 
-    def _count(self, m: Module, place: data.View, resumed: Value, totals: Signal) -> None:
+    def _add(self, m: Module, place: data.View, resumed: Value, totals: Signal) -> None:
         """Sums of the head so far, with this piece."""
         sizes, steps = self._sizes, self._sizes.steps
         for t in range(steps):

@@ -6,14 +6,15 @@ from amaranth import Array, Module, Signal, unsigned
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from s2tdpt.hw.fixed import exact, index_shape
+from s2tdpt.hw.attention.reader import PassReader
+from s2tdpt.hw.attention.records import HeadSizes
+from s2tdpt.hw.attention.stdp_records import QUERIES, REUSE, CountList, RowRequest
 from s2tdpt.hw.program import Program
-from s2tdpt.hw.stdp_records import REUSE, CountList, HeadSizes, QueryPort, RowRequest
 
 __all__ = ["CountLister", "QueryReader"]
 
 
-class QueryReader(wiring.Component):
+class QueryReader(PassReader):
     """Reads the query counts of a head twice: a token a cycle to see them, then for a row in every step.
 
     Latency: the first count of a pass is there 3 cycles after `scan` or `emit`; `scanned` comes
@@ -31,7 +32,7 @@ class QueryReader(wiring.Component):
         Address of the head's token 0.
     scan, emit : ``In(1)``
         Pulse: begin the first, the second pass.
-    queries : ``Out(QueryPort)``
+    queries : ``Out(StorePort)``, `QUERIES`
     count : ``Out``, array of ``T``
         Counts of a token in the first pass, valid with `count_en`.
     count_en : ``Out(1)``
@@ -43,50 +44,20 @@ class QueryReader(wiring.Component):
     """
 
     def __init__(self, program: Program):
-        self._sizes = sizes = HeadSizes(program)
+        sizes = HeadSizes(program)
         super().__init__(
-            {
-                "base": In(sizes.word),
-                "scan": In(1),
-                "emit": In(1),
-                "queries": Out(QueryPort(sizes)),
-                "count": Out(sizes.count).array(sizes.steps),
-                "count_en": Out(1),
-                "scanned": Out(1),
-                "rows": Out(RowRequest(sizes)),
-                "emitted": Out(1),
-            }
+            program,
+            "queries",
+            QUERIES,
+            count=Out(sizes.count).array(sizes.steps),
+            count_en=Out(1),
+            scanned=Out(1),
+            rows=Out(RowRequest(sizes)),
         )
 
     def elaborate(self, platform):
         m = Module()
-        sizes = self._sizes
-        period = max(sizes.steps, sizes.parts)
-        active, emitting = Signal(), Signal()
-        token, phase = Signal(sizes.token), Signal(index_shape(period))
-        last_token, last_phase = Signal(), Signal()
-        m.d.comb += [
-            self.queries.en.eq(active & (phase == 0)),
-            last_token.eq(token == sizes.tokens - 1),
-            last_phase.eq(~emitting | (phase == period - 1)),
-            self.emitted.eq(active & emitting & last_token & last_phase),
-        ]
-        with m.If(self.scan | self.emit):
-            m.d.sync += [active.eq(1), emitting.eq(self.emit), token.eq(0), phase.eq(0)]
-            m.d.sync += self.queries.address.eq(self.base)
-        with m.Elif(active):
-            m.d.sync += phase.eq(exact(phase + 1, phase.shape()))
-            with m.If(last_phase):
-                m.d.sync += [
-                    phase.eq(0),
-                    # The last increment is that of the last token; it may wrap, and is then not used.
-                    token.eq((token + 1)[: len(token)]),
-                    self.queries.address.eq((self.queries.address + 1)[: len(self.queries.address)]),
-                    active.eq(~last_token),
-                ]
-
-        read, last_read = Signal(), Signal()  # a word arrives; it is the last one
-        m.d.sync += [read.eq(self.queries.en), last_read.eq(last_token)]
+        read, last_read, emitting = self._walk(m)
         last_count = Signal()
         m.d.sync += [
             self.count_en.eq(read & ~emitting),

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from s2tdpt.hw.overlap import attention_lead, emission_period
+from s2tdpt.hw.attention.stdp_records import REUSE
+from s2tdpt.hw.attention.timeline import READY_DELAY, head_parts
 from s2tdpt.hw.program import Program
-from s2tdpt.hw.stdp_records import REUSE
 
 __all__ = [
-    "READY_DELAY",
+    "TokenSchedule",
     "attention_cycles",
     "attention_macs",
-    "attention_timeline",
     "head_cycles",
     "output_delay",
     "row_memory_bits",
     "row_updates",
+    "token_schedule",
     "y_interval",
 ]
-
-READY_DELAY = 2
-"""From the pulse that completes a head to its beginning."""
 
 SCAN_DELAY = 4
 """First pass: from the beginning of a head to the second pass, less a cycle a token."""
@@ -91,17 +89,44 @@ def row_updates(q: np.ndarray, k: np.ndarray, v: np.ndarray, *, heads: int) -> n
     )
 
 
-def _head_cycles(q: np.ndarray, v: np.ndarray, engines: int, parts: int) -> int:
-    steps, tokens, _ = q.shape
+@dataclass(frozen=True)
+class TokenSchedule:
+    """The second pass over a head.
+
+    Attributes
+    ----------
+    occurring : int64 [T]
+        Different spike counts of the queries in every step.
+    updates : int64 [N, engines]
+        Rows that every engine adds a token to, one a cycle from the token's first cycle on.
+    period : int64 [N]
+        Cycles from a token to the next one.
+    """
+
+    occurring: np.ndarray
+    updates: np.ndarray
+    period: np.ndarray
+
+
+def token_schedule(q: np.ndarray, v: np.ndarray, engines: int) -> TokenSchedule:
+    """What the row engines do with the tokens of a head, spikes {0, 1} ``[T, N, d_h]``."""
     occurring, active = _occurring(q), _active(v)
-    longest = np.ones(tokens, np.int64)
-    longest[:-1] = TOKEN_CYCLES
+    tokens = len(active)
+    period = np.ones(tokens, np.int64)
+    period[:-1] = TOKEN_CYCLES
+    updates = np.zeros((tokens, engines), np.int64)
     for engine in range(engines):
         counts = occurring[engine::engines]
-        work = active[:, engine::engines] @ counts
+        work = updates[:, engine] = active[:, engine::engines] @ counts
         if counts.min() < REUSE:
             work = np.where(work, work + REUSE - 1, 0)
-        longest = np.maximum(longest, work)
+        period = np.maximum(period, work)
+    return TokenSchedule(occurring, updates, period)
+
+
+def _head_cycles(q: np.ndarray, v: np.ndarray, engines: int, parts: int) -> int:
+    steps, tokens, _ = q.shape
+    longest = token_schedule(q, v, engines).period
     return SCAN_DELAY + tokens + int(longest.sum()) + tokens * max(steps, parts) + 1
 
 
@@ -125,42 +150,12 @@ def head_cycles(q: np.ndarray, k: np.ndarray, v: np.ndarray, program: Program) -
     int
     """
     machine = program.machine
-    parts = program.head_packing.head_slots // machine.post_lanes
-    return _head_cycles(q, v, min(machine.attention_steps, q.shape[0]), parts)
+    return _head_cycles(q, v, min(machine.attention_steps, q.shape[0]), head_parts(program))
 
 
 def output_delay(timesteps: int, parts: int) -> int:
     """From the cycle after a block's last head to the one after its last write."""
     return min(timesteps, parts) + 7
-
-
-def attention_timeline(
-    ready: Sequence[int], cycles: Sequence[int], program: Program
-) -> tuple[list[int], int]:
-    """When the heads of a block begin, and when the block is complete.
-
-    Parameters
-    ----------
-    ready : sequence of int
-        For every head, the cycle of the `ready` pulse that completes it.
-    cycles : sequence of int
-        `head_cycles` of every head.
-    program : Program
-
-    Returns
-    -------
-    list of int
-        Cycle in which each head begins.
-    int
-        Cycle in which `blocks` has counted this block: its output may be read.
-    """
-    starts, free = [], 0
-    for when, busy in zip(ready, cycles, strict=True):
-        starts.append(max(when + READY_DELAY, free))
-        free = starts[-1] + busy
-    parts = program.head_packing.head_slots // program.machine.post_lanes
-    early = attention_lead(program) * emission_period(program)
-    return starts, free + output_delay(program.network.timesteps, parts) - early
 
 
 def attention_cycles(

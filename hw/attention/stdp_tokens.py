@@ -6,8 +6,10 @@ from amaranth import Cat, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from s2tdpt.hw.attention.records import HeadSizes
+from s2tdpt.hw.attention.stdp_records import TOKENS, KeyValue
+from s2tdpt.hw.attention.store import StorePort
 from s2tdpt.hw.program import Program
-from s2tdpt.hw.stdp_records import HeadSizes, KeyValue, KeyValuePort
 
 __all__ = ["TokenReader"]
 
@@ -33,7 +35,7 @@ class TokenReader(wiring.Component):
         Pulse: begin to read; nothing of the head before is left.
     enable : ``In(1)``
         Tokens may begin.
-    tokens : ``Out(KeyValuePort)``
+    tokens : ``Out(StorePort)``, `TOKENS`
     token : ``Out(KeyValue)``
     done : ``In(1)``
         No row engine has more to do for the token in work after this cycle.
@@ -48,7 +50,7 @@ class TokenReader(wiring.Component):
                 "base": In(sizes.word),
                 "start": In(1),
                 "enable": In(1),
-                "tokens": Out(KeyValuePort(sizes)),
+                "tokens": Out(StorePort(sizes, TOKENS)),
                 "token": Out(KeyValue(sizes)),
                 "done": In(1),
                 "finished": Out(1),

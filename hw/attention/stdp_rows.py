@@ -6,18 +6,10 @@ from amaranth import Array, Cat, Module, Mux, Shape, Signal, unsigned
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
+from s2tdpt.hw.attention.records import BLOCK, HeadSizes
+from s2tdpt.hw.attention.stdp_kernel import StdpKernel
+from s2tdpt.hw.attention.stdp_records import CountList, KeyValue, RowRequest, RowUse, row_depth, zero_row
 from s2tdpt.hw.fixed import exact, index_shape, onehot_index, without_lowest
-from s2tdpt.hw.stdp_kernel import StdpKernel
-from s2tdpt.hw.stdp_records import (
-    BLOCK,
-    CountList,
-    HeadSizes,
-    KeyValue,
-    RowRequest,
-    RowUse,
-    row_depth,
-    zero_row,
-)
 
 __all__ = ["RowIssue", "RowUpdate"]
 

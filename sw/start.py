@@ -1,0 +1,168 @@
+"""What training begins with instead of random weights: a finished float stage, or a file of integers.
+
+Float networks that come with the project (`FOLDER`) have names, as parameter files do. They are checkpoints
+without what only a resumed run needs (docs/training.md), a few megabytes each.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from s2tdpt.golden import parameter_file, shipped
+from s2tdpt.golden.config import NetworkConfig, config_from_dict
+from s2tdpt.golden.errors import UserError
+from s2tdpt.golden.params import Params
+from s2tdpt.sw.checkpoint import read_checkpoint, restore_result, save_checkpoint
+from s2tdpt.sw.datasets import Dataset
+from s2tdpt.sw.export import from_params
+from s2tdpt.sw.network import Network
+from s2tdpt.sw.unfold import dequantised, unfolded
+
+FOLDER = Path(__file__).parent / "models"
+START_IMAGES = 1024
+"""Training images from which the norms of a network of integers are set."""
+
+
+def shipped_floats() -> tuple[str, ...]:
+    """Names of the float networks in `FOLDER`."""
+    return tuple(sorted(path.stem for path in FOLDER.glob("*.safetensors")))
+
+
+def find(source: str | Path) -> Path:
+    """The file that a name or path means; a file in the current folder goes before a shipped one.
+
+    Raises
+    ------
+    UserError
+        There is none.
+    """
+    path, name = Path(source), str(source)
+    if path.exists():
+        return path
+    if name in shipped_floats():
+        return FOLDER / f"{name}.safetensors"
+    if name in shipped.shipped_models():
+        return shipped.FOLDER / f"{name}.safetensors"
+    known = ", ".join((*shipped_floats(), *shipped.shipped_models()))
+    raise UserError(
+        f"no network {name} to begin with; expected float.safetensors of a run, a parameter file, or one of "
+        f"{known}; check the name"
+    )
+
+
+def load_start(network: Network, source: str | Path, dataset: Dataset) -> None:
+    """Put the weights that a float stage begins with into `network`, in place.
+
+    Parameters
+    ----------
+    network : Network
+        Its configuration may differ from that of the file in `timesteps` and `weight_bits` only.
+    source : str or path
+        A finished float stage, or a parameter file, whose integers become weights and whose norms are set
+        from training images (`sw.unfold`); the name of a shipped one of either.
+    dataset : Dataset
+        Whose training images the norms are set from.
+
+    Raises
+    ------
+    UserError
+        No such file, damaged, not finished, or of another configuration.
+    """
+    path = find(source)
+    if _format(path) == parameter_file.FORMAT:
+        _load_integers(network, Params.load(path), dataset)
+        return
+    tensors, meta = read_checkpoint(path)
+    _refuse_unfinished(path, meta)
+    _check_same(path, network.config, meta["config"], ("timesteps", "weight_bits"))
+    restore_result(path, tensors, network)
+
+
+def load_float(network: Network, source: str | Path) -> dict[str, Any]:
+    """Put the float network that is quantised into `network`, in place; only `weight_bits` may differ.
+
+    Parameters
+    ----------
+    source : str or path
+        A finished float stage, or the name of a shipped one.
+
+    Returns
+    -------
+    dict
+        What the file says about itself: history, settings, data.
+    """
+    path = find(source)
+    if _format(path) == parameter_file.FORMAT:
+        raise UserError(
+            f"{path} holds integers; expected a finished float stage; train on from it with --start"
+        )
+    tensors, meta = read_checkpoint(path)
+    _refuse_unfinished(path, meta)
+    _check_same(path, network.config, meta["config"], ("weight_bits",))
+    restore_result(path, tensors, network)
+    return meta
+
+
+def save_float(source: str | Path, target: Path, config: NetworkConfig) -> None:
+    """Write the network of the finished float stage `source` without what only a resumed run needs.
+
+    The result is a checkpoint of a finished stage: the averaged weights if there are any, no moments of the
+    optimiser, no random generators.
+    """
+    network = Network(config)
+    meta = load_float(network, source)
+    kept = {name: value for name, value in meta.items() if name not in ("format", "version")}
+    save_checkpoint(target, network, None, {}, kept)
+
+
+def _format(path: Path) -> str | None:
+    """What kind of file this is, by its header; None: not one of ours, which its reader will say."""
+    try:
+        with safe_open(path, "pt") as file:
+            return json.loads((file.metadata() or {})[parameter_file.METADATA_KEY])["format"]
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _load_integers(network: Network, params: Params, dataset: Dataset) -> None:
+    config = network.config
+    _check_same(params.label, config, params.config.model_dump(mode="json"), ("timesteps", "weight_bits"))
+    for name in ("residual_threshold", "attention_threshold"):
+        if (given := getattr(params, name)) != (wanted := getattr(params.config, name)):
+            raise UserError(
+                f"{params.label} has {name} {given}; expected {wanted}, that of its configuration, to train "
+                "on from it; start from another network"
+            )
+    integers = from_params(params, network.gradient)
+    images = torch.as_tensor(dataset.train_images[:START_IMAGES])
+    device = network.head.weight.device
+    network.load_state_dict(unfolded(dequantised(integers).to(device), images).state_dict())
+
+
+def _check_same(source: str | Path, config: NetworkConfig, stored: dict, free: tuple[str, ...]) -> None:
+    """Refuse a network of another configuration; the fields `free` may differ."""
+    mine = {name: getattr(config, name) for name in free}
+    differences = config.differences(config_from_dict({**stored, **mine}, source=str(source)))
+    if differences:
+        raise UserError(
+            f"{source} was trained for another configuration ({differences[0]}); expected {config.name}"
+            f"{' with any number of steps' if 'timesteps' in free else ''}; use its own configuration"
+        )
+
+
+def _refuse_unfinished(path: Path, meta: dict[str, Any]) -> None:
+    if meta["stage"] != "float":
+        raise UserError(
+            f"{path} is a checkpoint of stage {meta['stage']}; expected the float stage; "
+            "name float.safetensors of a run"
+        )
+    if not meta["finished"]:
+        raise UserError(
+            f"{path} stopped after {meta['epoch']} epochs, before its end; expected a "
+            "finished float stage; resume that run first"
+        )

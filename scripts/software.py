@@ -97,7 +97,7 @@ from s2tdpt.sw.settings import default_settings, parse_phase
 @click.option(
     "--float-checkpoint",
     metavar="NAME|FILE",
-    help="Quantise this finished float stage (or a shipped float network) instead of training one.",
+    help="Quantise this finished float stage, or the integers of a parameter file, instead of training.",
 )
 @click.option(
     "--start",
@@ -175,7 +175,7 @@ def train(
     if not is_first():
         return
     result = {
-        "float_accuracy": report.float_result.evaluation.accuracy,
+        "float_accuracy": report.float_accuracy,
         "qat_accuracy": report.qat_result.evaluation.accuracy if report.qat_result else None,
         "integer_accuracy": report.integer_accuracy,
         "test_images": report.test_images,

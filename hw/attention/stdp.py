@@ -162,8 +162,13 @@ class StdpHardware(AttentionHardware):
     ports = PORTS
 
     def unit(self, params: Params, program: Program, sizes: Sizes, y: Interval) -> StdpAttention:
-        lut = params.attention(0)["stdp.lut"].tolist()
-        return StdpAttention(program, sizes, lut=lut, threshold=params.attention_threshold, y=y)
+        return StdpAttention(
+            program,
+            sizes,
+            lut=params.attention(0)["stdp.lut"].tolist(),
+            threshold=params.attention_threshold,
+            y=y,
+        )
 
     def head_cycles(self, program: Program, q: np.ndarray, k: np.ndarray, v: np.ndarray) -> int:
         return head_cycles(q, k, v, program)

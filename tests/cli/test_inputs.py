@@ -72,6 +72,7 @@ MACHINE_COMMANDS = (
     ["cosim"],
     ["cycles"],
     ["synth"],
+    ["assess"],
     ["bench"],
 )
 

@@ -320,7 +320,7 @@ def test_a_file_of_version_1_is_read_as_one_of_this_version(path):
     logits = [[1310938, -10635102, 19744306, -19743062, -8541013]]  # of the program that wrote it
     logits += [[-5965614, -9928714, 20293454, -20292210, -7983329]]
     assert GoldenNetwork(params).forward(images).tolist() == logits
-    params.save(path)
+    params.save(path, force=True)
     again = Params.load(path)
     assert again.manifest() == params.manifest() and again.manifest()["version"] == VERSION
     same = random_params(params.config, 7)

@@ -1,4 +1,4 @@
-"""The attention unit against the golden one: every sum, every spike, every cycle, and how it grows with N."""
+"""The attention unit against its golden twin: every sum, spike and cycle, and how it grows with N."""
 
 import time
 

@@ -85,11 +85,11 @@ class StdpAttention(AttentionUnit):
     program, sizes, threshold, y
         As in `AttentionUnit`.
     lut : iterable of int
-        ``2 * head_dim + 1`` attention weights (`golden.stdp.build_lut`).
+        ``2 * head_dim + 1`` attention weights (`golden.attention.stdp`).
 
     References
     ----------
-    S2TDPT (arXiv 2511.14691), spiking STDP self-attention. Software twin: `golden.stdp.attention_rows`.
+    S2TDPT (arXiv 2511.14691), spiking STDP self-attention. Software twin: `golden.attention.stdp`.
     """
 
     ports = PORTS
@@ -163,7 +163,11 @@ class StdpHardware(AttentionHardware):
 
     def unit(self, params: Params, program: Program, sizes: Sizes, y: Interval) -> StdpAttention:
         return StdpAttention(
-            program, sizes, lut=params.lut.tolist(), threshold=params.attention_threshold, y=y
+            program,
+            sizes,
+            lut=params.attention(0)["stdp.lut"].tolist(),
+            threshold=params.attention_threshold,
+            y=y,
         )
 
     def head_cycles(self, program: Program, q: np.ndarray, k: np.ndarray, v: np.ndarray) -> int:

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+from s2tdpt.golden.attention.heads import merge_heads, split_heads
+from s2tdpt.golden.attention.stdp import LUT, Stdp
 from s2tdpt.golden.bounds import Interval
 from s2tdpt.golden.config import NetworkConfig
 from s2tdpt.golden.lif import lif
-from s2tdpt.golden.stdp import attention_matrix, attention_rows
 from s2tdpt.hw.attention.records import K, Q, V
 from s2tdpt.hw.attention.stdp import StdpAttention, StdpHardware
 from s2tdpt.hw.attention.stdp_cycles import y_interval
@@ -57,10 +58,11 @@ def spikes(seed, program, *, q=0.3, k=0.3, v=0.2):
 
 def expected(q, k, v, lut, heads, threshold):
     """``(y, attn)`` of the golden model, ``[T, N, D]``."""
-    q, k, v = (torch.from_numpy(x).long() for x in (q, k, v))
-    lut = torch.tensor(lut)
-    y = attention_matrix(q, k, v, lut, heads)
-    assert torch.equal(y, attention_rows(q, k, v, lut, heads))
+    parts = [split_heads(torch.from_numpy(x).long()[:, None], heads) for x in (q, k, v)]
+    tensors = {LUT: torch.tensor(lut)}
+    y, streamed = (form(None, tensors, *parts) for form in (Stdp().y, Stdp().streamed))
+    assert torch.equal(y, streamed)
+    y = merge_heads(y)[:, 0]
     return y.numpy(), lif(y, threshold).numpy()
 
 

@@ -10,8 +10,7 @@ from amaranth import Array, Cat, Module, Mux, Shape, Signal, Value, signed
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from s2tdpt.golden.attention.lrf import TAPS, field_interval, offsets
-from s2tdpt.golden.bounds import Interval, union
+from s2tdpt.golden.attention.lrf import TAPS, offsets
 from s2tdpt.hw.attention.columns import steps_of_word
 from s2tdpt.hw.attention.records import HeadSizes, V
 from s2tdpt.hw.attention.store import HeadStore, Hold, StorePort
@@ -29,9 +28,9 @@ __all__ = [
     "VALUES",
     "LocalField",
     "field_memories",
-    "field_of",
     "joined",
     "share_values",
+    "taps_of",
     "taps_of_tokens",
 ]
 
@@ -59,10 +58,9 @@ def taps_of_tokens(program: Program, dilations: Sequence[int]) -> np.ndarray:
     return _on_map(program, dilations).sum(1)
 
 
-def field_of(params: Params) -> tuple[list[np.ndarray], Interval]:
-    """Taps of every block, ``[D, taps]``, and the interval of their sums."""
-    taps = [params.attention(block)[TAPS] for block in range(params.config.depth)]
-    return taps, union(field_interval(block) for block in taps)
+def taps_of(params: Params) -> list[np.ndarray]:
+    """Taps of every block, ``[D, taps]``."""
+    return [params.attention(block)[TAPS] for block in range(params.config.depth)]
 
 
 def joined(options: Options, layout: data.ArrayLayout, y: data.View, field: data.View) -> Value:

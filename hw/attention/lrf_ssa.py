@@ -13,9 +13,9 @@ from s2tdpt.hw.attention.local_field import (
     VALUES,
     LocalField,
     field_memories,
-    field_of,
     joined,
     share_values,
+    taps_of,
     taps_of_tokens,
 )
 from s2tdpt.hw.attention.neurons import y_shape_of
@@ -30,6 +30,7 @@ from s2tdpt.hw.records import Sizes
 
 if TYPE_CHECKING:
     from s2tdpt.golden.attention.lrf import LocalField as Options
+    from s2tdpt.golden.bounds import Bounds
     from s2tdpt.golden.params import Params
 
 __all__ = ["LrfSelfAttention", "LrfSsaHardware"]
@@ -109,21 +110,20 @@ class LrfSsaHardware(SsaHardware):
 
     ports = PORTS
 
-    def unit(self, params: Params, program: Program, sizes: Sizes, y: Interval) -> LrfSelfAttention:
-        taps, field = field_of(params)
+    def unit(self, params: Params, program: Program, sizes: Sizes, bounds: Bounds) -> LrfSelfAttention:
         return LrfSelfAttention(
             program,
             sizes,
             threshold=params.attention_threshold,
-            y=y,
+            y=bounds.attention,
             options=program.network.attention,
-            taps=taps,
-            field=field,
+            taps=taps_of(params),
+            field=bounds.attention_inner["field"],
         )
 
     def head_cycles(self, program: Program, q: np.ndarray, k: np.ndarray, v: np.ndarray) -> int:
         """As `SsaHardware.head_cycles`; a round that reads has a cycle for each of the token's taps."""
         return self._head_cycles(program, q, k, v, taps_of_tokens(program, program.network.attention.lrf))
 
-    def own_memories(self, program: Program, y: Interval) -> list[Memory]:
-        return super().own_memories(program, y) + field_memories(program, program.network.attention.lrf)
+    def own_memories(self, program: Program, bounds: Bounds) -> list[Memory]:
+        return super().own_memories(program, bounds) + field_memories(program, program.network.attention.lrf)

@@ -22,6 +22,7 @@ from s2tdpt.hw.program import Program
 from s2tdpt.hw.records import Sizes
 
 if TYPE_CHECKING:
+    from s2tdpt.golden.bounds import Bounds
     from s2tdpt.golden.params import Params
 
 __all__ = ["SelfAttention", "SsaHardware"]
@@ -127,8 +128,8 @@ class SsaHardware(AttentionHardware):
 
     ports = PORTS
 
-    def unit(self, params: Params, program: Program, sizes: Sizes, y: Interval) -> SelfAttention:
-        return SelfAttention(program, sizes, threshold=params.attention_threshold, y=y)
+    def unit(self, params: Params, program: Program, sizes: Sizes, bounds: Bounds) -> SelfAttention:
+        return SelfAttention(program, sizes, threshold=params.attention_threshold, y=bounds.attention)
 
     def head_cycles(self, program: Program, q: np.ndarray, k: np.ndarray, v: np.ndarray) -> int:
         """``5 + (updates) + (reads)``: rounds, each as long as its longest step (`Rounds`).
@@ -157,7 +158,7 @@ class SsaHardware(AttentionHardware):
     def period(self, program: Program) -> None:
         return None
 
-    def own_memories(self, program: Program, y: Interval) -> list[Memory]:
+    def own_memories(self, program: Program, bounds: Bounds) -> list[Memory]:
         return state_memories(HeadSizes(program))
 
 

@@ -21,6 +21,7 @@ COMMANDS = {
     "export": ("export", "Checkpoint of a run, or calibrated firing rates, to parameter file."),
     "generate": ("hardware", "Parameter file to Verilog, constraints, manifest."),
     "cosim": ("hardware", "Verilog against the golden model, every layer compared."),
+    "fuzz": ("fuzz", "Random networks, machines and bus traffic against the golden model."),
     "cycles": ("cycles", "Cycles of every layer on real images, without simulation."),
     "synth": ("hardware", "LUTs, memories, clock frequency (ECP5), or cell area."),
     "assess": ("assess", "Everything about a trained network, from accuracy to co-simulation."),

@@ -9,7 +9,9 @@ from amaranth import Signal
 import s2tdpt.hw.attention.unit
 import s2tdpt.hw.front
 import s2tdpt.hw.step_rom
+from s2tdpt.golden.attention import MECHANISMS
 from s2tdpt.golden.params import Params
+from s2tdpt.hw.attention import HARDWARE
 from s2tdpt.hw.attention.timeline import attention_lead, emission_period
 from s2tdpt.hw.cycles import FrameModel
 from s2tdpt.hw.machine import Machine
@@ -88,6 +90,26 @@ def test_equals_golden_model_and_cycle_model(name):
     case, _ = run_and_check(config, machine, seed=4, frames=3 if name == "two_banks" else 2)
     # Nothing is proven about what lies behind a layer that is silent.
     assert liveliness(case.golden) == 1
+
+
+ATTENTIONS = [kind for kind in MECHANISMS if kind in HARDWARE and kind != "stdp"]
+
+
+@pytest.mark.parametrize("kind", ATTENTIONS)
+def test_every_attention(kind):
+    config = network(attention=MECHANISMS[kind]())
+    case, _ = run_and_check(config, Machine(lanes=4, banks=2, post_lanes=2), seed=4, frames=1)
+    assert liveliness(case.golden) == 1
+
+
+@pytest.mark.wide
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("kind", ATTENTIONS)
+def test_every_attention_in_random_networks(kind, seed):
+    config, machine, stalls = random_case(100 + seed)
+    options = {"gate_threshold": (1, 2, 4, 8)[seed % 4]} if kind in ("sdsa", "qkca", "qkta") else {}
+    config = config.model_copy(update={"attention": MECHANISMS[kind](**options)})
+    run_and_check(config, machine, seed=seed, stalls=stalls, cycles=stalls == "none")
 
 
 @pytest.mark.parametrize(

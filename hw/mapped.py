@@ -1,8 +1,8 @@
 """A design after synthesis, as Verilog that a simulator runs: its cells with what they do.
 
-What is synthesised here is what `hw.synthesis` reports, by the same scripts. Behind them every cell is replaced
-by its function: cells of the ECP5 by Yosys' own simulation models (share/ecp5/cells_sim.v), its block RAM,
-which has none, by ``cells/dp16kd.v``; cells of a Liberty library by their ``function`` and ``ff`` groups;
+What is synthesised here is what `hw.synthesis` reports, by the same scripts. Behind them every cell is
+replaced by its function: cells of the ECP5 by Yosys' own simulation models (share/ecp5/cells_sim.v), its block
+RAM, which has none, by ``cells/dp16kd.v``; cells of a Liberty library by their ``function`` and ``ff`` groups;
 memories that stay macros there by their behaviour. Nothing is optimised behind the mapping but constants and
 unused wires.
 """
@@ -13,7 +13,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from s2tdpt.hw.synthesis import MACRO_BITS, SYNTH_ECP5, map_to_library, read_library
+from s2tdpt.hw.macro_model import MACRO_BITS
+from s2tdpt.hw.synthesis import SYNTH_ECP5, map_to_library, read_library
 from s2tdpt.hw.synthesis_run import SynthesisRun
 from s2tdpt.hw.tools import run_tool
 

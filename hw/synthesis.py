@@ -21,6 +21,7 @@ from typing import Any
 from rich.table import Table
 
 from s2tdpt.golden.errors import UserError
+from s2tdpt.hw.macro_model import MACRO_BITS
 from s2tdpt.hw.synthesis_run import SynthesisRun
 from s2tdpt.hw.tools import find_tool
 
@@ -45,9 +46,6 @@ _ECP5 = {
     "bram": "DP16KD",
     "dsp": "MULT18X18D",
 }
-
-MACRO_BITS = 2048
-"""Memories above so many bits stay macros in a cell library."""
 
 SYNTH_ECP5 = """\
 read_verilog -sv design.sv

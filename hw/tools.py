@@ -13,13 +13,14 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
 from s2tdpt.golden.errors import UserError
-from s2tdpt.hw.processes import interruptible, stop_session
+from s2tdpt.hw.processes import run_program
 
 __all__ = [
     "Finding",
@@ -270,6 +271,7 @@ def run_tool(
     log: str | os.PathLike | None = None,
     timeout: float | None = None,
     input: str | None = None,
+    watch: Callable[[str], None] | None = None,
 ) -> str:
     """Run a tool to its end.
 
@@ -283,11 +285,13 @@ def run_tool(
     cwd : path, optional
         Folder to run in.
     log : path, optional
-        File that gets the command line and everything printed, also when the run fails.
+        File that gets the command line and everything as it is printed, also when the run fails.
     timeout : float, optional
         Seconds after which the tool is stopped.
     input : str, optional
         Text for its standard input.
+    watch : callable, optional
+        Told the newest line of output while it runs, once a second.
 
     Returns
     -------
@@ -302,42 +306,23 @@ def run_tool(
     """
     tool = find_tool(name)
     command = [*tool.command, *(str(argument) for argument in arguments)]
-    output, code = _run(command, cwd, tool_environment(name), timeout, input)
+    with tempfile.TemporaryFile() if log is None else open(log, "w+b") as printed:
+        if log is not None:
+            words = " ".join([name, *command[len(tool.command) :]])
+            printed.write(f"$ {words}\n".encode())
+            printed.flush()
+        start = printed.tell()
+        code = run_program(command, cwd, tool_environment(name), printed, timeout, input, watch)
+        printed.seek(start)
+        output = printed.read().decode(errors="replace")
     failure = None
     if code is None:
         failure = f"{name} was stopped after {timeout:g} s"
     elif code:
         failure = f"{name} failed with exit code {code}: {_first_error(output)}"
-    see = ""
-    if log is not None:
-        Path(log).write_text(f"$ {' '.join([name, *command[len(tool.command) :]])}\n{output}")
-        see = f"; see {log}"
     if failure is not None:
-        raise ToolError(failure + see, output)
+        raise ToolError(failure + ("" if log is None else f"; see {log}"), output)
     return output
-
-
-def _run(command, cwd, environment, timeout: float | None, input: str | None) -> tuple[str, int | None]:
-    """Output and exit code of a command (None: it was stopped); what it starts ends with it, and with us."""
-    with interruptible():
-        process = subprocess.Popen(
-            command,
-            cwd=cwd,
-            env=environment,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            errors="replace",
-            stdin=subprocess.DEVNULL if input is None else subprocess.PIPE,
-            start_new_session=True,
-        )
-        try:
-            return process.communicate(input, timeout)[0], process.returncode
-        except subprocess.TimeoutExpired:
-            stop_session(process)
-            return process.communicate()[0], None
-        finally:
-            stop_session(process)
 
 
 def _first_error(output: str) -> str:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from s2tdpt.golden.config import NetworkConfig
 from s2tdpt.sw.attention.base import AttentionModule
 from s2tdpt.sw.attention.controls import NoMixingAttention, UniformAttention
+from s2tdpt.sw.attention.gate import QkcaAttention, QktaAttention, SdsaAttention
+from s2tdpt.sw.attention.lrf import LocalField
 from s2tdpt.sw.attention.ssa import SsaAttention
 from s2tdpt.sw.attention.stdp import StdpAttention
 from s2tdpt.sw.names import KernelGradient
@@ -14,6 +16,11 @@ from s2tdpt.sw.names import KernelGradient
 MODULES: dict[str, Callable[[NetworkConfig, KernelGradient], AttentionModule]] = {
     "stdp": StdpAttention,
     "ssa": lambda config, gradient: SsaAttention(config),
+    "sdsa": lambda config, gradient: SdsaAttention(config),
+    "qkta": lambda config, gradient: QktaAttention(config),
+    "qkca": lambda config, gradient: QkcaAttention(config),
+    "lrf-ssa": lambda config, gradient: LocalField(config, SsaAttention(config)),
+    "lrf-stdp": lambda config, gradient: LocalField(config, StdpAttention(config, gradient)),
     "uniform": lambda config, gradient: UniformAttention(config),
     "none": lambda config, gradient: NoMixingAttention(config),
 }

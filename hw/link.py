@@ -32,7 +32,8 @@ class LinkReceiver(wiring.Component):
     A payload passes while it arrives; only `end` tells whether it counts. Bytes before the first flag are
     dropped. Whatever is wrong within a frame, the next flag begins a new one.
 
-    Latency: none; `payload` and `end` are of the cycle of their byte. Throughput: a byte a cycle.
+    Latency: `payload` is of the cycle of its byte, `end` of the one after the flag's. Throughput: a byte a
+    cycle.
     Resources: about 140 flip-flops, the logic of a CRC-32 of 8 bits.
 
     Members
@@ -79,6 +80,9 @@ class LinkReceiver(wiring.Component):
             checker.valid.eq(arrives),
             self.payload.payload.eq(byte),
             self.payload.valid.eq(arrives & (part == Part.PAYLOAD)),
+        ]
+        # A cycle later the header and the CRC are still there: they change with the byte after the flag.
+        m.d.sync += [
             self.end.eq(flag & synced & started),
             self.good.eq((part == Part.OVER) & ~escaped & ~broken & checker.match_detected),
         ]

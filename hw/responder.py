@@ -62,8 +62,13 @@ class Reply(wiring.Component):
         head = Signal(8 * HEAD_BYTES)  # sent from the low end
         left = Signal(range(HEAD_BYTES + 1))
         index = Signal(range(max(len(card), identity.word_bytes)))
-        sent = Signal()
-        m.d.comb += sent.eq(self.o.valid & self.o.ready)
+        # A register between what chooses the byte and what escapes it: both are deep.
+        byte, last, offered, sent = Signal(8), Signal(), Signal(), Signal()
+        m.d.comb += sent.eq(offered & ~self.o.valid)
+        with m.If(sent):
+            m.d.sync += [self.o.payload.data.eq(byte), self.o.payload.last.eq(last), self.o.valid.eq(1)]
+        with m.Elif(self.o.ready):
+            m.d.sync += self.o.valid.eq(0)
         with m.FSM():
             with m.State("IDLE"):
                 m.d.sync += index.eq(0)
@@ -81,8 +86,7 @@ class Reply(wiring.Component):
                     m.d.sync += [head.eq(Cat(*fields, self.crc, mark)), left.eq(HEAD_BYTES)]
                     m.next = "HEAD"
             with m.State("HEAD"):
-                m.d.comb += [self.o.valid.eq(1), self.o.payload.data.eq(head[:8])]
-                m.d.comb += self.o.payload.last.eq((left == 1) & self.refusal)
+                m.d.comb += [offered.eq(1), byte.eq(head[:8]), last.eq((left == 1) & self.refusal)]
                 with m.If(sent):
                     m.d.sync += [head.eq(head >> 8), left.eq(left - 1)]
                     with m.If(left == 1):
@@ -94,24 +98,27 @@ class Reply(wiring.Component):
                                 m.next = "WORDS"
             with m.State("CARD"):
                 bits = Const(int.from_bytes(card, "little"), 8 * len(card))
-                m.d.comb += [self.o.valid.eq(1), self.o.payload.data.eq(bits.word_select(index, 8))]
-                m.d.comb += self.o.payload.last.eq(index == len(card) - 1)
+                m.d.comb += [
+                    offered.eq(1),
+                    byte.eq(bits.word_select(index, 8)),
+                    last.eq(index == len(card) - 1),
+                ]
                 with m.If(sent):
                     m.d.sync += index.eq(index + 1)
-                    with m.If(self.o.payload.last):
+                    with m.If(last):
                         m.d.comb += self.done.eq(1)
                         m.next = "IDLE"
             with m.State("WORDS"):
                 final = index == identity.word_bytes - 1
                 m.d.comb += [
-                    self.o.valid.eq(self.words.tvalid),
-                    self.o.payload.data.eq(self.words.tdata.word_select(index, 8)),
-                    self.o.payload.last.eq(final & self.words.tlast),
-                    self.words.tready.eq(final & self.o.ready),
+                    offered.eq(self.words.tvalid),
+                    byte.eq(self.words.tdata.word_select(index, 8)),
+                    last.eq(final & self.words.tlast),
+                    self.words.tready.eq(final & ~self.o.valid),
                 ]
                 with m.If(sent):
                     m.d.sync += index.eq(Mux(final, 0, index + 1))
-                    with m.If(self.o.payload.last):
+                    with m.If(last):
                         m.d.comb += self.done.eq(1)
                         m.next = "IDLE"
         return m

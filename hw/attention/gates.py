@@ -21,6 +21,7 @@ from s2tdpt.hw.program import Program
 from s2tdpt.hw.records import Sizes
 
 if TYPE_CHECKING:
+    from s2tdpt.golden.bounds import Bounds
     from s2tdpt.golden.params import Params
 
 __all__ = ["ChannelGate", "QkcaHardware", "QktaHardware", "SdsaHardware", "TokenGate"]
@@ -157,8 +158,8 @@ class SdsaHardware(_ChannelHardware):
 
     ports = SpikeDriven.ports
 
-    def unit(self, params: Params, program: Program, sizes: Sizes, y: Interval) -> SpikeDriven:
-        return SpikeDriven(program, sizes, **_thresholds(params, program), y=y)
+    def unit(self, params: Params, program: Program, sizes: Sizes, bounds: Bounds) -> SpikeDriven:
+        return SpikeDriven(program, sizes, **_thresholds(params, program), y=bounds.attention)
 
 
 class QkcaHardware(_ChannelHardware):
@@ -166,8 +167,8 @@ class QkcaHardware(_ChannelHardware):
 
     ports = QueryKeyChannel.ports
 
-    def unit(self, params: Params, program: Program, sizes: Sizes, y: Interval) -> QueryKeyChannel:
-        return QueryKeyChannel(program, sizes, **_thresholds(params, program), y=y)
+    def unit(self, params: Params, program: Program, sizes: Sizes, bounds: Bounds) -> QueryKeyChannel:
+        return QueryKeyChannel(program, sizes, **_thresholds(params, program), y=bounds.attention)
 
 
 class QktaHardware(SteadyHardware):
@@ -175,8 +176,8 @@ class QktaHardware(SteadyHardware):
 
     ports = TokenGate.ports
 
-    def unit(self, params: Params, program: Program, sizes: Sizes, y: Interval) -> TokenGate:
-        return TokenGate(program, sizes, **_thresholds(params, program), y=y)
+    def unit(self, params: Params, program: Program, sizes: Sizes, bounds: Bounds) -> TokenGate:
+        return TokenGate(program, sizes, **_thresholds(params, program), y=bounds.attention)
 
 
 def _thresholds(params: Params, program: Program) -> dict[str, int]:

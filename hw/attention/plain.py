@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from amaranth import Cat, Module, Value
 
+from s2tdpt.golden.attention.uniform import WEIGHT
 from s2tdpt.golden.bounds import Interval
 from s2tdpt.hw.attention.columns import ColumnCounts, steps_of_word
 from s2tdpt.hw.attention.reader import step_shift
@@ -20,11 +21,10 @@ from s2tdpt.hw.program import Program
 from s2tdpt.hw.records import Sizes
 
 if TYPE_CHECKING:
+    from s2tdpt.golden.bounds import Bounds
     from s2tdpt.golden.params import Params
 
 __all__ = ["NoMixing", "NoMixingHardware", "Uniform", "UniformHardware"]
-
-WEIGHT = 128
 
 PORTS = {"tokens": {"value": (V, Hold.SPIKES)}}
 
@@ -96,8 +96,8 @@ class NoMixingHardware(SteadyHardware):
 
     ports = PORTS
 
-    def unit(self, params: Params, program: Program, sizes: Sizes, y: Interval) -> NoMixing:
-        return NoMixing(program, sizes, threshold=params.attention_threshold, y=y)
+    def unit(self, params: Params, program: Program, sizes: Sizes, bounds: Bounds) -> NoMixing:
+        return NoMixing(program, sizes, threshold=params.attention_threshold, y=bounds.attention)
 
 
 class UniformHardware(SteadyHardware):
@@ -105,8 +105,8 @@ class UniformHardware(SteadyHardware):
 
     ports: ClassVar = PORTS
 
-    def unit(self, params: Params, program: Program, sizes: Sizes, y: Interval) -> Uniform:
-        return Uniform(program, sizes, threshold=params.attention_threshold, y=y)
+    def unit(self, params: Params, program: Program, sizes: Sizes, bounds: Bounds) -> Uniform:
+        return Uniform(program, sizes, threshold=params.attention_threshold, y=bounds.attention)
 
     def first_pass(self, program: Program) -> int:
         return program.network.tokens + 1

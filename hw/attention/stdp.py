@@ -11,6 +11,7 @@ from amaranth import Cat, Module, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from s2tdpt.golden.attention.stdp import LUT
 from s2tdpt.golden.bounds import Interval
 from s2tdpt.hw.attention.neurons import y_shape_of
 from s2tdpt.hw.attention.records import HeadSizes
@@ -31,6 +32,7 @@ from s2tdpt.hw.records import Sizes
 if TYPE_CHECKING:
     import numpy as np
 
+    from s2tdpt.golden.bounds import Bounds
     from s2tdpt.golden.params import Params
 
 __all__ = ["StdpAttention", "StdpHardware", "StdpKernel"]
@@ -85,18 +87,22 @@ class StdpAttention(AttentionUnit):
     program, sizes, threshold, y
         As in `AttentionUnit`.
     lut : iterable of int
-        ``2 * head_dim + 1`` attention weights (`golden.stdp.build_lut`).
+        ``2 * head_dim + 1`` attention weights (`golden.attention.stdp`).
 
     References
     ----------
-    S2TDPT (arXiv 2511.14691), spiking STDP self-attention. Software twin: `golden.stdp.attention_rows`.
+    S2TDPT (arXiv 2511.14691), spiking STDP self-attention. Software twin: `golden.attention.stdp`.
     """
 
     ports = PORTS
 
     def __init__(self, program: Program, sizes: Sizes, *, lut: Iterable[int], threshold: int, y: Interval):
         self._lut = checked_lut(lut, program.network.head_dim)
-        super().__init__(program, sizes, threshold=threshold, y=y, period=emission_period(program))
+        super().__init__(program, sizes, threshold=threshold, y=y, period=self._period(program))
+        self._sum_shape = self._y_shape
+
+    def _period(self, program: Program) -> int | None:
+        return emission_period(program)
 
     def _sequencer(self) -> RowSequencer:
         return RowSequencer(self._program, self._port_sizes)
@@ -107,6 +113,12 @@ class StdpAttention(AttentionUnit):
         m.submodules.tokens = tokens = TokenReader(program)
         wiring.connect(m, store.queries, queries.queries)
         wiring.connect(m, store.tokens, tokens.tokens)
+        return self._rows(m, sequencer, queries, tokens)
+
+    def _rows(
+        self, m: Module, sequencer: RowSequencer, queries: QueryReader, tokens: TokenReader
+    ) -> tuple[Value, Value]:
+        """The three passes: whether there is a row, and its sums."""
         m.d.comb += [
             queries.base.eq(sequencer.word),
             queries.scan.eq(sequencer.scan),
@@ -144,7 +156,7 @@ class StdpAttention(AttentionUnit):
         engines, issues = [], []
         for engine in range(sizes.engines):
             m.submodules[f"issue{engine}"] = issue = RowIssue(sizes, engine)
-            m.submodules[f"rows{engine}"] = rows = RowUpdate(sizes, engine, self._lut, self._y_shape)
+            m.submodules[f"rows{engine}"] = rows = RowUpdate(sizes, engine, self._lut, self._sum_shape)
             wiring.connect(m, issue.use, rows.use)
             for place, t in enumerate(sizes.steps_of(engine)):
                 wiring.connect(m, issue.lists[place], listers[t].list)
@@ -161,9 +173,13 @@ class StdpHardware(AttentionHardware):
 
     ports = PORTS
 
-    def unit(self, params: Params, program: Program, sizes: Sizes, y: Interval) -> StdpAttention:
+    def unit(self, params: Params, program: Program, sizes: Sizes, bounds: Bounds) -> StdpAttention:
         return StdpAttention(
-            program, sizes, lut=params.lut.tolist(), threshold=params.attention_threshold, y=y
+            program,
+            sizes,
+            lut=params.attention(0)[LUT].tolist(),
+            threshold=params.attention_threshold,
+            y=bounds.attention,
         )
 
     def head_cycles(self, program: Program, q: np.ndarray, k: np.ndarray, v: np.ndarray) -> int:
@@ -172,16 +188,20 @@ class StdpHardware(AttentionHardware):
     def output_delay(self, program: Program) -> int:
         return output_delay(program.network.timesteps, head_parts(program))
 
+    def sums(self, program: Program, bounds: Bounds) -> Interval:
+        """Interval of the rows' sums."""
+        return bounds.attention
+
     def period(self, program: Program) -> int:
         return emission_period(program)
 
-    def own_memories(self, program: Program, y: Interval) -> list[Memory]:
+    def own_memories(self, program: Program, bounds: Bounds) -> list[Memory]:
         """Row engines, lists of counts."""
         sizes, found = HeadSizes(program), []
         for engine in range(sizes.engines):
             rows = row_depth(sizes, engine)
             name = "rows of the attention" if sizes.engines == 1 else f"rows of the attention, {engine}"
-            bits = sizes.head_dim * y_shape_of(y).width
+            bits = sizes.head_dim * y_shape_of(self.sums(program, bounds)).width
             found.append(Memory(name, rows, bits, style="block", helps=("attention_steps", "heads")))
         lists = Memory("lists of counts", sizes.entries, sizes.count.width, sizes.steps, "distributed")
         return [*found, lists]

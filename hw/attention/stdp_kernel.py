@@ -56,7 +56,7 @@ class StdpKernel(wiring.Component):
 
     References
     ----------
-    S2TDPT (arXiv 2511.14691), STDP kernel. Software twin: `golden.stdp.build_lut`.
+    S2TDPT (arXiv 2511.14691), STDP kernel. Software twin: `golden.attention.stdp`.
     """
 
     def __init__(self, lut: Iterable[int], head_dim: int):

@@ -26,6 +26,7 @@ from s2tdpt.hw.records import ProjectionPort, Sizes, SpikeWrite, bits_for
 if TYPE_CHECKING:
     import numpy as np
 
+    from s2tdpt.golden.bounds import Bounds
     from s2tdpt.golden.params import Params
 
 __all__ = ["AttentionHardware", "AttentionUnit"]
@@ -174,8 +175,8 @@ class AttentionHardware(ABC):
     ports: ClassVar[Ports]
 
     @abstractmethod
-    def unit(self, params: Params, program: Program, sizes: Sizes, y: Interval) -> AttentionUnit:
-        """The unit of a network; `y` is `golden.bounds.Bounds.attention`."""
+    def unit(self, params: Params, program: Program, sizes: Sizes, bounds: Bounds) -> AttentionUnit:
+        """The unit of a network."""
 
     @abstractmethod
     def head_cycles(
@@ -200,13 +201,13 @@ class AttentionHardware(ABC):
     def period(self, program: Program) -> int | None:
         """Cycles between the last pieces of two tokens of a head; None where they are not always the same."""
 
-    def own_memories(self, program: Program, y: Interval) -> list[Memory]:
+    def own_memories(self, program: Program, bounds: Bounds) -> list[Memory]:
         """Memories of the passes."""
         return []
 
-    def memories(self, program: Program, y: Interval) -> list[Memory]:
+    def memories(self, program: Program, bounds: Bounds) -> list[Memory]:
         """All memories of the unit."""
-        found = store_memories(program, self.ports) + self.own_memories(program, y)
+        found = store_memories(program, self.ports) + self.own_memories(program, bounds)
         return found + (unfinished_memories(program) if counts_spikes(self.ports) else [])
 
     def timeline(

@@ -23,7 +23,7 @@ def expected(map_, program):
     parts = packing.head_slots // post
     wide = torch.from_numpy(packing.spread(map_)).long()
     pieces = program.network.heads * parts
-    counts = golden_popcount(wide[..., : pieces * post], pieces)  # [T, N, pieces]
+    counts = golden_popcount(wide[..., : pieces * post].unflatten(-1, (pieces, -1)))  # [T, N, pieces]
     sofar = {}
     for token in range(program.network.tokens):
         for head in range(program.network.heads):

@@ -157,7 +157,7 @@ def test_sender_throughput():
 
 
 def test_resources():
-    assert state_of(LinkReceiver()) == (40 + 32 + 32 + 16 + 2 + 4, 0)
+    assert state_of(LinkReceiver()) == (40 + 32 + 32 + 16 + 2 + 4 + 2, 0)
     assert state_of(LinkSender()) == (32 + 1 + 2 + 2, 0)
 
 

@@ -1,4 +1,4 @@
-"""The attention unit against `golden.stdp`: every sum, every spike, every cycle, and how it grows with N."""
+"""The STDP unit against `golden.attention.stdp`: every sum, every spike, every cycle; how it grows with N."""
 
 import time
 
@@ -7,7 +7,6 @@ import pytest
 
 from s2tdpt.golden.bounds import Interval
 from s2tdpt.golden.config import load_config
-from s2tdpt.golden.stdp import build_lut
 from s2tdpt.hw.attention.records import HeadSizes
 from s2tdpt.hw.attention.stdp import StdpAttention, StdpHardware, StdpKernel
 from s2tdpt.hw.attention.stdp_cycles import (
@@ -148,7 +147,7 @@ def test_digits_block():
         lanes=64,
         post_lanes=16,
         attention_steps=4,
-        lut=build_lut(config).tolist(),
+        lut=config.attention.kernel(config).tolist(),
         threshold=1024,
     )
     unit.check(spikes(1, unit.program), spikes(2, unit.program, q=0.1), gap=0.1)

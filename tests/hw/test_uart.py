@@ -113,5 +113,5 @@ def test_parameters_and_resources():
         ValueError, match="^Baud rate must be at least a 1300th of the clock, 1e\\+08 Hz, not 9600$"
     ):
         baud_step(1e8, 9600)
-    assert state_of(UartReceiver(100)) == (16 + 9 + 4 + 1, 0)
+    assert state_of(UartReceiver(100)) == (16 + 9 + 4 + 1 + 1, 0)
     assert state_of(UartTransmitter(100)) == (16 + 9 + 4 + 1, 0)

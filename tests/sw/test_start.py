@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from s2tdpt.golden.errors import UserError
+from s2tdpt.golden.network import GoldenNetwork
 from s2tdpt.golden.shipped import shipped_models
 from s2tdpt.sw.checkpoint import read_checkpoint
 from s2tdpt.sw.export import export
@@ -14,7 +15,7 @@ from s2tdpt.sw.fold import fold
 from s2tdpt.sw.network import Network
 from s2tdpt.sw.quantize import QatNetwork
 from s2tdpt.sw.settings import Phase, TrainSettings
-from s2tdpt.sw.start import find, load_float, load_start, save_float, shipped_floats
+from s2tdpt.sw.start import find, load_origin, load_start, save_float
 from s2tdpt.sw.train import train_pipeline
 from s2tdpt.sw.unfold import dequantised, unfolded
 from tests.sw.helpers import ODD_SHAPES, images_for, lively, separable, small
@@ -111,8 +112,8 @@ def test_other_integers_are_refused(tmp_path):
     params.save(tmp_path / "whole.safetensors")
     with pytest.raises(UserError, match="another configuration.*depth"):
         load_start(Network(small(depth=2)), tmp_path / "whole.safetensors", DATA)
-    with pytest.raises(UserError, match="holds integers.*--start"):
-        load_float(Network(CONFIG), tmp_path / "whole.safetensors")
+    with pytest.raises(UserError, match="another configuration.*timesteps"):
+        load_origin(Network(small(depth=1, timesteps=2)), tmp_path / "whole.safetensors", DATA)
     odd = integers()
     odd.attention_threshold += 1
     export(odd).save(tmp_path / "odd.safetensors")
@@ -122,9 +123,8 @@ def test_other_integers_are_refused(tmp_path):
 
 def test_names_are_known_or_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in (*shipped_floats(), *shipped_models()):
+    for name in shipped_models():
         assert find(name).is_file()
-    assert not set(shipped_floats()) & set(shipped_models())
     with pytest.raises(UserError, match="no network nothing to begin with; expected .*digits"):
         find("nothing")
     (tmp_path / "digits").write_bytes(b"")
@@ -136,16 +136,53 @@ def test_names_are_known_or_refused(tmp_path, monkeypatch):
 def test_a_float_network_travels_without_its_run(tmp_path):
     train_pipeline(CONFIG, DATA, SETTINGS, tmp_path / "run", float_only=True)
     source, target = tmp_path / "run" / "float.safetensors", tmp_path / "float.safetensors"
-    save_float(source, target, CONFIG)
+    save_float(source, target)
     assert target.stat().st_size < source.stat().st_size / 2
     one, two = Network(CONFIG), Network(CONFIG)
-    assert load_float(one, source)["history"] == load_float(two, target)["history"]
+    mine, theirs = (load_origin(to, path, DATA) for to, path in ((one, source), (two, target)))
+    assert mine.history == theirs.history and mine.accuracy == theirs.accuracy is not None
     for name, value in one.state_dict().items():
         assert np.array_equal(value, two.state_dict()[name]), name
     tensors, _ = read_checkpoint(target)
     assert set(tensors) == {f"model.{name}" for name in one.state_dict()}
     with pytest.raises(UserError, match="another configuration.*timesteps"):
-        load_float(Network(CONFIG.model_copy(update={"timesteps": 1})), target)
+        load_origin(Network(CONFIG.model_copy(update={"timesteps": 1})), target, DATA)
+    assert load_origin(two, target, replace(DATA, train_labels=DATA.train_labels[::-1])).accuracy is None
+
+
+def test_integers_are_quantised_again(tmp_path):
+    whole = train_pipeline(CONFIG, DATA, SETTINGS, tmp_path / "whole")
+    again = TrainSettings(qat_epochs=1, batch_size=16, qat_lr=1e-30)
+    narrow = CONFIG.model_copy(update={"weight_bits": 4})
+    four = train_pipeline(narrow, DATA, again, tmp_path / "four", float_checkpoint=whole.params_path)
+    assert four.float_accuracy == whole.integer_accuracy and four.origin == whole.params.checksum()
+    same = train_pipeline(CONFIG, DATA, again, tmp_path / "same", float_checkpoint=whole.params_path)
+    for name in CONFIG.layer_names():  # the same grid or a finer one: nothing is lost
+        mine, theirs = (p.weight(name) * _steps(p, name) for p in (same.params, whole.params))
+        assert np.abs(mine - theirs).max() <= _steps(same.params, name).max() / 2, name
+        assert np.abs(four.params.weight(name)).max() <= 7
+    assert "integer network that was quantised again" in four.params_path.with_suffix(".md").read_text()
+    assert four.params.provenance["accuracy"]["equal_logits"] == DATA.test_labels.size * 3
+
+
+def _steps(params, name: str) -> np.ndarray:
+    scales = np.asarray(params.scales[name])
+    return scales.reshape(-1, *[1] * (params.weight(name).ndim - 1))
+
+
+def test_logits_that_differ_end_the_run(tmp_path, monkeypatch):
+    """The last line of defence: a golden network that is wrong about one image in all."""
+    plain = GoldenNetwork.forward
+
+    def wrong(self, images):
+        logits = plain(self, images)
+        logits[-1, 0] += 1
+        return logits
+
+    monkeypatch.setattr(GoldenNetwork, "forward", wrong)
+    with pytest.raises(RuntimeError, match="differ in 1 logits"):
+        train_pipeline(CONFIG, DATA, SETTINGS, tmp_path / "run")
+    assert not (tmp_path / "run" / "small.safetensors").exists()
 
 
 def test_nothing_is_lost_when_a_run_cannot_begin(tmp_path):

@@ -1,8 +1,4 @@
-"""STDP self-attention, its gradient variants, and the controls it is compared with.
-
-Every attention here has one interface: binary q, k, v in, the integer-valued Y out, and a firing
-threshold in Y's own unit, so that the scale s of the paper is folded into the threshold and no
-multiplication is left. ``threshold`` stands for the real value 1.0 (twice the paper's 0.5).
+"""STDP self-attention and its gradient variants.
 
 The kernel has a derivative problem. As a function of d = r_K(j) - r_Q(i) it rises on both sides of
 d = 0 (slope kappa A exp(-kappa |d|)) and falls by about 2A at the tie, a step of the opposite sign that
@@ -11,57 +7,55 @@ plain differentiation cannot see. The variants differ only in the slope table us
 References
 ----------
 S2TDPT: arXiv 2511.14691, sections 2.1 and 2.3 (latency code, STDP kernel, attention).
-STEP: arXiv 2505.11151 (random attention as a control).
-Spikformer: arXiv 2209.15425 (SSA, scale 1/8).
 """
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from s2tdpt.golden.attention.stdp import Stdp
 from s2tdpt.golden.config import NetworkConfig
 from s2tdpt.golden.errors import UserError
-from s2tdpt.golden.stdp import build_lut
-from s2tdpt.sw.names import DEFAULT_HALF_WIDTH, DEFAULT_VARIANT, STDP_GRADIENTS, VARIANTS
-
-SSA_SCALE_LOG2 = 3
-"""s = 1/8 in Spikformer and Spikingformer."""
+from s2tdpt.sw.attention.base import AttentionModule
+from s2tdpt.sw.names import STDP_GRADIENTS, KernelGradient
 
 
-def kernel_slope(config: NetworkConfig, gradient: str, half_width: float = DEFAULT_HALF_WIDTH) -> Tensor:
+def kernel_slope(mechanism: Stdp, head_dim: int, gradient: KernelGradient) -> Tensor:
     """Derivative table of the STDP kernel that a gradient variant uses.
 
     Parameters
     ----------
-    config : NetworkConfig
-    gradient : {"autodiff", "window", "detached"}
+    mechanism : Stdp
+    head_dim : int
+        d_h.
+    gradient : KernelGradient
         "autodiff" is the derivative of the two exponential branches; "window" adds the step at the tie,
-        spread over a triangle of unit area; "detached" is zero, so that q and k stay as they are.
-    half_width : float
-        Half of the triangle's base, in counts (> 0). The triangle is centred at d = -1/2, between the
-        last LTP entry and the tie.
+        spread over a triangle of unit area with the half-width (> 0) as half of its base, in counts, centred
+        at d = -1/2, between the last LTP entry and the tie; "detached" is zero, so that q and k stay as they
+        are.
 
     Returns
     -------
     float32 tensor [2 d_h + 1], per count, in kernel units (1/256); entry d + d_h belongs to d.
     """
-    if gradient not in STDP_GRADIENTS:
+    if gradient.variant not in STDP_GRADIENTS:
         raise UserError(
-            f"unknown STDP gradient {gradient!r}; expected one of {', '.join(STDP_GRADIENTS)}; "
+            f"unknown STDP gradient {gradient.variant!r}; expected one of {', '.join(STDP_GRADIENTS)}; "
             "choose one of these"
         )
+    half_width = gradient.half_width
     if not half_width > 0:
         raise UserError(
             f"window half-width {half_width} is not positive; expected a number of counts > 0; try 3"
         )
-    d = torch.arange(-config.head_dim, config.head_dim + 1, dtype=torch.float64)
-    if gradient == "detached":
+    d = torch.arange(-head_dim, head_dim + 1, dtype=torch.float64)
+    if gradient.variant == "detached":
         return torch.zeros_like(d, dtype=torch.float32)
-    slope = config.kappa * config.stdp_amplitude * torch.exp(-config.kappa * d.abs())
-    if gradient == "window":
+    slope = mechanism.kappa * mechanism.amplitude * torch.exp(-mechanism.kappa * d.abs())
+    if gradient.variant == "window":
         window = (1.0 - (d + 0.5).abs() / half_width).clamp_min(0.0) / half_width
-        slope = slope - 2.0 * config.stdp_amplitude * window
+        slope = slope - 2.0 * mechanism.amplitude * window
     return slope.float()
 
 
@@ -118,20 +112,20 @@ def _toeplitz(table: Tensor) -> Tensor:
     return table[counts[None, :] - counts[:, None] + counts[-1]]
 
 
-class StdpAttention(nn.Module):
+class StdpAttention(AttentionModule):
     """Y_i = sum_j LUT[r_K(j) - r_Q(i)] V_j, per head and time step (Ref: sections 2.1, 2.3).
 
     Few tokens: the matrix A, looked up. More tokens than counts: by counts, linear in tokens. Both are exact.
     """
 
-    def __init__(
-        self, config: NetworkConfig, gradient: str = DEFAULT_VARIANT, half_width: float = DEFAULT_HALF_WIDTH
-    ):
-        super().__init__()
-        table = torch.as_tensor(build_lut(config).astype("float32"))
+    weighs_values = True
+
+    def __init__(self, config: NetworkConfig, gradient: KernelGradient):
+        super().__init__(config)
+        table = torch.as_tensor(config.attention.kernel(config).astype("float32"))
+        slope = kernel_slope(config.attention, config.head_dim, gradient)
         self.register_buffer("table", table, persistent=False)  # [2 d_h + 1]
-        self.register_buffer("slope", kernel_slope(config, gradient, half_width), persistent=False)
-        self.threshold = config.attention_threshold  # real 1.0, in steps of s/256
+        self.register_buffer("slope", slope, persistent=False)
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """q, k, v: {0,1} [..., N, d_h] -> Y [..., N, d_h], integers in steps of 1/256."""
@@ -139,51 +133,3 @@ class StdpAttention(nn.Module):
             return _ByCounts.apply(q, k, v, self.table, self.slope)
         d = k.sum(-1).unsqueeze(-2) - q.sum(-1).unsqueeze(-1)  # [..., i, j] = r_K(j) - r_Q(i)
         return _LookUp.apply(d, self.table, self.slope) @ v
-
-
-class SsaAttention(nn.Module):
-    """Control: Y = Q K^T V, the spiking self-attention without softmax."""
-
-    def __init__(self, config: NetworkConfig):
-        super().__init__()
-        self.threshold = 1 << SSA_SCALE_LOG2
-
-    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """q, k, v: {0,1} [..., N, d_h] -> Y [..., N, d_h], non-negative integers."""
-        return (q @ k.transpose(-1, -2)) @ v
-
-
-class RandomAttention(nn.Module):
-    """Control: a fixed random A with the STDP kernel's range and grid; q and k are ignored."""
-
-    def __init__(self, config: NetworkConfig, seed: int = 0):
-        super().__init__()
-        generator = torch.Generator().manual_seed(seed)
-        low, high = config.stdp_offset - config.stdp_amplitude, config.stdp_offset + config.stdp_amplitude
-        matrix = torch.randint(
-            low, high + 1, (config.heads, config.tokens, config.tokens), generator=generator
-        )
-        self.register_buffer("matrix", matrix.float())  # [heads, N, N], same for every step
-        self.threshold = config.attention_threshold
-
-    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """v: {0,1} [..., heads, N, d_h] -> Y [..., heads, N, d_h], integers in steps of 1/256."""
-        return self.matrix.to(v.dtype) @ v
-
-
-def make_attention(
-    config: NetworkConfig,
-    variant: str = DEFAULT_VARIANT,
-    half_width: float = DEFAULT_HALF_WIDTH,
-    seed: int = 0,
-) -> nn.Module:
-    """The attention named `variant` (one of `VARIANTS`); raises UserError for another name."""
-    if variant in STDP_GRADIENTS:
-        return StdpAttention(config, variant, half_width)
-    if variant == "ssa":
-        return SsaAttention(config)
-    if variant == "random":
-        return RandomAttention(config, seed)
-    raise UserError(
-        f"unknown attention {variant!r}; expected one of {', '.join(VARIANTS)}; choose one of these"
-    )

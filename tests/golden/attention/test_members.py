@@ -8,9 +8,11 @@ from s2tdpt.golden.activity import Activity, measure
 from s2tdpt.golden.attention import MECHANISMS
 from s2tdpt.golden.attention.heads import attend
 from s2tdpt.golden.attention.lrf import TAPS, LocalField, offsets
+from s2tdpt.golden.attention.lrf_dyn import INPUT, LEAK, SHIFT, SIGN
 from s2tdpt.golden.attention.qk import Qkca, Qkta
 from s2tdpt.golden.attention.sdsa import Sdsa
 from s2tdpt.golden.attention.ssa import Ssa
+from s2tdpt.golden.attention.sssa import WEIGHT, power_of_two_below
 from s2tdpt.golden.bounds import derive_bounds
 from s2tdpt.golden.complexity import macs, parameter_count, products
 from s2tdpt.golden.energy import energy_report
@@ -179,6 +181,10 @@ def test_faults_are_noticed(kind):
         zeros = dict(params.tensors)
         zeros["block.0.v.threshold"] = np.full_like(zeros["block.0.v.threshold"], 2**31 - 1)
         faulty.append(Params(config, zeros, attention_threshold=params.attention_threshold))
+    if kind == "sssa":
+        tensors = {name: np.array(tensor) for name, tensor in params.tensors.items()}
+        tensors["block.0.sssa.threshold"][:] = 2**31 - 1
+        faulty.append(Params(config, tensors))
     assert faulty
     for other in faulty:
         assert not torch.equal(GoldenNetwork(other).trace(images)["block.0.y"], trace["block.0.y"])
@@ -229,6 +235,59 @@ def test_what_is_learned_counts_as_parameters():
     without = config_of("none")
     own = 2 * (plain.embed_dim**2 + 2 * plain.embed_dim)  # q and k, their norms
     assert parameter_count(plain) - parameter_count(without) == own
+
+
+def test_powers_of_two():
+    totals = torch.arange(3000)
+    expected = [0] + [1 << (n.bit_length() - 1) for n in range(1, 3000)]
+    for dtype in (torch.int64, torch.float32):
+        assert power_of_two_below(totals.to(dtype)).tolist() == expected
+
+
+def test_a_saccade_looks_at_the_steps_before_and_at_no_later_one():
+    config = config_of("sssa")
+    params = params_for(config, 4)
+    values, parts = block_values(config, params), inputs(config, 3, 0.4)
+    y = attend(config.attention.y, config, values, *parts)
+    upper = values[WEIGHT].triu(1)
+    other = values | {WEIGHT: values[WEIGHT] + 5 * torch.ones_like(upper).triu(1)}
+    assert torch.equal(attend(config.attention.y, config, other, *parts), y)
+    changed = [part.clone() for part in parts]
+    changed[1][0] = 0  # no keys in the first step
+    assert not torch.equal(attend(config.attention.y, config, values, *changed)[1:], y[1:])
+    changed = [part.clone() for part in parts]
+    changed[1][-1] = 0  # nor in the last
+    assert torch.equal(attend(config.attention.y, config, values, *changed)[:-1], y[:-1])
+
+
+def test_dendrites_attain_their_interval_and_stay_in_16_bits():
+    config = make_config(
+        image_height=8, image_width=8, sps_pool=[False, False], attention={"kind": "lrf-dyn"}, heads=1
+    )
+    values = {name: tensor[:1] for name, tensor in params_for(config, 0).attention(0).items()}
+    values |= {LEAK: np.full((1, 8), 4), INPUT: np.full((1, 8), 1024)}  # the slowest and the strongest
+    values |= {SIGN: np.array([[0, 0, 0, 1, 0, 0, 0, 0]]), SHIFT: np.zeros((1, 8), int)}
+    largest = config.attention.inner(config, values)["dendrite"].hi
+    assert largest < 2**5 * 1025 and largest.bit_length() <= 16
+    v = torch.ones((1, 1, 1, 64, 12), dtype=torch.long)
+    tensors = {name: torch.tensor(value).long() for name, value in values.items()}
+    y = super(LocalField, config.attention).y(config, tensors, v, v, v)
+    assert int(y.max()) == largest >> 6  # dendrite 4 of a chain of equal ones is the largest
+
+
+def test_a_dendrite_forgets_and_passes_on():
+    """Plant: without the coupling, or with another leak, Y is another."""
+    config = config_of("lrf-dyn")
+    params, parts = params_for(config, 6), inputs(config, 2, 0.4)
+    values = block_values(config, params)
+    y = attend(config.attention.y, config, values, *parts)
+    for name, changed in ((LEAK, 5 - values[LEAK]), (INPUT, values[INPUT] // 2), (SIGN, -values[SIGN])):
+        assert not torch.equal(attend(config.attention.y, config, values | {name: changed}, *parts), y)
+    early = [part.clone() for part in parts]
+    early[2][:, :, -1] = 1 - early[2][:, :, -1]  # the last token, which no earlier one sees
+    other = attend(config.attention.y, config, values | {TAPS: values[TAPS] * 0}, *early)
+    plain = attend(config.attention.y, config, values | {TAPS: values[TAPS] * 0}, *parts)
+    assert torch.equal(other[:, :, :-1], plain[:, :, :-1])
 
 
 def test_dilations_are_checked():

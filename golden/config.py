@@ -14,7 +14,7 @@ from s2tdpt.golden.attention import MECHANISMS, AnyMechanism
 from s2tdpt.golden.attention.stdp import Stdp
 from s2tdpt.golden.errors import UserError, shown
 from s2tdpt.golden.layers import Layer, Part, layer_table, layers_of, parts_of
-from s2tdpt.golden.strictjson import read
+from s2tdpt.golden.strictjson import parse, read
 
 CONFIG_DIRECTORY = Path(__file__).parent / "configs"
 

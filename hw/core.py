@@ -136,7 +136,7 @@ class Core(wiring.Component):
         m.submodules.drain = drain = DrainSequencer(program, sizes, records)
         m.submodules.post = post = PostProcessor(program, sizes, widths)
         m.submodules.attention = attention = attention_of(program).unit(
-            self._params, program, sizes, self._bounds.attention
+            self._params, program, sizes, self._bounds
         )
         m.submodules.spikes = spikes = SpikeMemory(program, sizes)
         m.submodules.sender = sender = self._sender

@@ -18,7 +18,7 @@ from s2tdpt.hw.attention import attention_of
 from s2tdpt.hw.front_model import FrontModel, word_marks
 from s2tdpt.hw.lanes import lane_skew
 from s2tdpt.hw.overlap import ENDED_DELAY, settle_cycles
-from s2tdpt.hw.program import WINDOW, Program, Sink, Source, Step
+from s2tdpt.hw.program import PROJECTIONS, WINDOW, Program, Sink, Source, Step
 from s2tdpt.hw.records import FETCH_CYCLES, STREAM_CONSTANT_TILES, weight_rows
 from s2tdpt.hw.timing import PostTiming, drain_delay
 
@@ -110,6 +110,20 @@ def _taps(grid: np.ndarray, outside) -> np.ndarray:
     padded = np.pad(grid, ((reach, reach), (reach, reach), (0, 0)), constant_values=outside)
     taps = [padded[y : y + height, x : x + width] for y in range(WINDOW) for x in range(WINDOW)]
     return np.stack(taps, axis=2)
+
+
+def spikes_by_head(program: Program, trace: Mapping[str, np.ndarray], block: int) -> list[tuple]:
+    """(q, k, v) of every head of a block, spikes [T, N, d_h]; None where there is no such projection."""
+    net = program.network
+    maps = []
+    for kind in PROJECTIONS:
+        name = f"block.{block}.{kind}"
+        if name not in trace:
+            maps.append([None] * net.heads)
+            continue
+        spikes = np.asarray(trace[name]).reshape(net.timesteps, net.tokens, net.heads, -1)
+        maps.append([spikes[:, :, head] for head in range(net.heads)])
+    return list(zip(*maps, strict=True))
 
 
 @dataclass
@@ -230,12 +244,8 @@ class FrameModel:
         return self._result(found, attention, base, first_start, busy)
 
     def _attend(self, trace, block: int, ready: list[int]) -> tuple[int, int]:
-        net, attention = self._program.network, attention_of(self._program)
-        parts = [
-            np.asarray(trace[f"block.{block}.{letter}"]).reshape(net.timesteps, net.tokens, net.heads, -1)
-            for letter in "qkv"
-        ]
-        heads = ([part[:, :, h] for part in parts] for h in range(net.heads))
+        attention = attention_of(self._program)
+        heads = spikes_by_head(self._program, trace, block)
         busy = [attention.head_cycles(self._program, *head) for head in heads]
         starts, complete = attention.timeline(ready, busy, self._program)
         return starts[0], complete

@@ -124,7 +124,7 @@ def plan_for(program: Program, widths: Widths, bounds: Bounds) -> MemoryPlan:
     memories = (
         *_stores(program, widths),
         *_post_processing(program, widths),
-        *attention_of(program).memories(program, bounds.attention),
+        *attention_of(program).memories(program, bounds),
         *_control(program),
     )
     return MemoryPlan(program.network.name, program.machine.name, memories)

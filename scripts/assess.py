@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.progress import Progress
 from rich.table import Table
 
 from s2tdpt.golden.errors import UserError
@@ -26,7 +25,6 @@ from s2tdpt.scripts.options import (
     load_params,
     machine_options,
     machine_words,
-    notes,
     params_option,
     telling,
 )
@@ -108,11 +106,18 @@ def assess(
 
     golden = GoldenNetwork(numbers)
     parts: dict[str, Part] = {}
-    with Progress(console=notes, transient=True, disable=not notes.is_terminal) as progress:
+    with telling("accuracy") as tell:
 
         def bar(words: str, total: int) -> Callable[[int], None]:
-            task = progress.add_task(words, total=total)
-            return lambda done: progress.advance(task, done)
+            seen = 0
+
+            def advance(done: int) -> None:
+                nonlocal seen
+                seen += done
+                tell(f"{words}: {seen:,} of {total:,} images")
+
+            advance(0)
+            return advance
 
         with timed(parts, "accuracy") as part:
             logits = classify(golden, chosen, bar, part)
@@ -122,8 +127,8 @@ def assess(
             weigh(golden, chosen, energy_images, bar, part)
         with timed(parts, "cycles") as part:
             count_cycles(golden, machine, chosen, cycle_images, bar, part)
-    with timed(parts, "cosim") as part:
-        simulate(golden, machine, chosen, count, simulator, part)
+        with timed(parts, "cosim") as part:
+            simulate(golden, machine, chosen, count, simulator, tell, part)
     good = all(part["good"] is not False for part in parts.values())
     if json_path is not None:
         heading = {
@@ -254,7 +259,7 @@ def count_cycles(
 
 
 def simulate(
-    golden: GoldenNetwork, machine: Machine, chosen: Chosen, count: int, simulator: str, part: Part
+    golden: GoldenNetwork, machine: Machine, chosen: Chosen, count: int, simulator: str, tell, part: Part
 ) -> None:
     """The generated Verilog against the golden model and the cycle model."""
     if not count:
@@ -262,10 +267,8 @@ def simulate(
         return
     from s2tdpt.sim.cosim import Options, cosimulate
 
-    with telling("starting") as tell:
-        report = cosimulate(
-            golden.params, machine, chosen.images[:count], Options(simulator=simulator), step=tell
-        )
+    images = chosen.images[:count]
+    report = cosimulate(golden.params, machine, images, Options(simulator=simulator), step=tell)
     part |= report.to_json() | {"good": report.ok}
     errors = [step.model_error for step in report.steps if step.model_error is not None]
     model = f"; cycle model off by {max(errors)} cycles" if errors else "; no cycle model for this machine"

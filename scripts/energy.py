@@ -23,6 +23,7 @@ from s2tdpt.scripts.options import (
     machine_words,
     notes,
     params_option,
+    telling,
 )
 from s2tdpt.scripts.output import check_file, json_option, quiet, write_bytes, write_json
 
@@ -87,18 +88,27 @@ def check_plot(context, parameter, path: Path | None) -> Path | None:
 @click.option(
     "--mhz", type=float, default=CLOCK, show_default=True, help="Clock that leakage is given for; assumed."
 )
+@click.option(
+    "--liberty",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Also synthesise onto this cell library (.lib or .lib.gz) and measure the netlist (minutes).",
+)
 @json_option
-def energy(params, data, data_dir, limit, against, plot, machine, counted, mhz, json_path) -> None:
+def energy(params, data, data_dir, limit, against, plot, machine, counted, mhz, liberty, json_path) -> None:
     """Energy of an inference, from spikes counted by the golden model on real images.
 
     Three ways beside each other. Theory: the count of the literature (a float addition for every spike and
     weight, 45 nm). Integer: the additions that this network makes, with the weight rows that must be read for
     them. Counted: every access of every memory of --machine, at its width, and every addition. Formulas,
-    sources and what is left out: docs/energy.md.
+    sources and what is left out: docs/energy.md. With --liberty a fourth: the power of the synthesised
+    netlist,
+    every pin with the activity of a gate-level simulation of the first image, beside a black and a white one.
 
     \b
     Examples:
       s2tdpt energy
+      s2tdpt energy --liberty nangate45_typ.lib.gz --limit 1
       s2tdpt energy --machine small --counted 4 --limit 4
       s2tdpt energy --against digits-sparse --against digits-int4 --plot energy.png
       s2tdpt energy -p cifar.safetensors --data cifar10 --data-dir ~/data --limit 500 --json -
@@ -107,6 +117,13 @@ def energy(params, data, data_dir, limit, against, plot, machine, counted, mhz, 
     from s2tdpt.golden.energy import energy_report
     from s2tdpt.golden.network import GoldenNetwork
 
+    if liberty is not None:
+        from s2tdpt.hw.tools import find_tool
+        from s2tdpt.scripts.hardware import check_liberty
+        from s2tdpt.scripts.netlist_energy import as_dict, block_table, frame_table, measure_netlist
+
+        check_liberty(liberty)
+        find_tool("yosys")
     if not 0 < mhz < math.inf:
         raise UserError(f"--mhz is {mhz:g}; expected a positive number of MHz; for instance 100")
     networks = [(name, GoldenNetwork(load_params(name))) for name in (params, *against)]
@@ -124,6 +141,10 @@ def energy(params, data, data_dir, limit, against, plot, machine, counted, mhz, 
             machine_count = count_accesses(
                 networks[0][1], machine, images[:counted], lambda done: progress.advance(task, done)
             )
+    frames = None
+    if liberty is not None:
+        with telling("netlist") as tell:
+            frames = measure_netlist(networks[0][1], machine, images[0], liberty, mhz, tell)
     if plot is not None:
         write_plot(plot, reports)
     if json_path is not None:
@@ -137,7 +158,9 @@ def energy(params, data, data_dir, limit, against, plot, machine, counted, mhz, 
             }
         write_json(
             json_path,
-            compared[0] | {"data": chosen.description, "against": compared[1:], "counted": by_machine},
+            compared[0]
+            | {"data": chosen.description, "against": compared[1:], "counted": by_machine}
+            | {"netlist": None if frames is None else as_dict(frames, liberty)},
         )
     if quiet(json_path):
         return
@@ -147,6 +170,9 @@ def energy(params, data, data_dir, limit, against, plot, machine, counted, mhz, 
     if machine_count is not None:
         console.print(counted_table(machine_count, report, machine_words(machine)))
         console.print(counted_totals(machine_count, report, mhz))
+    if frames is not None:
+        console.print(block_table(frames[1]))
+        console.print(frame_table(frames))
     if len(reports) > 1:
         console.print(comparison_table(reports))
 
@@ -293,7 +319,7 @@ def counted_totals(count: CountedEnergy, report: EnergyReport, mhz: float) -> Ta
         table.add_row(
             f"outside: {count.streamed_bits:,} bits of weights from DRAM, at least", amount(count.streaming)
         )
-    table.caption = "not counted: clock, control, wires"
+    table.caption = "not counted: clock, control, wires; --liberty measures the cells'"
     return table
 
 

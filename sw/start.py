@@ -1,8 +1,4 @@
-"""What training begins with instead of random weights: a finished float stage, or a file of integers.
-
-Float networks that come with the project (`FOLDER`) have names, as parameter files do. They are checkpoints
-without what only a resumed run needs (docs/training.md), a few megabytes each.
-"""
+"""What training begins with instead of random weights: a finished float stage, or a file of integers."""
 
 from __future__ import annotations
 
@@ -26,18 +22,12 @@ from s2tdpt.sw.network import Network
 from s2tdpt.sw.quantize import QatNetwork
 from s2tdpt.sw.unfold import dequantised, unfolded
 
-FOLDER = Path(__file__).parent / "models"
 START_IMAGES = 1024
 """Training images from which the norms of a network of integers are set."""
 
 
-def shipped_floats() -> tuple[str, ...]:
-    """Names of the float networks in `FOLDER`."""
-    return tuple(sorted(path.stem for path in FOLDER.glob("*.safetensors")))
-
-
 def find(source: str | Path) -> Path:
-    """The file that a name or path means; a file in the current folder goes before a shipped one.
+    """The file that a path or the name of a shipped one means; one in the current folder goes first.
 
     Raises
     ------
@@ -47,11 +37,9 @@ def find(source: str | Path) -> Path:
     path, name = Path(source), str(source)
     if path.exists():
         return path
-    if name in shipped_floats():
-        return FOLDER / f"{name}.safetensors"
     if name in shipped.shipped_models():
         return shipped.FOLDER / f"{name}.safetensors"
-    known = ", ".join((*shipped_floats(), *shipped.shipped_models()))
+    known = ", ".join(shipped.shipped_models())
     raise UserError(
         f"no network {name} to begin with; expected float.safetensors of a run, a parameter file, or one of "
         f"{known}; check the name"
@@ -66,8 +54,8 @@ def load_start(network: Network, source: str | Path, dataset: Dataset) -> None:
     network : Network
         Its configuration may differ from that of the file in `timesteps` and `weight_bits` only.
     source : str or path
-        A finished float stage, or a parameter file, whose integers become weights and whose norms are set
-        from training images (`sw.unfold`); the name of a shipped one of either.
+        A finished float stage, or a parameter file or the name of a shipped one, whose integers become
+        weights and whose norms are set from training images (`sw.unfold`).
     dataset : Dataset
         Whose training images the norms are set from.
 
@@ -114,8 +102,8 @@ def load_origin(network: Network, source: str | Path, dataset: Dataset) -> Origi
     network : Network
         Gives the configuration and the attention; a float stage is put into it, in place.
     source : str or path
-        A finished float stage, or a parameter file, whose integers are quantised again, to other bits or
-        from other images; the name of a shipped one of either.
+        A finished float stage, or a parameter file or the name of a shipped one, whose integers are
+        quantised again, to other bits or from other images.
 
     Raises
     ------

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
+import numpy as np
 from amaranth import Module, Value
 from amaranth.lib import data
 
 from s2tdpt.golden.bounds import Interval
 from s2tdpt.hw.attention.columns import ColumnGates, gate_delay, steps_of_word
 from s2tdpt.hw.attention.reader import step_shift
-from s2tdpt.hw.attention.records import K, Q, V
+from s2tdpt.hw.attention.records import HeadSizes, K, Q, V
 from s2tdpt.hw.attention.sequencer import HeadSequencer
 from s2tdpt.hw.attention.steady import SteadyHardware
 from s2tdpt.hw.attention.store import Fields, HeadStore, Hold
@@ -21,6 +23,7 @@ from s2tdpt.hw.program import Program
 from s2tdpt.hw.records import Sizes
 
 if TYPE_CHECKING:
+    from s2tdpt.golden.bounds import Bounds
     from s2tdpt.golden.params import Params
 
 __all__ = ["ChannelGate", "QkcaHardware", "QktaHardware", "SdsaHardware", "TokenGate"]
@@ -148,6 +151,15 @@ class TokenGate(_Gate):
 
 
 class _ChannelHardware(SteadyHardware):
+    def counted(self, q: np.ndarray, k: np.ndarray, v: np.ndarray | None) -> np.ndarray:
+        """Spikes that count."""
+        raise NotImplementedError
+
+    def additions(self, program: Program, q, k, v) -> Counter[int]:
+        bits, net = program.network.attention.gate_threshold.bit_length(), program.network
+        counted = int(np.count_nonzero(self.counted(q, k, v)))
+        return Counter({bits: counted + 2 * net.timesteps * net.head_dim})
+
     def first_pass(self, program: Program) -> int:
         return program.network.tokens + 1 + gate_delay(program.network.timesteps)
 
@@ -157,8 +169,11 @@ class SdsaHardware(_ChannelHardware):
 
     ports = SpikeDriven.ports
 
-    def unit(self, params: Params, program: Program, sizes: Sizes, y: Interval) -> SpikeDriven:
-        return SpikeDriven(program, sizes, **_thresholds(params, program), y=y)
+    def counted(self, q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
+        return k & v
+
+    def unit(self, params: Params, program: Program, sizes: Sizes, bounds: Bounds) -> SpikeDriven:
+        return SpikeDriven(program, sizes, **_thresholds(params, program), y=bounds.attention)
 
 
 class QkcaHardware(_ChannelHardware):
@@ -166,8 +181,11 @@ class QkcaHardware(_ChannelHardware):
 
     ports = QueryKeyChannel.ports
 
-    def unit(self, params: Params, program: Program, sizes: Sizes, y: Interval) -> QueryKeyChannel:
-        return QueryKeyChannel(program, sizes, **_thresholds(params, program), y=y)
+    def counted(self, q: np.ndarray, k: np.ndarray, v: None) -> np.ndarray:
+        return q
+
+    def unit(self, params: Params, program: Program, sizes: Sizes, bounds: Bounds) -> QueryKeyChannel:
+        return QueryKeyChannel(program, sizes, **_thresholds(params, program), y=bounds.attention)
 
 
 class QktaHardware(SteadyHardware):
@@ -175,8 +193,13 @@ class QktaHardware(SteadyHardware):
 
     ports = TokenGate.ports
 
-    def unit(self, params: Params, program: Program, sizes: Sizes, y: Interval) -> TokenGate:
-        return TokenGate(program, sizes, **_thresholds(params, program), y=y)
+    def additions(self, program: Program, q: np.ndarray, k: np.ndarray, v: None) -> Counter[int]:
+        net, sizes = program.network, HeadSizes(program)
+        counts = int(np.count_nonzero(q) + np.count_nonzero(k))  # both pass the counters
+        return Counter({sizes.count.width: counts + 2 * net.timesteps * net.tokens})
+
+    def unit(self, params: Params, program: Program, sizes: Sizes, bounds: Bounds) -> TokenGate:
+        return TokenGate(program, sizes, **_thresholds(params, program), y=bounds.attention)
 
 
 def _thresholds(params: Params, program: Program) -> dict[str, int]:

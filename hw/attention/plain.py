@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
 from amaranth import Cat, Module, Value
 
+from s2tdpt.golden.attention.uniform import WEIGHT
 from s2tdpt.golden.bounds import Interval
 from s2tdpt.hw.attention.columns import ColumnCounts, steps_of_word
 from s2tdpt.hw.attention.reader import step_shift
@@ -20,11 +23,10 @@ from s2tdpt.hw.program import Program
 from s2tdpt.hw.records import Sizes
 
 if TYPE_CHECKING:
+    from s2tdpt.golden.bounds import Bounds
     from s2tdpt.golden.params import Params
 
 __all__ = ["NoMixing", "NoMixingHardware", "Uniform", "UniformHardware"]
-
-WEIGHT = 128
 
 PORTS = {"tokens": {"value": (V, Hold.SPIKES)}}
 
@@ -96,8 +98,8 @@ class NoMixingHardware(SteadyHardware):
 
     ports = PORTS
 
-    def unit(self, params: Params, program: Program, sizes: Sizes, y: Interval) -> NoMixing:
-        return NoMixing(program, sizes, threshold=params.attention_threshold, y=y)
+    def unit(self, params: Params, program: Program, sizes: Sizes, bounds: Bounds) -> NoMixing:
+        return NoMixing(program, sizes, threshold=params.attention_threshold, y=bounds.attention)
 
 
 class UniformHardware(SteadyHardware):
@@ -105,8 +107,11 @@ class UniformHardware(SteadyHardware):
 
     ports: ClassVar = PORTS
 
-    def unit(self, params: Params, program: Program, sizes: Sizes, y: Interval) -> Uniform:
-        return Uniform(program, sizes, threshold=params.attention_threshold, y=y)
+    def unit(self, params: Params, program: Program, sizes: Sizes, bounds: Bounds) -> Uniform:
+        return Uniform(program, sizes, threshold=params.attention_threshold, y=bounds.attention)
 
     def first_pass(self, program: Program) -> int:
         return program.network.tokens + 1
+
+    def additions(self, program: Program, q: None, k: None, v: np.ndarray) -> Counter[int]:
+        return Counter({program.network.tokens.bit_length(): int(np.count_nonzero(v))})

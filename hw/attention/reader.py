@@ -30,6 +30,8 @@ class PassReader(wiring.Component):
         What is read.
     scans : bool
         There is a first pass.
+    paced : bool
+        In the second pass a token has its time until `next`.
     more : wiring.Member
         Other members of a reader.
 
@@ -39,24 +41,34 @@ class PassReader(wiring.Component):
         Address of the head's token 0.
     scan, emit : ``In(1)``
         Pulse: begin the first, the second pass. `scan` only with `scans`.
+    next : ``In(1)``
+        The next token. Only with `paced`.
     emitted : ``Out(1)``
         Pulse: the head's last token has had its time.
     """
 
     def __init__(
-        self, program: Program, port: str, fields: Fields, scans: bool = True, **more: wiring.Member
+        self,
+        program: Program,
+        port: str,
+        fields: Fields,
+        scans: bool = True,
+        paced: bool = False,
+        **more: wiring.Member,
     ):
         self._sizes = sizes = HeadSizes(program)
-        self._port, self._scans = port, scans
+        self._port, self._scans, self._paced = port, scans, paced
         members = {"base": In(sizes.word), "scan": In(1), "emit": In(1), port: Out(StorePort(sizes, fields))}
         if not scans:
             del members["scan"]
+        if paced:
+            members["next"] = In(1)
         super().__init__({**members, **more, "emitted": Out(1)})
 
     def _walk(self, m: Module) -> tuple[Signal, Signal, Value]:
         """A word arrives from the store; it is the head's last one; the second pass is on."""
         sizes, port = self._sizes, getattr(self, self._port)
-        period = max(sizes.steps, sizes.parts)
+        period = 2 if self._paced else max(sizes.steps, sizes.parts)
         begin = self.scan | self.emit if self._scans else self.emit
         active, emitting = Signal(), Signal() if self._scans else Const(1, 1)
         token, phase = Signal(sizes.token), Signal(index_shape(period))
@@ -64,15 +76,16 @@ class PassReader(wiring.Component):
         m.d.comb += [
             port.en.eq(active & (phase == 0)),
             last_token.eq(token == sizes.tokens - 1),
-            last_phase.eq(~emitting | (phase == period - 1)),
-            self.emitted.eq(active & emitting & last_token & last_phase),
+            last_phase.eq(~emitting | (self.next if self._paced else phase == period - 1)),
         ]
+        if not self._paced:
+            m.d.comb += self.emitted.eq(active & emitting & last_token & last_phase)
         with m.If(begin):
             m.d.sync += [active.eq(1), token.eq(0), phase.eq(0), port.address.eq(self.base)]
             if self._scans:
                 m.d.sync += emitting.eq(self.emit)
         with m.Elif(active):
-            m.d.sync += phase.eq(exact(phase + 1, phase.shape()))
+            m.d.sync += phase.eq(1 if self._paced else exact(phase + 1, phase.shape()))
             with m.If(last_phase):
                 m.d.sync += [
                     phase.eq(0),

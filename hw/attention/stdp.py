@@ -7,15 +7,18 @@ from functools import reduce
 from operator import or_
 from typing import TYPE_CHECKING
 
+import numpy as np
 from amaranth import Cat, Module, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from s2tdpt.golden.attention.stdp import LUT, table_interval
 from s2tdpt.golden.bounds import Interval
+from s2tdpt.hw.attention.accesses import HeadAccesses, row_memory
 from s2tdpt.hw.attention.neurons import y_shape_of
 from s2tdpt.hw.attention.records import HeadSizes
 from s2tdpt.hw.attention.sequencer import HeadSequencer
-from s2tdpt.hw.attention.stdp_cycles import head_cycles, output_delay
+from s2tdpt.hw.attention.stdp_cycles import head_cycles, output_delay, token_schedule
 from s2tdpt.hw.attention.stdp_kernel import StdpKernel, checked_lut
 from s2tdpt.hw.attention.stdp_queries import CountLister, QueryReader
 from s2tdpt.hw.attention.stdp_records import QUERIES, TOKENS, row_depth
@@ -29,9 +32,9 @@ from s2tdpt.hw.program import Program
 from s2tdpt.hw.records import Sizes
 
 if TYPE_CHECKING:
-    import numpy as np
-
+    from s2tdpt.golden.bounds import Bounds
     from s2tdpt.golden.params import Params
+    from s2tdpt.hw.widths import Widths
 
 __all__ = ["StdpAttention", "StdpHardware", "StdpKernel"]
 
@@ -96,7 +99,11 @@ class StdpAttention(AttentionUnit):
 
     def __init__(self, program: Program, sizes: Sizes, *, lut: Iterable[int], threshold: int, y: Interval):
         self._lut = checked_lut(lut, program.network.head_dim)
-        super().__init__(program, sizes, threshold=threshold, y=y, period=emission_period(program))
+        super().__init__(program, sizes, threshold=threshold, y=y, period=self._period(program))
+        self._sum_shape = self._y_shape
+
+    def _period(self, program: Program) -> int | None:
+        return emission_period(program)
 
     def _sequencer(self) -> RowSequencer:
         return RowSequencer(self._program, self._port_sizes)
@@ -107,6 +114,12 @@ class StdpAttention(AttentionUnit):
         m.submodules.tokens = tokens = TokenReader(program)
         wiring.connect(m, store.queries, queries.queries)
         wiring.connect(m, store.tokens, tokens.tokens)
+        return self._rows(m, sequencer, queries, tokens)
+
+    def _rows(
+        self, m: Module, sequencer: RowSequencer, queries: QueryReader, tokens: TokenReader
+    ) -> tuple[Value, Value]:
+        """The three passes: whether there is a row, and its sums."""
         m.d.comb += [
             queries.base.eq(sequencer.word),
             queries.scan.eq(sequencer.scan),
@@ -144,7 +157,7 @@ class StdpAttention(AttentionUnit):
         engines, issues = [], []
         for engine in range(sizes.engines):
             m.submodules[f"issue{engine}"] = issue = RowIssue(sizes, engine)
-            m.submodules[f"rows{engine}"] = rows = RowUpdate(sizes, engine, self._lut, self._y_shape)
+            m.submodules[f"rows{engine}"] = rows = RowUpdate(sizes, engine, self._lut, self._sum_shape)
             wiring.connect(m, issue.use, rows.use)
             for place, t in enumerate(sizes.steps_of(engine)):
                 wiring.connect(m, issue.lists[place], listers[t].list)
@@ -161,13 +174,13 @@ class StdpHardware(AttentionHardware):
 
     ports = PORTS
 
-    def unit(self, params: Params, program: Program, sizes: Sizes, y: Interval) -> StdpAttention:
+    def unit(self, params: Params, program: Program, sizes: Sizes, bounds: Bounds) -> StdpAttention:
         return StdpAttention(
             program,
             sizes,
-            lut=params.attention(0)["stdp.lut"].tolist(),
+            lut=params.attention(0)[LUT].tolist(),
             threshold=params.attention_threshold,
-            y=y,
+            y=bounds.attention,
         )
 
     def head_cycles(self, program: Program, q: np.ndarray, k: np.ndarray, v: np.ndarray) -> int:
@@ -176,16 +189,56 @@ class StdpHardware(AttentionHardware):
     def output_delay(self, program: Program) -> int:
         return output_delay(program.network.timesteps, head_parts(program))
 
+    def sums(self, program: Program, bounds: Bounds) -> Interval:
+        """Interval of the rows' sums."""
+        return bounds.attention
+
     def period(self, program: Program) -> int:
         return emission_period(program)
 
-    def own_memories(self, program: Program, y: Interval) -> list[Memory]:
+    def head_accesses(
+        self, program: Program, widths: Widths, q: np.ndarray, k: np.ndarray, v: np.ndarray
+    ) -> HeadAccesses:
+        sizes, tokens = HeadSizes(program), program.network.tokens
+        found, schedule = HeadAccesses(), token_schedule(q, v, sizes.engines)
+        found.read_fields(QUERIES, 2 * tokens)
+        found.read_fields(TOKENS, tokens)
+        updates = int(schedule.updates.sum())
+        found.writes["lists of counts"] += int(schedule.occurring.sum())
+        found.reads["lists of counts"] += updates
+        for engine in range(sizes.engines):
+            name, used = row_memory(sizes.engines, engine), schedule.updates[:, engine]
+            # A row of zeros is read behind every row that none follows at once.
+            onwards = (used[:-1] == schedule.period[:-1]) & (used[1:] > 0)
+            breaks = int((used > 0).sum() - (onwards & (used[:-1] > 0)).sum())
+            found.reads[name] += int(used.sum()) + breaks + self.emission_reads(sizes, engine)
+            found.writes[name] += int(used.sum())
+        sums = v.sum(-1, dtype=np.int64).T  # [N, T]
+        found.additions[sizes.count.width] += int(np.count_nonzero(q) + np.count_nonzero(k))
+        found.additions[sizes.count.width + 1] += updates
+        bits = y_shape_of(self.lut_sums(program)).width
+        found.additions[bits] += int((sums @ schedule.occurring).sum())
+        return found
+
+    def lut_sums(self, program: Program) -> Interval:
+        """Interval of the rows' sums, from the table that the options give."""
+        return table_interval(program.network.attention.kernel(program.network), program.network.tokens)
+
+    def emission_reads(self, sizes: HeadSizes, engine: int) -> int:
+        """Reads of an engine's rows in the third pass, with those of the row of zeros behind them."""
+        period = max(sizes.steps, sizes.parts)
+        emits = np.zeros((sizes.tokens, period), bool)
+        emits[:, engine : sizes.steps : sizes.engines] = True
+        emits = np.append(emits.reshape(-1), False)
+        return int(emits.sum() + (emits[:-1] & ~emits[1:]).sum())
+
+    def own_memories(self, program: Program, bounds: Bounds) -> list[Memory]:
         """Row engines, lists of counts."""
         sizes, found = HeadSizes(program), []
         for engine in range(sizes.engines):
             rows = row_depth(sizes, engine)
-            name = "rows of the attention" if sizes.engines == 1 else f"rows of the attention, {engine}"
-            bits = sizes.head_dim * y_shape_of(y).width
+            name = row_memory(sizes.engines, engine)
+            bits = sizes.head_dim * y_shape_of(self.sums(program, bounds)).width
             found.append(Memory(name, rows, bits, style="block", helps=("attention_steps", "heads")))
         lists = Memory("lists of counts", sizes.entries, sizes.count.width, sizes.steps, "distributed")
         return [*found, lists]

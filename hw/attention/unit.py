@@ -11,6 +11,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from s2tdpt.golden.bounds import Interval
+from s2tdpt.hw.attention.accesses import HeadAccesses
 from s2tdpt.hw.attention.latency import RateToLatency, unfinished_memories
 from s2tdpt.hw.attention.neurons import HeadWriter, RowNeurons, y_shape_of
 from s2tdpt.hw.attention.pieces import HeadPieces
@@ -26,7 +27,9 @@ from s2tdpt.hw.records import ProjectionPort, Sizes, SpikeWrite, bits_for
 if TYPE_CHECKING:
     import numpy as np
 
+    from s2tdpt.golden.bounds import Bounds
     from s2tdpt.golden.params import Params
+    from s2tdpt.hw.widths import Widths
 
 __all__ = ["AttentionHardware", "AttentionUnit"]
 
@@ -174,8 +177,8 @@ class AttentionHardware(ABC):
     ports: ClassVar[Ports]
 
     @abstractmethod
-    def unit(self, params: Params, program: Program, sizes: Sizes, y: Interval) -> AttentionUnit:
-        """The unit of a network; `y` is `golden.bounds.Bounds.attention`."""
+    def unit(self, params: Params, program: Program, sizes: Sizes, bounds: Bounds) -> AttentionUnit:
+        """The unit of a network."""
 
     @abstractmethod
     def head_cycles(
@@ -200,13 +203,24 @@ class AttentionHardware(ABC):
     def period(self, program: Program) -> int | None:
         """Cycles between the last pieces of two tokens of a head; None where they are not always the same."""
 
-    def own_memories(self, program: Program, y: Interval) -> list[Memory]:
+    @abstractmethod
+    def head_accesses(
+        self,
+        program: Program,
+        widths: Widths,
+        q: np.ndarray | None,
+        k: np.ndarray | None,
+        v: np.ndarray | None,
+    ) -> HeadAccesses:
+        """Exact accesses of the memories and additions of a head, spikes as in `head_cycles`."""
+
+    def own_memories(self, program: Program, bounds: Bounds) -> list[Memory]:
         """Memories of the passes."""
         return []
 
-    def memories(self, program: Program, y: Interval) -> list[Memory]:
+    def memories(self, program: Program, bounds: Bounds) -> list[Memory]:
         """All memories of the unit."""
-        found = store_memories(program, self.ports) + self.own_memories(program, y)
+        found = store_memories(program, self.ports) + self.own_memories(program, bounds)
         return found + (unfinished_memories(program) if counts_spikes(self.ports) else [])
 
     def timeline(

@@ -3,33 +3,41 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 
 import numpy as np
 import torch
 
-from s2tdpt.golden.attention.heads import merge_heads, split_heads
+from s2tdpt.golden.attention.heads import attend
 from s2tdpt.golden.attention.stdp import LUT, Stdp
-from s2tdpt.golden.bounds import Interval
+from s2tdpt.golden.bounds import Interval, attention_intervals
 from s2tdpt.golden.config import NetworkConfig
 from s2tdpt.golden.lif import lif
+from s2tdpt.golden.params import random_params
+from s2tdpt.hw.attention import attention_of
 from s2tdpt.hw.attention.records import K, Q, V
 from s2tdpt.hw.attention.stdp import StdpAttention, StdpHardware
 from s2tdpt.hw.attention.stdp_cycles import y_interval
 from s2tdpt.hw.attention.timeline import head_parts
 from s2tdpt.hw.attention.unit import AttentionHardware, AttentionUnit
 from s2tdpt.hw.machine import Machine
-from s2tdpt.hw.program import Program, build_program
+from s2tdpt.hw.program import PROJECTIONS, Program, build_program
 from s2tdpt.hw.records import Sizes
 from tests.hw.util import simulate
 
 
-def program_for(*, head_dim, heads, tokens, steps, lanes, post_lanes, attention_steps=1, depth=1) -> Program:
-    """A program with an attention of these sizes; the rest of the network is as small as can be."""
+def program_for(
+    *, head_dim, heads, tokens, steps, lanes, post_lanes, attention_steps=1, depth=1, rows=1, attention=None
+) -> Program:
+    """A program with an attention of these sizes; the rest of the network is as small as can be.
+
+    The tokens lie in `rows` rows.
+    """
     network = NetworkConfig(
         name="attention",
-        image_height=1,
-        image_width=tokens,
+        image_height=rows,
+        image_width=tokens // rows,
         image_channels=1,
         num_classes=2,
         timesteps=steps,
@@ -38,6 +46,7 @@ def program_for(*, head_dim, heads, tokens, steps, lanes, post_lanes, attention_
         depth=depth,
         heads=heads,
         mlp_ratio=1,
+        attention=attention or Stdp(),
     )
     machine = Machine(lanes=lanes, banks=1, post_lanes=post_lanes, queue=2, attention_steps=attention_steps)
     return build_program(network, machine, head_sum_bits=20)
@@ -58,11 +67,10 @@ def spikes(seed, program, *, q=0.3, k=0.3, v=0.2):
 
 def expected(q, k, v, lut, heads, threshold):
     """``(y, attn)`` of the golden model, ``[T, N, D]``."""
-    parts = [split_heads(torch.from_numpy(x).long()[:, None], heads) for x in (q, k, v)]
-    tensors = {LUT: torch.tensor(lut)}
-    y, streamed = (form(None, tensors, *parts) for form in (Stdp().y, Stdp().streamed))
+    q, k, v = (torch.from_numpy(x).long()[:, None] for x in (q, k, v))
+    config, tensors = SimpleNamespace(heads=heads), {LUT: torch.tensor(lut)}
+    y, streamed = (attend(form, config, tensors, q, k, v)[:, 0] for form in (Stdp().y, Stdp().streamed))
     assert torch.equal(y, streamed)
-    y = merge_heads(y)[:, 0]
     return y.numpy(), lif(y, threshold).numpy()
 
 
@@ -78,9 +86,12 @@ class Piece:
 
 @dataclass
 class Delivery:
-    """The pieces of a block in order, each with the heads that are complete once it is there."""
+    """The pieces of a block in order, each with the heads that are complete once it is there.
 
-    pieces: list[tuple[Piece, int]] = field(default_factory=list)
+    None: a cycle without a piece.
+    """
+
+    pieces: list[tuple[Piece | None, int]] = field(default_factory=list)
 
 
 def deliver(program: Program, maps, *, once=False) -> Delivery:
@@ -110,7 +121,14 @@ def deliver(program: Program, maps, *, once=False) -> Delivery:
                     if once and group < packing.groups - 1:
                         ready = 0
                     delivery.pieces.append((Piece(projection, token, piece, word), ready))
+            if len(wide) * net_pieces(program, subgroups) < 3:
+                delivery.pieces.append((None, 0))  # no tile follows the one before at once
     return delivery
+
+
+def net_pieces(program: Program, subgroups: int) -> int:
+    """Pieces of a projection in a tile."""
+    return program.network.tokens * subgroups
 
 
 class Bench:
@@ -119,7 +137,7 @@ class Bench:
     hardware: AttentionHardware
     dut: AttentionUnit
     program: Program
-    y_signed = False
+    block = 0
 
     def expected(self, q, k, v):
         """``(y, attn)`` of the golden model, ``[T, N, D]``."""
@@ -141,7 +159,8 @@ class Bench:
 
         async def testbench(ctx):
             for number, maps in enumerate(blocks):
-                if number % self.program.network.depth == 0:
+                self.block = number % self.program.network.depth
+                if self.block == 0:
                     await run.clear(ctx)
                 await run.block(ctx, maps, deliver(self.program, maps, once=once).pieces, drop)
 
@@ -168,6 +187,39 @@ class Attention(Bench):
 
     def expected(self, q, k, v):
         return expected(q, k, v, self.lut, self.program.network.heads, self.threshold)
+
+
+class Member(Bench):
+    """The unit of any attention, with random tensors."""
+
+    def __init__(self, mechanism, *, threshold=None, hardware=None, **size):
+        """`hardware` changes the parameters that the unit is made from."""
+        self.program = program = program_for(**size, attention=mechanism)
+        self.hardware = attention_of(program)
+        params = random_params(program.network, 1)
+        self.params = replace(params, attention_threshold=threshold or params.attention_threshold)
+        y, inner = attention_intervals(self.params)
+        self.bounds = SimpleNamespace(attention=y, attention_inner=inner)
+        self.block = 0
+        built = hardware(self.params) if hardware else self.params
+        self.dut = self.hardware.unit(built, program, Sizes(program), self.bounds)
+
+    def spikes(self, seed, **rates):
+        """Random ``(q, k, v)``, None for what the attention does not have."""
+        wanted = self.program.network.attention.projections
+        maps = spikes(seed, self.program, **rates)
+        return tuple(m if kind in wanted else None for kind, m in zip(PROJECTIONS, maps, strict=True))
+
+    def expected(self, *maps):
+        config = self.program.network
+        values = {name: torch.tensor(t).long() for name, t in self.params.attention(self.block).items()}
+        parts = [None if m is None else torch.from_numpy(m).long()[:, None] for m in maps]
+        y, streamed = (
+            attend(form, config, values, *parts)[:, 0]
+            for form in (config.attention.y, config.attention.streamed)
+        )
+        assert torch.equal(y, streamed)
+        return y.numpy(), lif(y, self.params.attention_threshold).numpy()
 
 
 class _Run:
@@ -232,7 +284,7 @@ class _Run:
                     ready[known:heads] = [when] * (heads - known)
                     known = heads
                 lost = number == drop
-                number += 1
+                number += piece is not None
                 piece = None if lost else piece
             ctx.set(port.en, piece is not None)
             if piece is not None:

@@ -138,6 +138,7 @@ def run_core(
     weights_last: int = -1,
     sink_opens: int = 0,
     reset_at: int | None = None,
+    scramble: bool = False,
     observer=None,
 ) -> Result:
     """Simulate all images of `case`, back to back.
@@ -154,13 +155,16 @@ def run_core(
         Cycle before which no result is taken.
     reset_at : int, optional
         Feed other images for that many cycles, then reset and start over.
+    scramble : bool
+        Before the reset, put any value into every register: the reset must not rely on what came before.
     observer : optional
         ``observer.find(fragment)`` sees the elaborated design, ``observer.watch`` runs from the reset on.
     """
     params, program = built_from or case.params, case.program
     core = Core(params, program, case.widths, case.bounds)
     m, reset = Module(), Signal()
-    m.submodules.core = ResetInserter(reset)(core)
+    m.submodules.core = inside = Fragment.get(ResetInserter(reset)(core), None)
+    registers = _registers(inside) if scramble else []
     frames, length = len(case.images), program.network.num_classes + 1
     recorder = _Recorder(core, case, reset)
     words: list[int] = []
@@ -179,6 +183,9 @@ def run_core(
     async def testbench(ctx):
         for _ in range(reset_at or 0):
             await ctx.tick()
+        rng = np.random.default_rng(seed)
+        for register in registers:
+            ctx.set(register, int.from_bytes(rng.bytes(-(-len(register) // 8))) & ((1 << len(register)) - 1))
         ctx.set(reset, 1)
         await ctx.tick()
         ctx.set(reset, 0)
@@ -219,6 +226,14 @@ def run_core(
     values = np.array([_signed(word, width) for word in words]).reshape(frames, -1)
     recorder.result.logits, recorder.result.classes = values[:, :-1], values[:, -1]
     return recorder.result
+
+
+def _registers(fragment: Fragment) -> list[Signal]:
+    """All registers of an elaborated unit and of those in it, but those of which a part is no register."""
+    assigned = {domain: statements._lhs_signals() for domain, statements in fragment.statements.items()}
+    wires = assigned.pop("comb", ())
+    found = [signal for signals in assigned.values() for signal in signals if signal not in wires]
+    return [*found, *(register for inner, _, _ in fragment.subfragments for register in _registers(inner))]
 
 
 def _signed(value: int, width: int) -> int:

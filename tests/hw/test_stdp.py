@@ -1,4 +1,4 @@
-"""The attention unit against its golden twin: every sum, spike and cycle, and how it grows with N."""
+"""The STDP unit against `golden.attention.stdp`: every sum, every spike, every cycle; how it grows with N."""
 
 import time
 

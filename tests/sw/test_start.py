@@ -15,7 +15,7 @@ from s2tdpt.sw.fold import fold
 from s2tdpt.sw.network import Network
 from s2tdpt.sw.quantize import QatNetwork
 from s2tdpt.sw.settings import Phase, TrainSettings
-from s2tdpt.sw.start import find, load_origin, load_start, save_float, shipped_floats
+from s2tdpt.sw.start import find, load_origin, load_start, save_float
 from s2tdpt.sw.train import train_pipeline
 from s2tdpt.sw.unfold import dequantised, unfolded
 from tests.sw.helpers import ODD_SHAPES, images_for, lively, separable, small
@@ -123,9 +123,8 @@ def test_other_integers_are_refused(tmp_path):
 
 def test_names_are_known_or_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in (*shipped_floats(), *shipped_models()):
+    for name in shipped_models():
         assert find(name).is_file()
-    assert not set(shipped_floats()) & set(shipped_models())
     with pytest.raises(UserError, match="no network nothing to begin with; expected .*digits"):
         find("nothing")
     (tmp_path / "digits").write_bytes(b"")

@@ -2,8 +2,9 @@
 
 What is synthesised here is what `hw.synthesis` reports, by the same scripts. Behind them every cell gets its
 function: cells of the ECP5 by Yosys' own simulation models (share/ecp5/cells_sim.v), its block RAM, which has
-none there, by ``cells/dp16kd.v``; cells of a Liberty library by their ``function`` and ``ff`` groups; memories
-that stay macros by their behaviour. Nothing is optimised behind the mapping but constants and unused wires.
+none there, by ``cells/dp16kd.v``; cells of a Liberty library by their ``function`` and ``ff`` groups;
+memories that stay macros by their behaviour. Nothing is optimised behind the mapping but constants and unused
+wires.
 """
 
 from __future__ import annotations

@@ -1,94 +1,278 @@
-"""A design after synthesis, as Verilog that a simulator runs: its cells with what they do.
+"""The accelerator as cells of a library: synthesis with blocks kept apart, large memories kept as macros.
 
-What is synthesised here is what `hw.synthesis` reports, by the same scripts. Then every cell is replaced by
-its function: cells of the ECP5 by Yosys' own simulation models (share/ecp5/cells_sim.v), its block RAM, which
-has none, by ``cells/dp16kd.v``; cells of a Liberty library by their ``function`` and ``ff`` groups; memories
-that stay macros there by their behaviour. Nothing is optimised behind the mapping but constants and wires.
+Yosys maps every block on its own, so that no optimisation crosses from block to block and every cell
+belongs to
+one. Memories above `macro_model.MACRO_BITS` bits that are read with a clock stay what they are; the others
+become flip-flops and gates.
 """
 
 from __future__ import annotations
 
+import gzip
+import hashlib
+import json
+import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from s2tdpt.hw.synthesis import MACRO_BITS, SYNTH_ECP5, map_to_library, read_library
-from s2tdpt.hw.tools import run_tool
+from s2tdpt.golden.errors import UserError
+from s2tdpt.hw.macro_model import MACRO_BITS
+from s2tdpt.hw.tools import find_tool, run_tool
 
-__all__ = ["mapped"]
+__all__ = ["Instance", "Macro", "Netlist", "blocks_of", "map_to_cells", "read_liberty_text"]
 
-DP16KD = Path(__file__).with_name("cells") / "dp16kd.v"
+Bit = int | str
+"""A net's number, or "0", "1", "x"."""
 
-# Single bits, as in the device: a vector whose bits depend on each other would look like a loop.
-_WRITE = """\
-hierarchy -check -top {top}
-proc
-flatten
-opt_expr
+_COARSE = """\
+read_verilog -sv design.sv
+hierarchy -top {top}
+setattr -mod -set keep_hierarchy 1 {blocks}
+synth -top {top} -flatten -run begin:fine
+setattr -unset init w:*
+write_rtlil coarse.il
+json -noscopeinfo -o memories.json t:$mem_v2
+"""
+
+# Flip-flops of a library have no initial value; the reset gives every register its value.
+_FINE = """\
+read_rtlil coarse.il
+opt -fast -full
+{memory_map}
+opt -undriven -fine
+techmap
+opt -fast
+dfflibmap -liberty cells.lib
+opt -fast
+abc -liberty cells.lib
 opt_clean
-memory_collect
-splitnets
-write_verilog -sv -noattr -norename cells.sv
-"""
-
-_LINK_ECP5 = """\
-read_rtlil netlist.il
-delete =A:blackbox =A:whitebox =A:lib_whitebox
-read_verilog -overwrite +/ecp5/cells_sim.v
-read_verilog -overwrite dp16kd.v
-"""
-
-_LINK_LIBERTY = """\
-read_rtlil netlist.il
-delete =A:blackbox
-read_liberty -overwrite -ignore_miss_func -ignore_miss_data_latch cells.lib
+setattr -mod -unset keep_hierarchy *
+flatten
+opt_clean
+write_json -compat-int netlist.json
 """
 
 
-def mapped(
+@dataclass(frozen=True)
+class Instance:
+    """A cell of the library.
+
+    Attributes
+    ----------
+    name : str
+        Hierarchical, with dots.
+    kind : str
+        Cell of the library.
+    pins : dict of str to Bit
+    """
+
+    name: str
+    kind: str
+    pins: dict[str, Bit]
+
+
+@dataclass(frozen=True)
+class ReadPort:
+    """Clocked read port; `data` is kept where neither `enable` nor `reset` is set."""
+
+    enable: Bit
+    address: tuple[Bit, ...]
+    data: tuple[Bit, ...]
+    reset: Bit
+    reset_value: int
+    reset_needs_enable: bool
+
+
+@dataclass(frozen=True)
+class WritePort:
+    """Clocked write port with an enable for every bit."""
+
+    enable: tuple[Bit, ...]
+    address: tuple[Bit, ...]
+    data: tuple[Bit, ...]
+
+
+@dataclass(frozen=True)
+class Macro:
+    """A memory that stays a macro; what is written in a cycle is read from the next one on."""
+
+    name: str
+    words: int
+    bits: int
+    contents: int
+    reads: tuple[ReadPort, ...]
+    writes: tuple[WritePort, ...]
+
+
+@dataclass(frozen=True)
+class Netlist:
+    """Attributes
+    ----------
+    top : str
+    ports : dict of str to (direction, bits)
+    cells : tuple of Instance
+    macros : tuple of Macro
+    blocks : tuple of str
+        Paths of the blocks that were kept apart, the longest first.
+    """
+
+    top: str
+    ports: dict[str, tuple[str, tuple[Bit, ...]]]
+    cells: tuple[Instance, ...]
+    macros: tuple[Macro, ...]
+    blocks: tuple[str, ...]
+
+    def block(self, name: str) -> str:
+        """Block of a cell or macro."""
+        return next((block for block in self.blocks if name.startswith(block + ".")), self.top)
+
+
+def read_liberty_text(path: Path) -> str:
+    """The text of a Liberty file, plain or ``.gz``; UserError if it cannot be read."""
+    try:
+        data = path.read_bytes()
+        return (gzip.decompress(data) if path.suffix == ".gz" else data).decode(errors="replace")
+    except (OSError, EOFError) as error:
+        reason = getattr(error, "strerror", None) or "not a whole gzip file"
+        raise UserError(
+            f"no cell library {path}: {reason}; expected a Liberty file; check the path"
+        ) from None
+
+
+def blocks_of(verilog: str, top: str) -> list[str]:
+    """Modules that are mapped by themselves: the core of an accelerator and its parts."""
+    names = re.findall(r"^module (\w+)\(", verilog, re.MULTILINE)
+    core = f"{top}__core"
+    parts = [name for name in names if name.startswith(f"{core}__") and "__" not in name[len(core) + 2 :]]
+    return [name for name in names if name == core] + parts
+
+
+def map_to_cells(
     verilog: str,
     top: str,
-    liberty: Path | None = None,
+    liberty: str,
     *,
-    change: Callable[[str], str] = lambda netlist: netlist,
-    tell: Callable[[str], None] = lambda text: None,
-) -> str:
-    """The design in cells of the ECP5, or of a library, as SystemVerilog with the ports of `top`.
+    cache: Path | None = None,
+    step: Callable[[str], None] | None = None,
+) -> Netlist:
+    """Synthesise a design onto a library; minutes.
 
     Parameters
     ----------
     verilog : str
-        Text of the design, as `hw.verilog.emit` writes it.
-    top : str
-    liberty : Path or None
-        Cell library, plain or ``.gz``; None: the ECP5.
-    change : callable
-        Alters the netlist (RTLIL, cells not yet replaced): for planting faults.
-    tell : callable
+        As `hw.verilog.emit` writes it.
+    liberty : str
+        Text of the library.
+    cache : Path, optional
+        Folder that keeps netlists; one of the same text, library and Yosys is taken from there.
+    step : callable, optional
         Told in words what begins.
 
     Raises
     ------
     UserError
-        The library cannot be read, or Yosys fails: also when a cell has no model.
+        Yosys fails (a `hw.tools.ToolError`).
     """
+    blocks = blocks_of(verilog, top)
+    texts = (verilog, top, liberty, _COARSE, _FINE, str(MACRO_BITS), find_tool("yosys").version)
+    kept = cache and cache / f"{hashlib.sha256(chr(0).join(texts).encode()).hexdigest()[:24]}.json.gz"
+    if kept is not None and kept.is_file():
+        data = json.loads(gzip.decompress(kept.read_bytes()))
+    else:
+        data = _synthesise(verilog, top, liberty, blocks, step or (lambda text: None))
+        if kept is not None:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            partial = kept.with_suffix(".partial")
+            partial.write_bytes(gzip.compress(json.dumps(data).encode(), 1))
+            partial.replace(kept)
+    paths = sorted((name.removeprefix(f"{top}__").replace("__", ".") for name in blocks), key=len)
+    return _netlist(data, top, tuple(reversed(paths)))
+
+
+def _synthesise(verilog: str, top: str, liberty: str, blocks: Sequence[str], tell) -> dict[str, Any]:
+    """The mapped module as Yosys' JSON has it."""
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         (work / "design.sv").write_text(verilog)
-        tell("Yosys: mapping to cells, which takes minutes")
-        if liberty is None:
-            (work / "map.ys").write_text(SYNTH_ECP5.format(top=top, flags=""))
-            run_tool("yosys", ["-q", "map.ys"], cwd=work)
-            (work / "dp16kd.v").write_text(DP16KD.read_text(encoding="utf-8"))
-        else:
-            (work / "cells.lib").write_bytes(read_library(liberty))
-            map_to_library(
-                work, top, MACRO_BITS, lambda name: run_tool("yosys", ["-q", f"{name}.ys"], cwd=work)
+        (work / "cells.lib").write_text(liberty)
+        tell("yosys: coarse synthesis, which takes minutes")
+        (work / "coarse.ys").write_text(_COARSE.format(top=top, blocks=" ".join(blocks or [top])))
+        run_tool("yosys", ["-q", "coarse.ys"], cwd=work)
+        modules = json.loads((work / "memories.json").read_text())["modules"]
+        small = [
+            # A backslash would escape what follows it in a pattern.
+            f"memory_map {module}/{name}".replace("\\", "?")
+            for module, content in modules.items()
+            for name, cell in content["cells"].items()
+            if not _stays(cell["parameters"])
+        ]
+        tell("yosys: mapping to cells, which takes minutes")
+        (work / "fine.ys").write_text(_FINE.format(memory_map="\n".join(small)))
+        run_tool("yosys", ["-q", "fine.ys"], cwd=work)
+        module = json.loads((work / "netlist.json").read_text())["modules"][top]
+    used = ("type", "parameters", "connections")
+    cells = {name: {key: cell[key] for key in used} for name, cell in module["cells"].items()}
+    return {"ports": module["ports"], "cells": cells}
+
+
+def _number(parameters: Mapping[str, Any], name: str) -> int:
+    value = parameters[name]
+    return value if isinstance(value, int) else int(value.replace("x", "0") or "0", 2)
+
+
+def _stays(parameters: Mapping[str, Any]) -> bool:
+    """Whether a memory is a macro: large, every read clocked, no read sees a write of its own cycle."""
+    ports = _number(parameters, "RD_PORTS")
+    clocked = _number(parameters, "RD_CLK_ENABLE") == (1 << ports) - 1
+    bits = _number(parameters, "SIZE") * _number(parameters, "WIDTH")
+    return bits > MACRO_BITS and clocked and not _number(parameters, "RD_TRANSPARENCY_MASK")
+
+
+def _netlist(module: Mapping[str, Any], top: str, blocks: tuple[str, ...]) -> Netlist:
+    cells, macros = [], []
+    for name, cell in module["cells"].items():
+        if cell["type"] == "$mem_v2":
+            macros.append(_macro(name.replace("\\", ""), cell))
+        elif not cell["type"].startswith("$"):
+            pins = {pin: bits[0] for pin, bits in cell["connections"].items()}
+            path = name.removeprefix("$flatten").replace("\\", "")  # of a cell that Yosys named
+            cells.append(Instance(path, cell["type"], pins))
+        elif cell["type"] != "$scopeinfo":
+            raise UserError(
+                f"the netlist has a cell {cell['type']} that is not in the library; expected gates and "
+                "flip-flops of it; choose a library with DFFs and basic gates"
             )
-        netlist = work / "netlist.il"
-        netlist.write_text(change(netlist.read_text()))
-        tell("Yosys: giving the cells their functions")
-        link = (_LINK_ECP5 if liberty is None else _LINK_LIBERTY) + _WRITE
-        (work / "link.ys").write_text(link.format(top=top))
-        run_tool("yosys", ["-q", "link.ys"], cwd=work)
-        return (work / "cells.sv").read_text()
+    ports = {name: (port["direction"], tuple(port["bits"])) for name, port in module["ports"].items()}
+    return Netlist(top, ports, tuple(cells), tuple(macros), blocks)
+
+
+def _macro(name: str, cell: Mapping[str, Any]) -> Macro:
+    parameters, wires = cell["parameters"], cell["connections"]
+    words, bits, width = (_number(parameters, name) for name in ("SIZE", "WIDTH", "ABITS"))
+
+    def slices(name: str, size: int, count: int) -> list[tuple[Bit, ...]]:
+        return [tuple(wires[name][port * size : (port + 1) * size]) for port in range(count)]
+
+    count = _number(parameters, "RD_PORTS")
+    reset_value, over = _number(parameters, "RD_SRST_VALUE"), _number(parameters, "RD_CE_OVER_SRST")
+    reads = tuple(
+        ReadPort(
+            wires["RD_EN"][port], address, data, wires["RD_SRST"][port],
+            reset_value >> port * bits & ((1 << bits) - 1), bool(over >> port & 1),
+        )
+        for port, (address, data) in enumerate(
+            zip(slices("RD_ADDR", width, count), slices("RD_DATA", bits, count), strict=True)
+        )
+    )  # fmt: skip
+    count = _number(parameters, "WR_PORTS")
+    writes = tuple(
+        WritePort(*parts)
+        for parts in zip(
+            slices("WR_EN", bits, count), slices("WR_ADDR", width, count), slices("WR_DATA", bits, count),
+            strict=True,
+        )
+    )  # fmt: skip
+    return Macro(name, words, bits, _number(parameters, "INIT"), reads, writes)

@@ -410,7 +410,7 @@ def measure_large_cosim(load: Workload, figures: dict, details: dict) -> None:
 
 def measure_attention(figures: dict, details: dict) -> None:
     """State and cycles of the attention unit against N, by exact formulas; 10 % random spikes."""
-    from s2tdpt.hw.stdp_cycles import attention_cycles, row_memory_bits, y_interval
+    from s2tdpt.hw.attention.stdp_cycles import attention_cycles, row_memory_bits, y_interval
 
     head_dim, heads, steps, post_lanes, attention_steps = 32, 2, 4, 16, 4
     rng = np.random.default_rng(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,12 +15,28 @@ from rich.table import Table
 
 from s2tdpt.golden.errors import UserError
 from s2tdpt.scripts.images import data_option, labelled_images
-from s2tdpt.scripts.options import console, folder_option, load_params, notes, params_option
+from s2tdpt.scripts.options import (
+    console,
+    folder_option,
+    load_params,
+    machine_options,
+    machine_words,
+    notes,
+    params_option,
+    telling,
+)
 from s2tdpt.scripts.output import check_file, json_option, quiet, write_bytes, write_json
 
 if TYPE_CHECKING:
     from s2tdpt.golden.energy import EnergyReport, LayerEnergy
+    from s2tdpt.golden.network import GoldenNetwork
+    from s2tdpt.hw.counted_energy import CountedEnergy
+    from s2tdpt.hw.machine import Machine
 
+CLOCK = 100.0
+"""MHz."""
+COUNTED = 16
+"""Images whose accesses are counted unless told."""
 PLOT_FORMATS = (".png", ".svg", ".pdf")
 UNITS = (("mJ", 1e9), ("uJ", 1e6), ("nJ", 1e3), ("pJ", 1.0))
 """Names and sizes in pJ."""
@@ -59,17 +76,40 @@ def check_plot(context, parameter, path: Path | None) -> Path | None:
     callback=check_plot,
     help="Draw the energy of the layers, and accuracy against energy (PNG, SVG or PDF).",
 )
+@machine_options
+@click.option(
+    "--counted",
+    type=click.IntRange(0),
+    default=COUNTED,
+    show_default=True,
+    metavar="N",
+    help="Count the accesses of the machine on the first N images; 0: leave them out.",
+)
+@click.option(
+    "--mhz", type=float, default=CLOCK, show_default=True, help="Clock that leakage is given for; assumed."
+)
+@click.option(
+    "--liberty",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Also synthesise onto this cell library (.lib or .lib.gz) and measure the netlist (minutes).",
+)
 @json_option
-def energy(params, data, data_dir, limit, against, plot, json_path) -> None:
+def energy(params, data, data_dir, limit, against, plot, machine, counted, mhz, liberty, json_path) -> None:
     """Energy of an inference, from spikes counted by the golden model on real images.
 
-    Two columns: the count of the literature (a float addition for every spike and weight, 45 nm), and the
-    integer additions that this network makes, with the weight rows that must be read for them as a term of
-    its own. Formulas, sources and what is left out: docs/energy.md.
+    Three ways beside each other. Theory: the count of the literature (a float addition for every spike and
+    weight, 45 nm). Integer: the additions that this network makes, with the weight rows that must be read for
+    them. Counted: every access of every memory of --machine, at its width, and every addition. Formulas,
+    sources and what is left out: docs/energy.md. With --liberty a fourth: the power of the synthesised
+    netlist,
+    every pin with the activity of a gate-level simulation of the first image, beside a black and a white one.
 
     \b
     Examples:
       s2tdpt energy
+      s2tdpt energy --liberty nangate45_typ.lib.gz --limit 1
+      s2tdpt energy --machine small --counted 4 --limit 4
       s2tdpt energy --against digits-sparse --against digits-int4 --plot energy.png
       s2tdpt energy -p cifar.safetensors --data cifar10 --data-dir ~/data --limit 500 --json -
     """
@@ -77,6 +117,15 @@ def energy(params, data, data_dir, limit, against, plot, json_path) -> None:
     from s2tdpt.golden.energy import energy_report
     from s2tdpt.golden.network import GoldenNetwork
 
+    if liberty is not None:
+        from s2tdpt.hw.tools import find_tool
+        from s2tdpt.scripts.hardware import check_liberty
+        from s2tdpt.scripts.netlist_energy import as_dict, block_table, frame_table, measure_netlist
+
+        check_liberty(liberty)
+        find_tool("yosys")
+    if not 0 < mhz < math.inf:
+        raise UserError(f"--mhz is {mhz:g}; expected a positive number of MHz; for instance 100")
     networks = [(name, GoldenNetwork(load_params(name))) for name in (params, *against)]
     chosen = labelled_images([golden.config for _, golden in networks], data, data_dir, limit)
     images, labels = chosen.images, chosen.labels
@@ -86,16 +135,44 @@ def energy(params, data, data_dir, limit, against, plot, json_path) -> None:
             task = progress.add_task(name, total=len(images))
             activity = measure(golden, images, labels, lambda done, task=task: progress.advance(task, done))
             reports.append((name, energy_report(golden, activity)))
+        machine_count = None
+        if counted:
+            task = progress.add_task("accesses", total=len(images[:counted]))
+            machine_count = count_accesses(
+                networks[0][1], machine, images[:counted], lambda done: progress.advance(task, done)
+            )
+    frames = None
+    if liberty is not None:
+        with telling("netlist") as tell:
+            frames = measure_netlist(networks[0][1], machine, images[0], liberty, mhz, tell)
     if plot is not None:
         write_plot(plot, reports)
     if json_path is not None:
         compared = [{"params": name} | report.as_dict() for name, report in reports]
-        write_json(json_path, compared[0] | {"data": chosen.description, "against": compared[1:]})
+        by_machine = None
+        if machine_count is not None:
+            by_machine = machine_count.as_dict() | {
+                "fields": machine.model_dump(mode="json"),
+                "clock_mhz": mhz,
+                "leaked_pj": machine_count.leaked(mhz),
+            }
+        write_json(
+            json_path,
+            compared[0]
+            | {"data": chosen.description, "against": compared[1:], "counted": by_machine}
+            | {"netlist": None if frames is None else as_dict(frames, liberty)},
+        )
     if quiet(json_path):
         return
     name, report = reports[0]
     console.print(layer_table(name, report))
     console.print(total_table(report))
+    if machine_count is not None:
+        console.print(counted_table(machine_count, report, machine_words(machine)))
+        console.print(counted_totals(machine_count, report, mhz))
+    if frames is not None:
+        console.print(block_table(frames[1]))
+        console.print(frame_table(frames))
     if len(reports) > 1:
         console.print(comparison_table(reports))
 
@@ -172,6 +249,77 @@ def total_table(report: EnergyReport) -> Table:
     table.caption = (
         f"weights: {report.weight_bytes:,} bytes, {sram_energy(report.weight_bytes):g} pJ for 64 bits read"
     )
+    return table
+
+
+def count_accesses(golden: GoldenNetwork, machine: Machine, images: np.ndarray, progress) -> CountedEnergy:
+    """Accesses and additions of a machine on images."""
+    from s2tdpt.hw.counted_energy import count_energy
+    from s2tdpt.hw.estimate import image_traces
+    from s2tdpt.hw.program import build_program
+    from s2tdpt.hw.widths import derive_widths
+
+    widths = derive_widths(golden.params, golden.bounds)
+    program = build_program(golden.config, machine, widths.head_sum)
+    return count_energy(program, widths, golden.bounds, image_traces(golden, images), progress)
+
+
+GROUPS = {
+    "weights": ("weights",),
+    "spikes": ("pixels", "spikes", "spikes of v", "queues"),
+    "U": ("residual U", "residual U, rest"),
+    "constants": ("constants",),
+}
+"""Columns of the counted table, by memory; everything else is sums and counts."""
+
+
+def theory_of(name: str, report: EnergyReport) -> float:
+    """Theory of a row of the counted table; the attention has both of its products."""
+    block, _, part = name.rpartition(".")
+    wanted = {f"{block}.qk", f"{block}.av"} if part == "attention" else {name}
+    return sum(layer.theory for layer in report.layers if layer.name in wanted)
+
+
+def counted_table(count: CountedEnergy, report: EnergyReport, words: str) -> Table:
+    """Accesses and additions of every layer in energy, theory beside them."""
+    unit, size = next(((u, s) for u, s in UNITS if count.energy >= s), UNITS[-1])
+    title = f"counted on {words}: energy of an image in {unit}, mean of {count.images}"
+    table = Table(title=title, box=SIMPLE_HEAD, padding=0)
+    headings = ("layer", "theory", "adders", *GROUPS, "sums,\ncounts", "counted")
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading == "layer" else "right", no_wrap=True)
+    digits = max(1, 3 - len(f"{count.energy / size:.0f}"))
+    totals = np.zeros(len(headings) - 1)
+    for layer in count.layers:
+        by_group = [sum(layer.memories.get(memory, 0.0) for memory in GROUPS[group]) for group in GROUPS]
+        rest = sum(layer.memories.values()) - sum(by_group)
+        values = np.array([theory_of(layer.name, report), layer.adders, *by_group, rest, layer.energy])
+        totals += values
+        table.add_row(layer.name, *(f"{value / size:,.{digits}f}" if value else "" for value in values))
+    table.add_section()
+    table.add_row("total", *(f"{value / size:,.{digits}f}" for value in totals))
+    return table
+
+
+def counted_totals(count: CountedEnergy, report: EnergyReport, mhz: float) -> Table:
+    """What the machine's memories cost, and what the count leaves out."""
+    table = Table(title=f"{count.network} on machine {count.machine}")
+    table.add_column("an image")
+    table.add_column("energy", justify="right")
+    table.add_row("theory, no memory", amount(report.totals["theory"]))
+    table.add_row("counted: additions", amount(count.adders))
+    table.add_row("counted: accesses of all memories", amount(count.accesses))
+    table.add_row("counted: both", amount(count.energy))
+    table.add_section()
+    table.add_row(
+        f"leakage of the macros, {count.leakage / 1e3:,.1f} mW, {count.cycles:,.0f} cycles at {mhz:g} MHz",
+        amount(count.leaked(mhz)),
+    )
+    if count.streamed_bits:
+        table.add_row(
+            f"outside: {count.streamed_bits:,} bits of weights from DRAM, at least", amount(count.streaming)
+        )
+    table.caption = "not counted: clock, control, wires; --liberty measures the cells'"
     return table
 
 

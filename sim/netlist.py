@@ -19,7 +19,7 @@ from s2tdpt.golden.network import GoldenNetwork
 from s2tdpt.golden.params import Params
 from s2tdpt.hw.cycles import FrameModel
 from s2tdpt.hw.machine import Machine
-from s2tdpt.hw.netlist import mapped
+from s2tdpt.hw.mapped import mapped
 from s2tdpt.hw.processes import interruptible
 from s2tdpt.hw.program import Program
 from s2tdpt.sim.build import build
@@ -56,14 +56,14 @@ def cosimulate_netlist(
     options : Options or None
         `stall`, `seed`, `simulator`, `limit` count; a netlist gives no waveform and no tensors.
     change : callable
-        Alters the netlist before it is simulated (`hw.netlist.mapped`): for planting faults.
+        Alters the netlist before it is simulated (`hw.mapped.mapped`): for planting faults.
     step : callable or None
         Told in words what happens.
 
     Raises
     ------
     UserError
-        As `sim.cosim.cosimulate` and `hw.netlist.mapped`.
+        As `sim.cosim.cosimulate` and `hw.mapped.mapped`.
     """
     tell, options = step or (lambda text: None), options or Options()
     images = check_images(images, params)

@@ -32,6 +32,8 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Normalisation of pixels / 255 that teachers were trained with."""
 WIDTHS = (16, 32, 64)
 FORMAT = "s2tdpt-teacher-logits"
+TRIED = 256
+"""Training images on which a teacher is tried before it is believed."""
 
 
 class _BasicBlock(nn.Module):
@@ -133,7 +135,8 @@ def read_teacher(path: str | Path, dataset: Dataset) -> tuple[dict[str, Tensor],
     Raises
     ------
     UserError
-        Not readable, another number of classes, images of another size, or logits of another data set.
+        Not readable, another number of classes, images of another size, logits of another data set, or right
+        on few of the first training images.
     """
     path = Path(path)
     tensors, meta = _read(path)
@@ -146,7 +149,7 @@ def read_teacher(path: str | Path, dataset: Dataset) -> tuple[dict[str, Tensor],
             )
         classes = tensors["logits"].shape[-1]
     else:
-        load_teacher(tensors, str(path))
+        teacher = load_teacher(tensors, str(path))
         classes, known = len(tensors["linear.bias"]), {"digest": _digest(tensors)}
         if dataset.train_images.shape[1:] != (32, 32, 3):
             raise UserError(
@@ -158,7 +161,23 @@ def read_teacher(path: str | Path, dataset: Dataset) -> tuple[dict[str, Tensor],
             f"the teacher {path} knows {classes} classes, {dataset.name} has {dataset.num_classes}; expected "
             "a teacher of the same data set; name another"
         )
+    if "logits" not in tensors:  # kept ones were, and their digest is that of images and labels
+        _refuse_stranger(path, teacher, dataset)
     return tensors, known
+
+
+@torch.no_grad()
+def _refuse_stranger(path: Path, teacher: Teacher, dataset: Dataset) -> None:
+    """Refuse a teacher that is hardly better than chance on the first training images."""
+    answers = teacher(torch.as_tensor(dataset.train_images[:TRIED])).argmax(1)
+    right = float((answers == torch.as_tensor(dataset.train_labels[:TRIED])).double().mean())
+    least = min(0.5, 3.0 / dataset.num_classes)
+    if right < least:
+        raise UserError(
+            f"the teacher {path} gets {100 * right:.0f} % of the first {len(answers)} training images of "
+            f"{dataset.name} right; expected at least {100 * least:.0f} %, as of a teacher of the same data "
+            "set and order of classes; name another"
+        )
 
 
 @torch.no_grad()

@@ -19,10 +19,10 @@ from s2tdpt.golden.config import load_config
 from s2tdpt.golden.energy import energy_report
 from s2tdpt.golden.network import GoldenNetwork
 from s2tdpt.golden.params import Params, random_params
+from s2tdpt.hw.attention.stdp_cycles import row_updates
 from s2tdpt.hw.cycles import frame_cycles
 from s2tdpt.hw.machine import Machine
 from s2tdpt.hw.program import build_program
-from s2tdpt.hw.stdp_cycles import row_updates
 from s2tdpt.scripts.energy import amount
 from s2tdpt.scripts.options import load_params
 from s2tdpt.sw.datasets import load_dataset
@@ -45,12 +45,27 @@ def digits() -> tuple[GoldenNetwork, np.ndarray, np.ndarray]:
 def test_energy_is_that_of_the_counts(shell, digits):
     golden, images, labels = digits
     report = energy_report(golden, measure(golden, images[:30], labels[:30]))
-    data = shell.json("energy", "--limit", 30)
-    assert data == {"params": "digits", "data": "digits test images", "against": []} | report.as_dict()
+    data = shell.json("energy", "--limit", 30, "--counted", 0)
+    assert (
+        data
+        == {"counted": None}
+        | {"params": "digits", "data": "digits test images", "against": []}
+        | report.as_dict()
+    )
     table = shell.good("energy", "--limit", 30)
     for name in ("theory", "dense_float", "integer_adders", "integer_reads_each", "integer_reads_shared"):
         assert amount(report.totals[name]) in table
     assert "490 uJ" in table and "digits: accuracy 100.00 %" in table
+
+
+def test_accesses_are_counted_on_the_machine(shell):
+    command = ("energy", "--limit", 3, "--counted", 2, "--machine", "small")
+    counted = shell.json(*command, "--mhz", 50)["counted"]
+    assert counted["machine"] == "small" and counted["images"] == 2 and counted["fields"]["lanes"] == 8
+    assert counted["leaked_pj"] == pytest.approx(counted["leakage_uw"] * counted["cycles"] / 50)
+    table = shell.good(*command)
+    assert amount(counted["energy_pj"]) in table and "counted on machine small" in table
+    assert "expected a positive number of MHz" in shell.refused("energy", "--mhz", 0)
 
 
 def test_energy_against_other_networks(shell, digits):
@@ -114,7 +129,7 @@ def test_counts_are_those_of_the_machine(name):
     assert mine == machine
     for block, counts in activity.attention.items():
         q, k, v = (sources[f"block.{block}.{part}"] for part in "qkv")
-        assert counts.updates == row_updates(q, k, v, heads=config.heads).sum()
+        assert counts["updates"] == row_updates(q, k, v, heads=config.heads).sum()
 
 
 def test_the_guide_has_the_constants_of_the_program():

@@ -118,12 +118,13 @@ def test_quantise_another_runs_float_stage(shell, small_digits, trained):
     assert "is a checkpoint of stage qat; expected the float stage" in message
 
 
-def test_control_attention_is_trained_and_never_exported(shell, small_digits):
-    text = shell.good("train", *small_digits, "--out", "run", "--gradient", "ssa")
-    assert "A control attention has no parameter file" in text
-    assert not (shell.folder / "run" / "little.safetensors").exists()
-    message = shell.refused("export", "run/qat.safetensors", "--out", "x.safetensors")
-    assert message.startswith("attention 'ssa' is a software control")
+def test_another_attention_is_trained_and_exported(shell, small_digits):
+    fields = json.loads((shell.folder / "little.json").read_text())
+    (shell.folder / "other.json").write_text(json.dumps({**fields, "attention": {"kind": "ssa"}}))
+    shell.good("train", "--config", "other.json", *small_digits[2:], "--out", "run")
+    assert Params.load("run/little.safetensors").config.attention.kind == "ssa"
+    message = shell.refused("train", *small_digits, "--out", "x", "--start", "run/little.safetensors")
+    assert "run/little.safetensors was trained for another configuration (attention" in message
 
 
 def test_export_gives_the_integers_of_the_run(shell, trained):
@@ -136,10 +137,27 @@ def test_export_gives_the_integers_of_the_run(shell, trained):
     assert shell.refused(*export).startswith("mine.safetensors exists already; expected a new file")
     shell.good(*export, "--force")
     assert listing(shell.folder).keys() == before.keys()
-    message = shell.refused("export", "run/float.safetensors", "--out", "x.safetensors")
-    assert "is a checkpoint of stage float; expected the integer stage" in message
     message = shell.refused("export", "run/little.safetensors", "--out", "x.safetensors")
     assert "run/little.safetensors is not a readable checkpoint" in message
+
+
+def test_export_gives_the_float_network_of_the_run(shell, small_digits, trained):
+    export = ("export", "run/float.safetensors", "--out", "mine.safetensors")
+    written = shell.json(*export)
+    assert written["config"] == "little" and 0 <= written["accuracy"] <= 1
+    sizes = [(shell.folder / name).stat().st_size for name in ("mine.safetensors", "run/float.safetensors")]
+    assert 2 * sizes[0] < sizes[1]
+    assert shell.refused(*export).startswith("mine.safetensors exists already; expected a new file")
+    for option in ("--float-checkpoint", "--start"):
+        shell.good("train", *small_digits, "--out", option.strip("-"), option, "mine.safetensors")
+    shell.good("train", *small_digits, "--out", "again", "--float-checkpoint", "run/float.safetensors")
+    one, two = (Params.load(f"{folder}/little.safetensors") for folder in ("float-checkpoint", "again"))
+    assert all((one.tensors[name] == two.tensors[name]).all() for name in one.tensors)
+    assert one.provenance["accuracy"] == two.provenance["accuracy"]
+    # A stage that did not reach its end is no network yet.
+    shell.good("train", *small_digits, "--out", "part", "--float-epochs", 2, "--stop-after", 1)
+    message = shell.refused("export", "part/float.safetensors", "--out", "x.safetensors")
+    assert "part/float.safetensors stopped after 1 epochs, before its end" in message
 
 
 def test_checkpoints_that_must_not_be_used(shell, small_digits, trained):
@@ -161,9 +179,9 @@ def test_checkpoints_that_must_not_be_used(shell, small_digits, trained):
     for command in commands:
         assert "run/qat.safetensors is not a readable checkpoint" in shell.refused(*command)
     tensors[weight].view(-1)[0] = 0
-    save_file(tensors, path, {"s2tdpt": metadata["s2tdpt"].replace('"version": 2', '"version": 3')})
+    save_file(tensors, path, {"s2tdpt": metadata["s2tdpt"].replace('"version": 3', '"version": 4')})
     for command in commands:
-        assert "has version 3; expected 2; use the program version that wrote it" in shell.refused(*command)
+        assert "has version 4; expected 3; use the program version that wrote it" in shell.refused(*command)
     save_file(tensors, path, {"s2tdpt": metadata["s2tdpt"].replace('"stage"', '"state"')})
     assert "lacks stage in its header; expected" in shell.refused(*commands[0])
     path.unlink()
@@ -174,15 +192,15 @@ def test_the_guide_names_the_options_that_exist():
     """docs/training.md and the command agree: names, and defaults of both data sets."""
     options = {
         name
-        for parameter in main.commands["train"].params
+        for parameter in main.get_command(None, "train").params
         for name in (*parameter.opts, *parameter.secondary_opts)
     }
-    others = {"--nproc-per-node", "--qat-logits", "--limit"}  # of torchrun, evaluate and ablate
+    others = {"--nproc-per-node", "--qat-logits", "--limit", "--count", "--json"}  # of other commands
     named = set(re.findall(r"--[a-z][a-z-]+", GUIDE)) - others
     assert named <= options
     table = GUIDE.split("## Options")[1].split("## ")[0]
     for setting in fields(TrainSettings):
-        odd = {"variant": "--gradient", "augment": "--no-augment", "phases": "--phase"}
+        odd = {"augment": "--no-augment", "phases": "--phase"}
         option = odd.get(setting.name, "--" + setting.name.replace("_", "-"))
         assert option in named, option
         assert option in options
@@ -194,7 +212,7 @@ def test_the_guide_names_the_options_that_exist():
     for column, data in enumerate(("digits", "cifar10")):
         for name, value in default_settings(data).to_json().items():
             cells = rows.get("--" + name.replace("_", "-"))
-            if cells and cells[column] and name not in ("augment", "variant", "fused"):
+            if cells and cells[column] and name not in ("augment", "fused"):
                 shown = cells[column] if isinstance(value, str) else float(cells[column])
                 assert shown == value, (data, name)
 

@@ -6,8 +6,9 @@ import math
 import pytest
 from pydantic import ValidationError
 
+from s2tdpt.golden.attention.ssa import Ssa
 from s2tdpt.golden.complexity import macs, memory, neurons, parameter_count
-from s2tdpt.golden.config import config_from_dict, load_config, named_configs
+from s2tdpt.golden.config import config_from_dict, load_config, named_configs, with_attention
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.trace import spike_traces, trace_shapes
 from tests.golden.shapes import SHAPES, make_config
@@ -110,12 +111,20 @@ def test_a_configuration_cannot_be_changed():
         ({"sps_pool": [True, False]}, "sps_pool[0] is true"),
         ({"weight_bits": 6}, "'weight_bits' is 6; expected 4 or 8"),
         ({"pixel_zero_point": 1}, "'pixel_zero_point' is 1; expected 0 or 128"),
-        ({"stdp_amplitude": 128}, "'stdp_amplitude' is 128"),
-        ({"stdp_offset": 127}, "STDP weights would span 0..254"),
-        ({"stdp_offset": 129}, "STDP weights would span 2..256"),
+        ({"attention": {"kind": "stdp", "amplitude": 128}}, "'attention.amplitude' is 128"),
+        ({"attention": {"kind": "stdp", "offset": 127}}, "STDP weights would span 0..254"),
+        ({"attention": {"kind": "stdp", "offset": 129}}, "STDP weights would span 2..256"),
         ({"v_threshold": 0.3}, "the residual threshold"),
         ({"v_threshold": float("nan")}, "'v_threshold' is nan"),
-        ({"kappa": 0.0}, "'kappa' is 0.0"),
+        ({"attention": {"kind": "stdp", "kappa": 0.0}}, "'attention.kappa' is 0.0"),
+        ({"kappa": 0.125}, "unknown field 'kappa'; expected only name, image_height"),
+        (
+            {"attention": {"kind": "ssa", "kappa": 1}},
+            "unknown field 'attention.kappa'; expected only kind, scale_log2",
+        ),
+        ({"attention": {"kind": "softmax"}}, "attention.kind is 'softmax'; expected one of stdp, ssa, "),
+        ({"attention": {"kappa": 0.125}}, "attention.kind is missing; expected one of stdp, ssa, "),
+        ({"attention": "stdp"}, "'attention' is 'stdp'"),
         ({"name": "../x"}, "'name' is '../x'"),
         ({"name": ""}, "'name' is ''"),
         ({"num_classes": 1}, "'num_classes' is 1"),
@@ -150,3 +159,18 @@ def test_files(tmp_path):
         load_config(path)
     with pytest.raises(UserError, match="no configuration 'cifar'.*digits"):
         load_config("cifar")
+
+
+def test_another_attention():
+    config = with_attention(make_config(), "ssa")
+    assert config.name == "tiny-ssa" and config.attention == Ssa()
+    config = with_attention(make_config(), '{"kind": "ssa", "scale_log2": 1}')
+    assert config.attention_threshold == 2
+    for text, words in (
+        ("softmax", "attention 'softmax': attention.kind is 'softmax'; expected one of stdp, ssa, "),
+        ('{"kind": ', "is no JSON"),
+        ('{"kind": "ssa", "kappa": 1}', "unknown field 'attention.kappa'; expected only kind, scale_log2"),
+    ):
+        with pytest.raises(UserError) as error:
+            with_attention(make_config(), text)
+        assert words in str(error.value) and "\n" not in str(error.value)

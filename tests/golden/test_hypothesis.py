@@ -9,7 +9,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from s2tdpt.golden.errors import UserError
@@ -122,14 +122,15 @@ def read(content: bytes, path: Path) -> bool:
     return True
 
 
-def attempt(data: bytes, path: Path, examples: int, seed: int | None = None) -> None:
-    """So many random files."""
+def attempt(data: bytes, path: Path, examples: int, seed: int | None = None, shrink: bool = True) -> None:
+    """So many random files; one that fails is made smaller."""
 
     @settings(
         max_examples=examples,
         deadline=None,
         database=None,
         derandomize=seed is None,
+        phases=[Phase.generate, *([Phase.shrink] if shrink else [])],
         suppress_health_check=list(HealthCheck),
     )
     @given(files(data))
@@ -152,7 +153,7 @@ def test_planted_traceback_is_found(data, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Params, "load", careless)
     with pytest.raises(KeyError):
-        attempt(data, tmp_path / "p.safetensors", 5)
+        attempt(data, tmp_path / "p.safetensors", 5, shrink=False)
 
 
 def test_random_files(data, tmp_path):

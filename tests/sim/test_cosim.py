@@ -100,7 +100,7 @@ def test_streamed_weights(case):
 
 def parameter_faults(params: Params):
     """Faults in the numbers: name -> (faulty parameters, first tensor that must differ)."""
-    lut = params.lut.copy()
+    lut = params.tensors["stdp.lut"].copy()
     theta = params.threshold("block.0.k")
     weight = params.weight("sps.1")
     return {

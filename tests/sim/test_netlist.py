@@ -12,7 +12,7 @@ from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.network import GoldenNetwork
 from s2tdpt.golden.shipped import load
 from s2tdpt.hw.machine import Machine, load_machine
-from s2tdpt.hw.netlist import DP16KD
+from s2tdpt.hw.mapped import DP16KD
 from s2tdpt.hw.tools import run_tool
 from s2tdpt.scripts.cli import main
 from s2tdpt.sim.cases import build_case, network

@@ -11,12 +11,15 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from s2tdpt.golden.errors import UserError
 from s2tdpt.hw.families import FAMILIES, Family, Pin
+
+if TYPE_CHECKING:
+    from s2tdpt.hw.memory_plan import MemoryPlan
 
 BOARD_DIRECTORY = Path(__file__).parent / "boards"
 
@@ -181,6 +184,22 @@ def wiring_of(board: Board) -> Wiring:
     pins = tuple(_pin(platform, board, port, place) for port, place in places.items())
     device, package = board.tools.part(platform)
     return Wiring(platform.default_clk_frequency / 1e6, device, package, pins)
+
+
+def memory_verdict(board: Board, plan: MemoryPlan) -> str:
+    """Whether the memories of a plan fit a board, or by how much not.
+
+    The plan counts blocks as the ECP5 has them; boards with others are compared by bits, below which no
+    arrangement can go.
+    """
+    if board.family == "ecp5":
+        over = plan.blocks - board.block_rams
+        verdict = f"over by {over} block RAMs" if over > 0 else "fits"
+        return f"{verdict}: {plan.blocks} of {board.block_rams}"
+    kilobits, available = -(-plan.bits // 1024), board.block_rams * board.block_bits // 1024
+    over = kilobits - available
+    verdict = f"over by {over:,} kbit" if over > 0 else "may fit, by its bits"
+    return f"{verdict}: {kilobits:,} of {available:,}"
 
 
 def _pin(platform, board: Board, port: str, place: Place) -> Pin:

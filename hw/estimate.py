@@ -230,7 +230,7 @@ class _Sequence:
         return np.diff(starts).tolist()
 
 
-def _step_cycles(frame: FrameCycles) -> np.ndarray:
+def step_cycles(frame: FrameCycles) -> np.ndarray:
     """Cycles of every step as `LayerEstimate` counts them."""
     return np.diff([step.last_end for step in frame.steps], prepend=0)
 
@@ -241,7 +241,7 @@ def _summary(
     frames, intervals = model.frames, model.intervals
     total, machine = sum(intervals), program.machine
     names = list(dict.fromkeys(step.layer for step in program.steps))
-    cycles = np.array([_step_cycles(frame) for frame in frames])
+    cycles = np.array([step_cycles(frame) for frame in frames])
     useful = sum(
         count.events * step.channels
         for frame in frames
@@ -285,7 +285,7 @@ def _layer(
         accumulates=accumulates / len(frames),
         accumulates_per_cycle=float(accumulates / per_image.sum()),
         rate=spikes / possible,
-        dense=int(_step_cycles(dense)[own].sum()),
+        dense=int(step_cycles(dense)[own].sum()),
     )
 
 

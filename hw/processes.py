@@ -42,6 +42,8 @@ class Process:
         Receives standard output and standard error.
     append : bool
         Keep what the log holds.
+    keep : sequence of int
+        File descriptors that the program gets, under the same numbers.
 
     Raises
     ------
@@ -50,7 +52,14 @@ class Process:
     """
 
     def __init__(
-        self, command: Sequence[str], *, cwd: Path, env: Mapping[str, str], log: Path, append: bool = False
+        self,
+        command: Sequence[str],
+        *,
+        cwd: Path,
+        env: Mapping[str, str],
+        log: Path,
+        append: bool = False,
+        keep: Sequence[int] = (),
     ):
         self.log = log
         try:
@@ -63,6 +72,7 @@ class Process:
                     stdout=output,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
+                    pass_fds=tuple(keep),
                 )
         except OSError as error:
             raise UserError(
@@ -81,6 +91,10 @@ class Process:
             return self._popen.wait(seconds)
         except subprocess.TimeoutExpired:
             return None
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the program itself."""
+        self._popen.send_signal(number)
 
     def stop(self) -> None:
         """End the program and all that it started; does nothing if it has ended."""

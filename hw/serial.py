@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from amaranth import Module, Signal
+from amaranth import ClockDomain, ClockSignal, DomainRenamer, Module, ResetSignal, Signal
 from amaranth.hdl import Value
 from amaranth.hdl._ir import PortDirection  # what rtlil.convert asks for
 from amaranth.lib import wiring
@@ -120,12 +120,17 @@ class SerialAccelerator(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        # The accelerator makes the domain `sync` from its clock and reset, for what is around it too.
+        # The accelerator has a domain `sync` of its own, of the same clock and reset.
+        m.domains.link = ClockDomain("link")
+        m.d.comb += [ClockSignal("link").eq(self.clk), ResetSignal("link").eq(self.rst)]
+        around = DomainRenamer("link")
+        receiver, transmitter = UartReceiver(self._line.step), UartTransmitter(self._line.step)
+        responder = Responder(self.identity)
         m.submodules.accelerator = accelerator = self._accelerator
-        m.submodules.receiver = receiver = UartReceiver(self._line.step)
-        m.submodules.transmitter = transmitter = UartTransmitter(self._line.step)
-        m.submodules.responder = responder = Responder(self.identity)
-        m.submodules.synchronizer = FFSynchronizer(self.rx, receiver.rx, init=1)
+        m.submodules.receiver = around(receiver)
+        m.submodules.transmitter = around(transmitter)
+        m.submodules.responder = around(responder)
+        m.submodules.synchronizer = FFSynchronizer(self.rx, receiver.rx, init=1, o_domain="link")
         m.d.comb += [accelerator.aclk.eq(self.clk), accelerator.aresetn.eq(~self.rst)]
         wiring.connect(m, receiver.o, responder.i)
         wiring.connect(m, responder.o, transmitter.i)
@@ -138,11 +143,11 @@ class SerialAccelerator(wiring.Component):
     def _lights(self, m, refused):
         half = max(1, round(self._line.clock * SECONDS_LIFE / 2))
         count, shown = Signal(range(half)), Signal(range(round(self._line.clock * SECONDS_ERROR) + 1))
-        m.d.sync += count.eq(count + 1)
+        m.d.link += count.eq(count + 1)
         with m.If(count == half - 1):
-            m.d.sync += [count.eq(0), self.life.eq(~self.life)]
+            m.d.link += [count.eq(0), self.life.eq(~self.life)]
         with m.If(refused):
-            m.d.sync += shown.eq(round(self._line.clock * SECONDS_ERROR))
+            m.d.link += shown.eq(round(self._line.clock * SECONDS_ERROR))
         with m.Elif(shown != 0):
-            m.d.sync += shown.eq(shown - 1)
+            m.d.link += shown.eq(shown - 1)
         m.d.comb += self.fault.eq(shown != 0)

@@ -82,7 +82,8 @@ PROGRAMS = {
 PACKAGES = {
     "torch": ("networks, training, golden model", False),
     "numpy": ("arrays", False),
-    "numba": ("cycle model", False),
+    "numba": ("cycle model, gate-level simulation", False),
+    "scipy": ("area model", False),
     "safetensors": ("parameter files, checkpoints", False),
     "pydantic": ("configurations", False),
     "packaging": ("versions of what is installed", False),

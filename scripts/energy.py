@@ -116,12 +116,14 @@ def energy(params, data, data_dir, limit, against, plot, machine, counted, mhz, 
     from s2tdpt.golden.activity import measure
     from s2tdpt.golden.energy import energy_report
     from s2tdpt.golden.network import GoldenNetwork
-    from s2tdpt.hw.tools import find_tool
-    from s2tdpt.scripts.hardware import check_liberty
-    from s2tdpt.scripts.netlist_energy import as_dict, block_table, frame_table, measure_netlist
 
     if liberty is not None:
+        from s2tdpt.hw.tools import find_tool
+        from s2tdpt.scripts.hardware import check_liberty
+        from s2tdpt.scripts.netlist_energy import as_dict, block_table, frame_table, measure_netlist
+
         check_liberty(liberty)
+        find_tool("yosys")
     if not 0 < mhz < math.inf:
         raise UserError(f"--mhz is {mhz:g}; expected a positive number of MHz; for instance 100")
     networks = [(name, GoldenNetwork(load_params(name))) for name in (params, *against)]
@@ -141,7 +143,6 @@ def energy(params, data, data_dir, limit, against, plot, machine, counted, mhz, 
             )
     frames = None
     if liberty is not None:
-        find_tool("yosys")
         with telling("netlist") as tell:
             frames = measure_netlist(networks[0][1], machine, images[0], liberty, mhz, tell)
     if plot is not None:

@@ -14,7 +14,6 @@ from rich.table import Table
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.network import GoldenNetwork
 from s2tdpt.hw.counted_energy import count_energy
-from s2tdpt.hw.cycles import frame_cycles
 from s2tdpt.hw.estimate import image_traces
 from s2tdpt.hw.gates import GateModel
 from s2tdpt.hw.liberty import read_library
@@ -67,29 +66,31 @@ def measure_netlist(
         )
     text = read_liberty_text(liberty)
     read_library(text, [])
+    frames = {"black": np.zeros_like(image), "real": image, "white": np.full_like(image, 255)}
+    expected = {name: _expect(golden, machine, frame) for name, frame in frames.items()}
     tell("generating Verilog")
     accelerator = Accelerator(golden.params, machine)
     verilog = emit(accelerator, TOP, accelerator.ports())
     mapped = map_to_cells(verilog, TOP, text, cache=cache_folder() / "netlists", step=tell)
     tell("reading the library")
     model = GateModel(mapped, read_library(text, [cell.kind for cell in mapped.cells]))
-    frames = {"black": np.zeros_like(image), "real": image, "white": np.full_like(image, 255)}
     found = []
     for name, frame in frames.items():
         tell(f"{name} frame through {len(model.gates):,} gates and {len(model.flops):,} flip-flops")
-        found.append(_frame(golden, machine, model, name, frame, clock_mhz))
+        cycles, counted = expected[name]
+        run = model.run(np.repeat(frame[None], 3, axis=0), 1, 8 * cycles + 8 * frame.size + 1000)
+        check_words(run.words[1], golden, frame, len(mapped.ports["m_axis_tdata"][1]), name)
+        found.append(FrameEnergy(name, sum_power(model, run.activity, clock_mhz), counted))
     return found
 
 
-def _frame(golden, machine, model: GateModel, name: str, frame: np.ndarray, clock_mhz: float) -> FrameEnergy:
+def _expect(golden: GoldenNetwork, machine: Machine, frame: np.ndarray) -> tuple[int, float]:
+    """Cycles from image to image, and the counted energy in pJ."""
     widths = derive_widths(golden.params, golden.bounds)
     program = build_program(golden.config, machine, widths.head_sum)
     trace = next(image_traces(golden, frame[None]))
-    cycles = frame_cycles(program, trace).interval
-    run = model.run(np.repeat(frame[None], 3, axis=0), 1, 8 * cycles + 8 * frame.size + 1000)
-    check_words(run.words[1], golden, frame, len(model.netlist.ports["m_axis_tdata"][1]), name)
     counted = count_energy(program, widths, golden.bounds, [trace])
-    return FrameEnergy(name, sum_power(model, run.activity, clock_mhz), counted.energy)
+    return int(counted.cycles), counted.energy
 
 
 def check_words(words: list[int], golden: GoldenNetwork, frame: np.ndarray, width: int, name: str) -> None:

@@ -37,7 +37,7 @@ from s2tdpt.sw.runlog import write_text
 from s2tdpt.sw.schedule import Stage
 from s2tdpt.sw.settings import TrainSettings
 from s2tdpt.sw.stage import StageResult, deterministic, train_stage
-from s2tdpt.sw.start import load_origin, load_start
+from s2tdpt.sw.start import Origin, load_origin, load_start
 from s2tdpt.sw.teacher import read_teacher, teacher_logits
 
 
@@ -167,16 +167,7 @@ def _pipeline(
         check_folder(out, stages, config, settings, dataset)
     elif not force:
         check_empty(out, stages, target)
-    columns = (
-        TextColumn("{task.description:6}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    watched = console is not None and console.is_terminal
-    shown = Progress(*columns, console=console) if watched else None
-    say = _speaker(console)
+    shown, say = _bars(console), _speaker(console)
     common: dict[str, Any] = {
         "resume": resume,
         "command": command,
@@ -184,9 +175,9 @@ def _pipeline(
         "tensorboard": tensorboard,
         "stop_after": stop_after,
         "say": say,
-        "lines": console is not None and not watched,
+        "lines": console is not None and shown is None,
     }
-    minutes = settings.budget_minutes
+    first, second = _stages(settings, float_only, float_checkpoint is not None)
     with deterministic(settings.threads), _started(shown):
         network = _initial(config, settings, device)
         begun, origin = (out / "float.safetensors").exists() and (resume or not force), None
@@ -203,43 +194,19 @@ def _pipeline(
             distributed.agree([0.0], device)  # nobody looks for a checkpoint before it is gone
         if settings.precision != "float32":  # the layout that half-precision convolutions want
             network.to(memory_format=torch.channels_last)
-        stage = Stage(
-            "float",
-            settings.float_epochs,
-            settings.lr,
-            settings.weight_decay,
-            min(settings.warmup_epochs, settings.float_epochs / 4),
-            0.0
-            if float_checkpoint is not None
-            else minutes * (1.0 if float_only else 1.0 - settings.qat_share),
-            settings.budget_clock,
-        )
         if teacher is not None:
             common["teacher"] = teacher_logits(teacher, dataset, out / "teacher.safetensors", say=say)
         if origin is None:
-            report = TrainReport(train_stage(network, stage, dataset, settings, out, **common))
+            report = TrainReport(train_stage(network, first, dataset, settings, out, **common))
             if report.float_result.evaluation is not None:
                 report.float_accuracy = report.float_result.evaluation.accuracy
         else:
-            report = TrainReport(StageResult(None, origin.history), origin.accuracy, origin=origin.integers)
-            if report.float_accuracy is None:
-                with use_fused(settings.fused):
-                    found = evaluate(origin.folded, dataset.test_images, dataset.test_labels)
-                report.float_accuracy = found.accuracy
+            report = _given(origin, dataset, settings)
         if float_only or not report.float_result.finished or report.float_result.interrupted:
             return report
         folded = fold(network) if origin is None else origin.folded
         qat = QatNetwork.from_folded(folded, config.weight_bits)
-        stage = Stage(
-            "qat",
-            settings.qat_epochs,
-            settings.qat_lr,
-            0.0,
-            settings.qat_epochs / 10,
-            minutes * (settings.qat_share if float_checkpoint is None else 1.0),
-            settings.budget_clock,
-        )
-        report.qat_result = train_stage(qat, stage, dataset, settings, out, **common)
+        report.qat_result = train_stage(qat, second, dataset, settings, out, **common)
         if not report.qat_result.finished or report.qat_result.interrupted or not distributed.is_first():
             return report
         _export_checked(report, qat.cpu(), dataset, settings, report.qat_result.command, device)
@@ -247,6 +214,57 @@ def _pipeline(
         report.params_path = target
         write_text(target.with_suffix(".md"), model_card(report.params, target.stem))
     return report
+
+
+def _stages(settings: TrainSettings, float_only: bool, given: bool) -> tuple[Stage, Stage]:
+    """The float and the integer stage; one alone (`given`: the float network is) has the whole budget."""
+    minutes, clock = settings.budget_minutes, settings.budget_clock
+    share = 1.0 if given else 0.0 if float_only else settings.qat_share
+    warmup = min(settings.warmup_epochs, settings.float_epochs / 4)
+    return (
+        Stage(
+            STAGES[0],
+            settings.float_epochs,
+            settings.lr,
+            settings.weight_decay,
+            warmup,
+            minutes * (1.0 - share),
+            clock,
+        ),
+        Stage(
+            STAGES[1],
+            settings.qat_epochs,
+            settings.qat_lr,
+            0.0,
+            settings.qat_epochs / 10,
+            minutes * share,
+            clock,
+        ),
+    )
+
+
+def _given(origin: Origin, dataset: Dataset, settings: TrainSettings) -> TrainReport:
+    """In the place of a float stage: what is quantised; its accuracy is measured if no file says it."""
+    report = TrainReport(StageResult(None, origin.history), origin.accuracy, origin=origin.integers)
+    if report.float_accuracy is None:
+        with use_fused(settings.fused):
+            found = evaluate(origin.folded, dataset.test_images, dataset.test_labels)
+        report.float_accuracy = found.accuracy
+    return report
+
+
+def _bars(console: Console | None) -> Progress | None:
+    """Progress bars, for a terminal."""
+    if console is None or not console.is_terminal:
+        return None
+    columns = (
+        TextColumn("{task.description:6}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    return Progress(*columns, console=console)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 PROJECTIONS = {"uniform": "v", "none": "v", "qkta": "qk", "qkca": "qk"}
-PROJECTIONS |= dict.fromkeys(("stdp", "ssa", "sdsa", "lrf-stdp", "lrf-ssa"), "qkv")
+PROJECTIONS |= dict.fromkeys(("stdp", "ssa", "sdsa", "sssa", "lrf-stdp", "lrf-ssa"), "qkv")
 TYPES = {"I8": "int8", "I16": "int16", "I32": "int32", "I64": "int64", "U8": "uint8"}
 
 
@@ -93,6 +93,8 @@ def attention(
         return inner * 2 ** (4 if kind == "lrf-ssa" else 0) + field * 2 ** options["tap_shift"]
     if kind == "stdp":
         return stdp(s["q"], s["k"], s["v"], p["stdp.lut"], heads)
+    if kind == "sssa":
+        return saccadic(p[f"{block}.sssa.weight"], p[f"{block}.sssa.threshold"], s, heads)
     if kind == "none":
         return s["v"]
     for h in range(heads):
@@ -115,6 +117,25 @@ def attention(
                         counts = (s["k"][:, :, c] * s["v"][:, :, c]).sum(axis=1)
                     opened = neurons(counts.reshape(-1, 1, 1), options["gate_threshold"])[:, 0, 0]
                     y[:, i, c] = s["q" if kind == "sdsa" else "k"][:, i, c] * opened
+    return y
+
+
+def saccadic(weight: np.ndarray, theta: np.ndarray, s: dict[str, np.ndarray], heads: int) -> np.ndarray:
+    """Y of sssa for spikes (T, N, D)."""
+    steps, tokens, d = s["v"].shape
+    width = d // heads
+    y = np.zeros(s["v"].shape, np.int64)
+    for h in range(heads):
+        own = slice(h * width, (h + 1) * width)
+        powers = []
+        for t in range(steps):
+            total = int(s["k"][t, :, own].sum())
+            powers.append(2 ** (total.bit_length() - 1) if total else 0)
+        for i in range(tokens):
+            p = [int(s["q"][t, i, own].sum()) * powers[t] for t in range(steps)]
+            for t in range(steps):
+                if sum(int(weight[h, t, e]) * p[e] for e in range(t + 1)) >= theta[h, t]:
+                    y[t, i, own] = s["v"][t, i, own]
     return y
 
 

@@ -11,6 +11,7 @@ from s2tdpt.golden.attention.lrf import TAPS, LocalField, offsets
 from s2tdpt.golden.attention.qk import Qkca, Qkta
 from s2tdpt.golden.attention.sdsa import Sdsa
 from s2tdpt.golden.attention.ssa import Ssa
+from s2tdpt.golden.attention.sssa import WEIGHT, power_of_two_below
 from s2tdpt.golden.bounds import derive_bounds
 from s2tdpt.golden.complexity import macs, parameter_count, products
 from s2tdpt.golden.energy import energy_report
@@ -179,6 +180,10 @@ def test_faults_are_noticed(kind):
         zeros = dict(params.tensors)
         zeros["block.0.v.threshold"] = np.full_like(zeros["block.0.v.threshold"], 2**31 - 1)
         faulty.append(Params(config, zeros, attention_threshold=params.attention_threshold))
+    if kind == "sssa":
+        tensors = {name: np.array(tensor) for name, tensor in params.tensors.items()}
+        tensors["block.0.sssa.threshold"][:] = 2**31 - 1
+        faulty.append(Params(config, tensors))
     assert faulty
     for other in faulty:
         assert not torch.equal(GoldenNetwork(other).trace(images)["block.0.y"], trace["block.0.y"])
@@ -229,6 +234,29 @@ def test_what_is_learned_counts_as_parameters():
     without = config_of("none")
     own = 2 * (plain.embed_dim**2 + 2 * plain.embed_dim)  # q and k, their norms
     assert parameter_count(plain) - parameter_count(without) == own
+
+
+def test_powers_of_two():
+    totals = torch.arange(3000)
+    expected = [0] + [1 << (n.bit_length() - 1) for n in range(1, 3000)]
+    for dtype in (torch.int64, torch.float32):
+        assert power_of_two_below(totals.to(dtype)).tolist() == expected
+
+
+def test_a_saccade_looks_at_the_steps_before_and_at_no_later_one():
+    config = config_of("sssa")
+    params = params_for(config, 4)
+    values, parts = block_values(config, params), inputs(config, 3, 0.4)
+    y = attend(config.attention.y, config, values, *parts)
+    upper = values[WEIGHT].triu(1)
+    other = values | {WEIGHT: values[WEIGHT] + 5 * torch.ones_like(upper).triu(1)}
+    assert torch.equal(attend(config.attention.y, config, other, *parts), y)
+    changed = [part.clone() for part in parts]
+    changed[1][0] = 0  # no keys in the first step
+    assert not torch.equal(attend(config.attention.y, config, values, *changed)[1:], y[1:])
+    changed = [part.clone() for part in parts]
+    changed[1][-1] = 0  # nor in the last
+    assert torch.equal(attend(config.attention.y, config, values, *changed)[:-1], y[:-1])
 
 
 def test_dilations_are_checked():

@@ -1,0 +1,176 @@
+"""s2tdpt estimate: cycles, memories and logic of any network on any machine, before synthesis."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from s2tdpt.golden.config import load_config
+from s2tdpt.golden.errors import UserError
+from s2tdpt.scripts.options import console, load_params, machine_options, machine_words, notes
+from s2tdpt.scripts.output import check_file, json_option, quiet, write_json
+
+if TYPE_CHECKING:
+    from s2tdpt.golden.config import NetworkConfig
+    from s2tdpt.hw.prediction import Prediction
+
+
+@click.group(
+    short_help="Cycles, memories, LUTs of a network on a machine, before synthesis.",
+    invoke_without_command=True,
+)
+@click.option("--config", "-c", metavar="NAME|FILE", help="Configuration; widths of random weights.")
+@click.option("--params", "-p", metavar="NAME|FILE", help="Parameter file instead; its own widths.")
+@machine_options
+@click.option(
+    "--rates",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Firing rates: what `s2tdpt energy --json` wrote, or an object by trace; default published ones.",
+)
+@click.option("--mhz", type=float, default=100.0, show_default=True, help="Clock of the images/s; assumed.")
+@json_option
+@click.pass_context
+def estimate(context, config, params, machine, rates, mhz, json_path) -> None:
+    """Cycles, images/s, memories, weight bandwidth, LUTs, flip-flops and block RAMs, in seconds.
+
+    Nothing is trained, simulated or synthesised: spikes are drawn at random with the firing rates, the exact
+    cycle model counts them, and logic is predicted by a model fitted to a table of synthesis runs. `s2tdpt
+    cycles` counts real images, `s2tdpt synth` synthesises. The clock is an assumption: no clock is predicted.
+
+    \b
+    Examples:
+      s2tdpt estimate -c s2tdpt-4-384-int4 --machine ecp5-85k
+      s2tdpt energy --limit 100 --json rates.json; s2tdpt estimate -p digits --rates rates.json
+      s2tdpt estimate table                        (run the synthesis runs that are missing; an hour or two)
+    """
+    if context.invoked_subcommand is not None:
+        return
+    if config is not None and params is not None:
+        raise UserError("estimate takes --config or --params; expected one of them; leave the other out")
+    if not 0 < mhz < math.inf:
+        raise UserError(f"--mhz is {mhz:g}; expected a positive number of MHz; for instance 100")
+    from s2tdpt.golden.bounds import derive_bounds
+    from s2tdpt.golden.params import random_params
+    from s2tdpt.hw.prediction import check_rates, default_rates, predict
+    from s2tdpt.hw.program import build_program
+    from s2tdpt.hw.widths import derive_widths
+
+    numbers = load_params(params or "digits") if config is None else random_params(load_config(config), 0)
+    profile = default_rates(numbers.config)
+    if rates is not None:
+        profile = check_rates(numbers.config, read_rates(rates, numbers.config))
+    bounds = derive_bounds(numbers)
+    widths = derive_widths(numbers, bounds)
+    program = build_program(numbers.config, machine, widths.head_sum)
+    result = predict(program, widths, bounds, profile)
+    if json_path is not None:
+        write_json(
+            json_path,
+            result.as_dict()
+            | {
+                "fields": machine.model_dump(mode="json"),
+                "rates": profile,
+                "clock_mhz": mhz,
+                "images_per_second": mhz * 1e6 / result.interval,
+            },
+        )
+    if not quiet(json_path):
+        console.print(layer_table(result))
+        console.print(total_table(result, machine_words(machine), mhz, rates))
+
+
+def read_rates(path: Path, config: NetworkConfig) -> dict[str, float]:
+    """A profile from a file.
+
+    Raises
+    ------
+    UserError
+        It cannot be read, is no profile, or was measured on another network.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "no JSON"
+        raise UserError(f"cannot read rates {path}: {reason}; expected a JSON file; check the path") from None
+    if not isinstance(data, dict):
+        raise UserError(f"{path} is no rate profile; expected a JSON object; make one with `s2tdpt energy`")
+    if isinstance(data.get("layers"), list):
+        if data.get("config") != config.name:
+            raise UserError(
+                f"the rates in {path} are those of {data.get('config')!r}; expected {config.name}; measure "
+                "this network"
+            )
+        rows = [row for row in data["layers"] if isinstance(row, dict) and row.get("rate") is not None]
+        return {str(row.get("source")): row["rate"] for row in rows}
+    return data
+
+
+def layer_table(result: Prediction) -> Table:
+    """A line a layer."""
+    table = Table(title=f"{result.network}: predicted cycles", box=SIMPLE_HEAD, padding=0)
+    for heading in ("layer", "cycles", "share", "adds", "adds a\ncycle"):
+        table.add_column(heading, justify="left" if heading == "layer" else "right", no_wrap=True)
+    for layer in result.layers:
+        rate = layer.accumulates / layer.cycles if layer.cycles else 0.0
+        words = (f"{layer.cycles:,}", f"{100 * layer.share:.1f} %", f"{layer.accumulates:,}", f"{rate:,.1f}")
+        table.add_row(layer.name, *words)
+    return table
+
+
+def total_table(result: Prediction, words: str, mhz: float, rates: Path | None) -> Table:
+    """The machine in one table."""
+    table = Table(title=f"{result.network}, {words}")
+    table.add_column("figure")
+    table.add_column("predicted", justify="right")
+    speed = mhz * 1e6 / result.interval
+    table.add_row("firing rates", "published" if rates is None else rates.name)
+    table.add_row("cycles from image to image", f"{result.interval:,}")
+    table.add_row(f"images/s at an assumed {mhz:g} MHz", f"{speed:,.1f}")
+    table.add_row("useful accumulates a cycle", f"{result.accumulates_per_cycle:,.1f}")
+    table.add_row("lanes of all banks in use", f"{100 * result.utilisation:.1f} %")
+    table.add_row("memory bits", f"{sum(result.memories.values()):,}")
+    if result.stream_bits:
+        table.add_row("weights streamed an image", f"{result.stream_bits / 8e6:,.2f} MB")
+        table.add_row(f"weight stream at {mhz:g} MHz", f"{speed * result.stream_bits / 8e6:,.1f} MB/s")
+    table.add_section()
+    table.add_row("ECP5: LUTs", f"{result.lut:,.0f}")
+    table.add_row("ECP5: flip-flops", f"{result.ff:,.0f}")
+    table.add_row("ECP5: block RAMs", str(result.bram))
+    mean, largest = result.area_errors["lut"]
+    table.caption = (
+        f"LUTs: fit to {result.area_rows} synthesis runs; left out one by one, the error is "
+        f"{100 * mean:.0f} % on average, {100 * largest:.0f} % at most"
+    )
+    return table
+
+
+@estimate.command(short_help="Run the synthesis runs behind the LUT model.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    callback=check_file,
+    help="Where the table goes; default: the one that comes with the package.",
+)
+@click.option("--anew", is_flag=True, help="Also repeat the runs that the table has.")
+def table(out, anew) -> None:
+    """Synthesise the machines of the table, one after the other; an interruption keeps what is done."""
+    from s2tdpt.hw.area_table import CASES, TABLE, count_cells, measure, read_table, table_of
+    from s2tdpt.hw.tools import find_tool
+
+    find_tool("yosys")
+    place = out or TABLE
+    rows = {} if anew or not place.exists() else dict(read_table(place))
+    for number, case in enumerate(CASES, 1):
+        if case.name not in rows:
+            notes.print(f"{number} of {len(CASES)}: {case.name}", highlight=False)
+            rows[case.name] = measure(case.params(), case.machine())
+            write_json(place, table_of(rows))
+            notes.print(f"  {count_cells(rows[case.name])}", highlight=False)

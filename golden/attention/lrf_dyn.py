@@ -1,4 +1,4 @@
-"""Neural dynamics with a local receptive field: a chain of leaky dendrites carries K AND V from token to token.
+"""Neural dynamics with a local receptive field: leaky dendrites carry K AND V from token to token.
 
 Tokens pass in raster order. Every channel has 8 dendrites; for token n and dendrite m, with X_0 = X_9 = 0 and
 all right-hand X those behind token n - 1:
@@ -66,6 +66,7 @@ class Dynamics(Mechanism):
             for name, entry in Dynamics.block_tensors(self, config).items():
                 drawn = rng.integers(entry.lo, entry.hi + 1, entry.shape)
                 found[f"block.{b}.{name}"] = drawn.astype(entry.dtype)
+            found[f"block.{b}.{SHIFT}"][found[f"block.{b}.{SIGN}"] == 0] = 7  # plays no part
         return found
 
     @property
@@ -107,7 +108,8 @@ class Dynamics(Mechanism):
         self, config: NetworkConfig, values: Mapping[str, Tensor], q: Tensor, k: Tensor, v: Tensor
     ) -> Tensor:
         e, gain, sign, r = (values[name].to(v.dtype) for name in (LEAK, INPUT, SIGN, SHIFT))
-        before = [v.new_zeros(v[..., 0, :].shape) for _ in range(DENDRITES + 2)]  # X_0 .. X_9 of [T, B, H, d_h]
+        # X_0 .. X_9, each [T, B, H, d_h]
+        before = [v.new_zeros(v[..., 0, :].shape) for _ in range(DENDRITES + 2)]
         y = v.new_zeros(v.shape)
         for n in range(v.shape[-2]):
             after = [before[0]]

@@ -1,7 +1,7 @@
 """Trainable neural dynamics: a chain of leaky dendrites with whole numbers, from token to token.
 
-Trained are the inputs G and the weights of the dendrites at the soma, whose values are 0 and the signed powers of
-two from 1 to 1/128; the leaks are set. Floors and roundings pass the gradient straight through.
+Trained are the inputs G and the weights of the dendrites at the soma, whose values are 0 and the signed
+powers of two from 1 to 1/128; the leaks are set. Floors and roundings pass the gradient straight through.
 
 Ref: LRF-Dyn (arXiv 2603.19290). The recurrence is run token by token, in training as in the hardware.
 """
@@ -75,7 +75,9 @@ class Dynamics(AttentionModule):
         pad, found = (0, 0, 1, 1), []
         for n in range(v.shape[-2]):
             beside = nn.functional.pad(x, pad)
-            passed = _Floor.apply(beside[..., :-2, :] * passed_on) + _Floor.apply(beside[..., 2:, :] * passed_on)
+            passed = _Floor.apply(beside[..., :-2, :] * passed_on) + _Floor.apply(
+                beside[..., 2:, :] * passed_on
+            )
             token = (k[..., n, :] * v[..., n, :]).unsqueeze(-2)
             x = x - _Floor.apply(x * leak) + passed + gain * token
             read = _Floor.apply(x * 2.0**-shift)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from amaranth import Array, Cat, Mux, Value, signed
-from amaranth.lib import data
+from amaranth import Array, Cat, Mux, signed
 
 from s2tdpt.golden.bounds import derive_bounds
 from s2tdpt.golden.params import random_params

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 PROJECTIONS = {"uniform": "v", "none": "v", "qkta": "qk", "qkca": "qk"}
-PROJECTIONS |= dict.fromkeys(("stdp", "ssa", "sdsa", "sssa", "lrf-stdp", "lrf-ssa"), "qkv")
+PROJECTIONS |= dict.fromkeys(("stdp", "ssa", "sdsa", "sssa", "lrf-stdp", "lrf-ssa", "lrf-dyn"), "qkv")
 TYPES = {"I8": "int8", "I16": "int16", "I32": "int32", "I64": "int64", "U8": "uint8"}
 
 
@@ -88,7 +88,11 @@ def attention(
     steps, tokens, d = y.shape
     width = d // heads
     if kind.startswith("lrf-"):
-        inner = attention({**options, "kind": kind[4:]}, p, block, s, heads, size)
+        if kind == "lrf-dyn":
+            names = ("leak", "input", "sign", "shift")
+            inner = dynamics(*(p[f"{block}.dyn.{name}"] for name in names), s, heads)
+        else:
+            inner = attention({**options, "kind": kind[4:]}, p, block, s, heads, size)
         field = local_field(p[f"{block}.lrf.weight"], options["lrf"], s["v"], size)
         return inner * 2 ** (4 if kind == "lrf-ssa" else 0) + field * 2 ** options["tap_shift"]
     if kind == "stdp":
@@ -117,6 +121,25 @@ def attention(
                         counts = (s["k"][:, :, c] * s["v"][:, :, c]).sum(axis=1)
                     opened = neurons(counts.reshape(-1, 1, 1), options["gate_threshold"])[:, 0, 0]
                     y[:, i, c] = s["q" if kind == "sdsa" else "k"][:, i, c] * opened
+    return y
+
+
+def dynamics(leak, gain, sign, shift, s: dict[str, np.ndarray], heads: int) -> np.ndarray:
+    """Y of the dendrites of lrf-dyn for spikes (T, N, D)."""
+    steps, tokens, d = s["v"].shape
+    y = np.zeros(s["v"].shape, np.int64)
+    for t in range(steps):
+        for c in range(d):
+            h = c * heads // d
+            x = [0] * 10
+            for n in range(tokens):
+                old, token = list(x), int(s["k"][t, n, c] * s["v"][t, n, c])
+                for m in range(1, 9):
+                    e = int(leak[h, m - 1])
+                    x[m] = old[m] - (old[m] >> e) + (old[m - 1] >> (e + 2)) + (old[m + 1] >> (e + 2))
+                    x[m] += int(gain[h, m - 1]) * token
+                soma = sum(int(sign[h, m - 1]) * (x[m] >> int(shift[h, m - 1])) for m in range(1, 9))
+                y[t, n, c] = int(s["q"][t, n, c]) * (soma >> 6)
     return y
 
 

@@ -8,6 +8,7 @@ from s2tdpt.golden.activity import Activity, measure
 from s2tdpt.golden.attention import MECHANISMS
 from s2tdpt.golden.attention.heads import attend
 from s2tdpt.golden.attention.lrf import TAPS, LocalField, offsets
+from s2tdpt.golden.attention.lrf_dyn import INPUT, LEAK, SHIFT, SIGN
 from s2tdpt.golden.attention.qk import Qkca, Qkta
 from s2tdpt.golden.attention.sdsa import Sdsa
 from s2tdpt.golden.attention.ssa import Ssa
@@ -257,6 +258,36 @@ def test_a_saccade_looks_at_the_steps_before_and_at_no_later_one():
     changed = [part.clone() for part in parts]
     changed[1][-1] = 0  # nor in the last
     assert torch.equal(attend(config.attention.y, config, values, *changed)[:-1], y[:-1])
+
+
+def test_dendrites_attain_their_interval_and_stay_in_16_bits():
+    config = make_config(
+        image_height=8, image_width=8, sps_pool=[False, False], attention={"kind": "lrf-dyn"}, heads=1
+    )
+    values = {name: tensor[:1] for name, tensor in params_for(config, 0).attention(0).items()}
+    values |= {LEAK: np.full((1, 8), 4), INPUT: np.full((1, 8), 1024)}  # the slowest and the strongest
+    values |= {SIGN: np.array([[0, 0, 0, 1, 0, 0, 0, 0]]), SHIFT: np.zeros((1, 8), int)}
+    largest = config.attention.inner(config, values)["dendrite"].hi
+    assert largest < 2**5 * 1025 and largest.bit_length() <= 16
+    v = torch.ones((1, 1, 1, 64, 12), dtype=torch.long)
+    tensors = {name: torch.tensor(value).long() for name, value in values.items()}
+    y = super(LocalField, config.attention).y(config, tensors, v, v, v)
+    assert int(y.max()) == largest >> 6  # dendrite 4 of a chain of equal ones is the largest
+
+
+def test_a_dendrite_forgets_and_passes_on():
+    """Plant: without the coupling, or with another leak, Y is another."""
+    config = config_of("lrf-dyn")
+    params, parts = params_for(config, 6), inputs(config, 2, 0.4)
+    values = block_values(config, params)
+    y = attend(config.attention.y, config, values, *parts)
+    for name, changed in ((LEAK, 5 - values[LEAK]), (INPUT, values[INPUT] // 2), (SIGN, -values[SIGN])):
+        assert not torch.equal(attend(config.attention.y, config, values | {name: changed}, *parts), y)
+    early = [part.clone() for part in parts]
+    early[2][:, :, -1] = 1 - early[2][:, :, -1]  # the last token, which no earlier one sees
+    other = attend(config.attention.y, config, values | {TAPS: values[TAPS] * 0}, *early)
+    plain = attend(config.attention.y, config, values | {TAPS: values[TAPS] * 0}, *parts)
+    assert torch.equal(other[:, :, :-1], plain[:, :, :-1])
 
 
 def test_dilations_are_checked():

@@ -137,8 +137,8 @@ CASES = {
                     ),
                     Fault(
                         f"queue_{bank}_never_overflows",
-                        "count + self.popped[bank] + dropped[bank] - fire",
-                        "- becomes +",
+                        "count.eq(following)",
+                        "never happens",
                         bank,
                     ),
                 )

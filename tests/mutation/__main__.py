@@ -60,7 +60,7 @@ def main(count, seed, units, only, jobs, path, again, report_only, json_path):
     if json_path is not None:
         write_json(json_path, figures)
     _show(figures, console)
-    sys.exit(1 if figures["survivors"] else 0)
+    sys.exit(1 if figures["survivors"] or figures["waiting_for_networks"] else 0)
 
 
 def _run(chosen, tests_of, stage, log: Log, jobs: int, again: bool, console: Console) -> None:
@@ -91,9 +91,9 @@ def _run(chosen, tests_of, stage, log: Log, jobs: int, again: bool, console: Con
 
 
 def _show(figures: dict, console: Console) -> None:
-    table = Table("unit", *(("mutants", "killed", "equivalent", "survived", "% killed")))
+    table = Table("unit", "mutants", "killed", "equivalent", "waiting", "survived", "% killed")
     for unit, own in [*figures["units"].items(), ("all", figures)]:
-        keys = ("mutants", "killed", "equivalent", "survived", "killed_percent")
+        keys = ("mutants", "killed", "equivalent", "waiting", "survived", "killed_percent")
         table.add_row(unit, *(str(own[key]) for key in keys))
     console.print(table)
     for name in figures["survivors"]:

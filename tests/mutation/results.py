@@ -38,6 +38,8 @@ def reasons() -> dict[str, str]:
 def report(verdicts: Iterable[Verdict], equivalent: dict[str, str]) -> dict:
     """Figures of a campaign, in all and by unit, and every mutant that nothing noticed.
 
+    A mutant that its unit's own tests let pass, and that no network has run yet, waits. It counts as not
+    killed.
     A mutant that was killed is not equivalent, whatever the list says: such an entry is an error.
     """
     verdicts = sorted(verdicts, key=lambda verdict: verdict.name)
@@ -55,19 +57,26 @@ def report(verdicts: Iterable[Verdict], equivalent: dict[str, str]) -> dict:
         "units": units,
         "kinds": kinds,
         "equivalent_because": {v.name: equivalent[v.name] for v in verdicts if v.name in equivalent},
-        "survivors": [v.name for v in verdicts if v.status in UNNOTICED and v.name not in equivalent],
+        "survivors": [v.name for v in verdicts if _unnoticed(v, equivalent) and v.networks],
+        "waiting_for_networks": [v.name for v in verdicts if _unnoticed(v, equivalent) and not v.networks],
         "killed_by": {v.name: v.by if v.how == "failed" else f"{v.by} ({v.how})" for v in verdicts if v.by},
     }
+
+
+def _unnoticed(verdict: Verdict, equivalent: dict[str, str]) -> bool:
+    return verdict.status in UNNOTICED and verdict.name not in equivalent
 
 
 def _figures(verdicts: list[Verdict], equivalent: dict[str, str]) -> dict:
     killed = sum(verdict.status == "killed" for verdict in verdicts)
     same = sum(verdict.name in equivalent for verdict in verdicts)
+    waiting = sum(_unnoticed(verdict, equivalent) and not verdict.networks for verdict in verdicts)
     others = len(verdicts) - same
     return {
         "mutants": len(verdicts),
         "killed": killed,
         "equivalent": same,
-        "survived": others - killed,
+        "survived": others - killed - waiting,
+        "waiting": waiting,
         "killed_percent": round(100 * killed / others, 2) if others else 100.0,
     }

@@ -6,7 +6,6 @@ A new board is a new file in the folder ``boards``, for a board that amaranth-bo
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -15,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from s2tdpt.golden.errors import UserError
+from s2tdpt.golden.errors import UserError, shown
+from s2tdpt.golden.strictjson import read
 from s2tdpt.hw.families import FAMILIES, Family, Pin
 
 if TYPE_CHECKING:
@@ -125,13 +125,13 @@ def load_board(source: str | Path) -> Board:
     path = BOARD_DIRECTORY / f"{text}.json"
     if text not in named_boards():
         path = Path(source)
-        if not path.is_file():
-            raise UserError(
-                f"no board '{text}'; expected one of {', '.join(named_boards())} or the path of a JSON file; "
-                "check the spelling"
-            )
     try:
-        board = Board.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        board = Board.model_validate(read(path))
+    except FileNotFoundError:
+        raise UserError(
+            f"no board {shown(text)}; expected one of {', '.join(named_boards())} or the path of a JSON "
+            "file; check the spelling"
+        ) from None
     except OSError as error:
         raise UserError(
             f"cannot read board {text}: {error.strerror}; expected a readable JSON file; check the path"
@@ -143,9 +143,9 @@ def load_board(source: str | Path) -> Board:
             f"board {text}: {where or 'the file'}: {first['msg']}; expected the fields of docs/boards.md; "
             "correct the file"
         ) from None
-    except (ValueError, RecursionError):
+    except ValueError as error:
         raise UserError(
-            f"{text} is not valid JSON; expected an object of board fields; correct the file"
+            f"{text} is not valid JSON ({error}); expected an object of board fields; correct the file"
         ) from None
     if board.family not in FAMILIES:
         raise UserError(

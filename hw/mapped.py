@@ -1,9 +1,10 @@
 """A design after synthesis, as Verilog that a simulator runs: its cells with what they do.
 
-What is synthesised here is what `hw.synthesis` reports, by the same scripts. Then every cell is replaced by
-its function: cells of the ECP5 by Yosys' own simulation models (share/ecp5/cells_sim.v), its block RAM, which
-has none, by ``cells/dp16kd.v``; cells of a Liberty library by their ``function`` and ``ff`` groups; memories
-that stay macros there by their behaviour. Nothing is optimised behind the mapping but constants and wires.
+What is synthesised here is what `hw.synthesis` reports, by the same scripts. Behind them every cell gets its
+function: cells of the ECP5 by Yosys' own simulation models (share/ecp5/cells_sim.v), its block RAM, which has
+none there, by ``cells/dp16kd.v``; cells of a Liberty library by their ``function`` and ``ff`` groups;
+memories that stay macros by their behaviour. Nothing is optimised behind the mapping but constants and unused
+wires.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from s2tdpt.hw.synthesis import MACRO_BITS, SYNTH_ECP5, map_to_library, read_library
+from s2tdpt.hw.macro_model import MACRO_BITS
+from s2tdpt.hw.synthesis import SYNTH_ECP5, map_to_library, read_library
+from s2tdpt.hw.synthesis_run import SynthesisRun
 from s2tdpt.hw.tools import run_tool
 
 __all__ = ["mapped"]
@@ -26,10 +29,14 @@ proc
 flatten
 opt_expr
 opt_clean
+{start}
 memory_collect
 splitnets
 write_verilog -sv -noattr -norename cells.sv
 """
+
+# Flip-flops of a library start at any value: one that is the same in every run, until the reset.
+_ANY_START = "setundef -init -random 1"
 
 _LINK_ECP5 = """\
 read_rtlil netlist.il
@@ -38,6 +45,7 @@ read_verilog -overwrite +/ecp5/cells_sim.v
 read_verilog -overwrite dp16kd.v
 """
 
+# Cells without a function, such as clock gates, are left out: a design that has one is refused.
 _LINK_LIBERTY = """\
 read_rtlil netlist.il
 delete =A:blackbox
@@ -75,20 +83,17 @@ def mapped(
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         (work / "design.sv").write_text(verilog)
-        tell("Yosys: mapping to cells, which takes minutes")
+        run = SynthesisRun(work, None, tell)
         if liberty is None:
-            (work / "map.ys").write_text(SYNTH_ECP5.format(top=top, flags=""))
-            run_tool("yosys", ["-q", "map.ys"], cwd=work)
+            run.yosys("synth_ecp5", SYNTH_ECP5.format(top=top, flags=""), ["design.sv"], "netlist.il")
             (work / "dp16kd.v").write_text(DP16KD.read_text(encoding="utf-8"))
         else:
             (work / "cells.lib").write_bytes(read_library(liberty))
-            map_to_library(
-                work, top, MACRO_BITS, lambda name: run_tool("yosys", ["-q", f"{name}.ys"], cwd=work)
-            )
+            map_to_library(run, top, MACRO_BITS)
         netlist = work / "netlist.il"
         netlist.write_text(change(netlist.read_text()))
         tell("Yosys: giving the cells their functions")
         link = (_LINK_ECP5 if liberty is None else _LINK_LIBERTY) + _WRITE
-        (work / "link.ys").write_text(link.format(top=top))
+        (work / "link.ys").write_text(link.format(top=top, start="" if liberty is None else _ANY_START))
         run_tool("yosys", ["-q", "link.ys"], cwd=work)
         return (work / "cells.sv").read_text()

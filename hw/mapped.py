@@ -1,9 +1,9 @@
 """A design after synthesis, as Verilog that a simulator runs: its cells with what they do.
 
-What is synthesised here is what `hw.synthesis` reports, by the same scripts. Behind them every cell gets its
-function: cells of the ECP5 by Yosys' own simulation models (share/ecp5/cells_sim.v), its block RAM, which has
-none there, by ``cells/dp16kd.v``; cells of a Liberty library by their ``function`` and ``ff`` groups; memories
-that stay macros by their behaviour. Nothing is optimised behind the mapping but constants and unused wires.
+What is synthesised here is what `hw.synthesis` reports, by the same scripts. Then every cell is replaced by
+its function: cells of the ECP5 by Yosys' own simulation models (share/ecp5/cells_sim.v), its block RAM, which
+has none, by ``cells/dp16kd.v``; cells of a Liberty library by their ``function`` and ``ff`` groups; memories
+that stay macros there by their behaviour. Nothing is optimised behind the mapping but constants and wires.
 """
 
 from __future__ import annotations
@@ -12,9 +12,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from s2tdpt.hw.macro_model import MACRO_BITS
-from s2tdpt.hw.synthesis import SYNTH_ECP5, map_to_library, read_library
-from s2tdpt.hw.synthesis_run import SynthesisRun
+from s2tdpt.hw.synthesis import MACRO_BITS, SYNTH_ECP5, map_to_library, read_library
 from s2tdpt.hw.tools import run_tool
 
 __all__ = ["mapped"]
@@ -43,7 +41,7 @@ read_verilog -overwrite dp16kd.v
 _LINK_LIBERTY = """\
 read_rtlil netlist.il
 delete =A:blackbox
-read_liberty -overwrite cells.lib
+read_liberty -overwrite -ignore_miss_func -ignore_miss_data_latch cells.lib
 """
 
 
@@ -77,13 +75,16 @@ def mapped(
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         (work / "design.sv").write_text(verilog)
-        run = SynthesisRun(work, None, tell)
+        tell("Yosys: mapping to cells, which takes minutes")
         if liberty is None:
-            run.yosys("synth_ecp5", SYNTH_ECP5.format(top=top, flags=""), ["design.sv"], "netlist.il")
+            (work / "map.ys").write_text(SYNTH_ECP5.format(top=top, flags=""))
+            run_tool("yosys", ["-q", "map.ys"], cwd=work)
             (work / "dp16kd.v").write_text(DP16KD.read_text(encoding="utf-8"))
         else:
             (work / "cells.lib").write_bytes(read_library(liberty))
-            map_to_library(run, top, MACRO_BITS)
+            map_to_library(
+                work, top, MACRO_BITS, lambda name: run_tool("yosys", ["-q", f"{name}.ys"], cwd=work)
+            )
         netlist = work / "netlist.il"
         netlist.write_text(change(netlist.read_text()))
         tell("Yosys: giving the cells their functions")

@@ -128,9 +128,10 @@ def _case(unit, **rates):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_lost_piece_is_noticed(kind):
+    """Of the first projection, of the keys of `qkca`: its queries only open gates that others open, too."""
     unit = Member(mechanism(kind), **FAULTY)
     with pytest.raises(AssertionError):
-        unit.check(_case(unit, q=0.2), drop=3)
+        unit.check(_case(unit, q=0.2), drop=18 if kind == "qkca" else 3)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in (*GATES, "none")])

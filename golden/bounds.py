@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from s2tdpt.golden.arith import signed_bits, unsigned_bits
-from s2tdpt.golden.config import NetworkConfig
+
+if TYPE_CHECKING:
+    from s2tdpt.golden.config import NetworkConfig
 
 Channels = tuple[np.ndarray, np.ndarray]
 """Lower and upper ends per channel, arrays of Python integers: no overflow whatever the configuration."""
@@ -25,7 +27,8 @@ class Integers(Protocol):
     config: NetworkConfig
     residual_threshold: int
     attention_threshold: int
-    lut: np.ndarray
+
+    def attention(self, block: int) -> dict[str, np.ndarray]: ...
 
     def weight(self, layer: str) -> np.ndarray: ...
 
@@ -93,7 +96,9 @@ class Bounds:
     residual_membrane : dict
         h + U in the neuron behind the writer; all writers but the last.
     attention : Interval
-        Y, units of 1/256, partial sums included.
+        Y in the attention's unit, partial sums included.
+    attention_inner : dict
+        By name, what the attention keeps on the way to Y.
     attention_membrane : Interval
         h + Y.
     head_sum : Interval
@@ -109,6 +114,7 @@ class Bounds:
     residual: dict[str, Interval]
     residual_membrane: dict[str, Interval]
     attention: Interval
+    attention_inner: dict[str, Interval]
     attention_membrane: Interval
     head_sum: Interval
     logits: Interval
@@ -124,6 +130,8 @@ class Bounds:
         for kind in ("acc", "preact", "membrane", "written", "residual", "residual_membrane"):
             for layer, interval in getattr(self, kind).items():
                 result[f"{kind}.{layer}"] = interval.signed_bits
+        for name, interval in self.attention_inner.items():
+            result[f"attention.{name}"] = interval.signed_bits
         for kind in ("attention", "attention_membrane", "head_sum", "logits"):
             result[kind] = getattr(self, kind).signed_bits
         return result
@@ -213,10 +221,15 @@ def carried_interval(membrane: Interval, threshold_max: int) -> Interval:
     return Interval(min(0, membrane.lo >> 1), max(0, min(membrane.hi, threshold_max - 1) >> 1))
 
 
-def attention_interval(lut: Iterable[int], tokens: int) -> Interval:
-    """Interval of Y and of its partial sums over any of the `tokens` tokens, in the units of `lut`."""
-    entries = [int(entry) for entry in lut]
-    return Interval(tokens * min(0, *entries), tokens * max(0, *entries))
+def attention_intervals(params: Integers) -> tuple[Interval, dict[str, Interval]]:
+    """Interval of Y with its partial sums, and of the attention's inner values by name, over all blocks."""
+    config, mechanism = params.config, params.config.attention
+    blocks = [params.attention(b) for b in range(config.depth)]
+    inner = [mechanism.inner(config, values) for values in blocks]
+    return (
+        union(mechanism.interval(config, values) for values in blocks),
+        {name: union(intervals[name] for intervals in inner) for name in inner[0]},
+    )
 
 
 def derive_bounds(params: Integers) -> Bounds:
@@ -247,7 +260,7 @@ def derive_bounds(params: Integers) -> Bounds:
             added = (stream[0] + added[0], stream[1] + added[1])
         stream, previous = added, name
         residual[name] = _union(stream)
-    attention = attention_interval(params.lut, config.tokens)
+    attention, inner = attention_intervals(params)
     current = (_exact([attention.lo]), _exact([attention.hi]))
     head_lo, head_hi = (end * (steps * config.tokens) for end in stream)
     total = (np.minimum(head_lo, 0), np.maximum(head_hi, 0))
@@ -259,6 +272,7 @@ def derive_bounds(params: Integers) -> Bounds:
         residual=residual,
         residual_membrane=residual_membrane,
         attention=attention,
+        attention_inner=inner,
         attention_membrane=_union(lif_membrane(current, params.attention_threshold, steps)),
         head_sum=_union(total),
         logits=_head_logits(params, total),

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from s2tdpt.golden.attention.heads import attend
 from s2tdpt.golden.config import NetworkConfig
 from s2tdpt.golden.conv import conv3x3
 from s2tdpt.golden.errors import UserError
@@ -31,7 +32,6 @@ from s2tdpt.golden.params import Params
 from s2tdpt.golden.pool import or_pool
 from s2tdpt.golden.rates import Rates, driven, synaptic_rate
 from s2tdpt.golden.residual import scale_of
-from s2tdpt.golden.stdp import attention_matrix, build_lut
 
 SPREAD, LEAST_SPREAD = 0.25, 0.5
 """Standard deviation of weights over their limit, and at least in steps: narrow, as trained weights are."""
@@ -116,12 +116,13 @@ class _Calibrator:
         self.rates: dict[str, float] = {}
         self.attention_threshold = config.attention_threshold
         self.stream = ""  # trace name of the latest U
-        self.lut = build_lut(config)
+        self.attention_tensors = config.attention.random_tensors(config, self.rng)
         parts = config.parts()
         self.reader = {part.reads: part for part in parts if isinstance(part, StreamNeurons)}
         self.pooled = {part.pools: part for part in parts if isinstance(part, Layer) and part.pools}
         self.driven = {layer.reads: self.wanted.of(layer) for layer in driven(config)}
-        self.attention = {part.v: part for part in parts if isinstance(part, Attention)}
+        # The rate of an attention's spikes is set by the last of the projections that it reads.
+        self.attention = {part.reads[-1]: part for part in parts if isinstance(part, Attention)}
 
     @torch.inference_mode()
     def run(self, provenance: Mapping[str, object]) -> Calibration:
@@ -132,10 +133,10 @@ class _Calibrator:
                 case Layer():
                     self._layer(part)
                 case Attention():
-                    self._put(part.writes, self._attend(part, self.values[part.v]))
+                    self._put(part.writes, self._attend(part, self.values[part.reads[-1]]))
                 case StreamNeurons():
                     self._put(part.writes, lif(self.values[part.reads], self.config.residual_threshold))
-        self.tensors["stdp.lut"] = self.lut
+        self.tensors |= self.attention_tensors
         rates = {name: round(rate, 6) for name, rate in self.rates.items()}
         known = {
             "purpose": "calibrated firing rates on random weights, for measuring machines; never trained, it "
@@ -236,16 +237,18 @@ class _Calibrator:
 
     # Attention ----------------------------------------------------------------------------------------------
 
-    def _attend(self, part: Attention, v: Tensor) -> Tensor:
-        """Attention spikes [T, B, N, D] for spikes `v`; q and k are known."""
-        lut = self._tensor(self.lut)
-        q, k, v = (spikes.flatten(0, 1) for spikes in (self.values[part.q], self.values[part.k], v))
-        y = attention_matrix(q, k, v, lut, part.heads).unflatten(0, self.values[part.q].shape[:2])
-        return lif(y, self.attention_threshold)
+    def _attend(self, part: Attention, last: Tensor) -> Tensor:
+        """Attention spikes [T, B, N, D] for spikes `last` of the last projection; those before are known."""
+        config, known = self.config, self.values | {part.reads[-1]: last}
+        tensors = config.attention.values(config, self.attention_tensors, part.index)
+        values = {name: self._tensor(tensor) for name, tensor in tensors.items()}
+        spikes = (known[name] if name else None for name in (part.q, part.k, part.v))
+        return lif(attend(config.attention.y, config, values, *spikes), self.attention_threshold)
 
     def _lower_threshold(self, part: Attention) -> None:
-        """Halve the threshold of the attention until a rate of `ATTENTION_VALUES` in v suffices for proj."""
-        values = torch.rand(self.values[part.q].shape, generator=torch.Generator().manual_seed(self.seed))
+        """Halve the threshold until a rate of `ATTENTION_VALUES` in the last projection suffices for proj."""
+        shape = (self.config.timesteps, self.values[self.stream].shape[1], part.tokens, part.channels)
+        values = torch.rand(shape, generator=torch.Generator().manual_seed(self.seed))
         values = (values < ATTENTION_VALUES).to(self.dtype)
         while self.attention_threshold > 1:
             if float(self._attend(part, values).mean()) >= self.driven[part.writes]:
@@ -258,7 +261,7 @@ class _Calibrator:
         """Wanted rate of what `_measure` sees."""
         if layer.writes in self.pooled:
             return self.driven[self.pooled[layer.writes].reads]
-        if layer.kind is Kind.V:
+        if layer.writes in self.attention:
             return self.driven[self.attention[layer.writes].writes]
         if layer.kind in (Kind.Q, Kind.K):
             return self.wanted.q if layer.kind is Kind.Q else self.wanted.k
@@ -269,7 +272,7 @@ class _Calibrator:
         if layer.writes in self.pooled:
             pooling = self.pooled[layer.writes]
             return lambda spikes: _mean_rate(self._pool(pooling, spikes))
-        if layer.kind is Kind.V:
+        if layer.writes in self.attention:
             part = self.attention[layer.writes]
             if layer.index == 0:
                 self._lower_threshold(part)

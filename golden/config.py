@@ -10,17 +10,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from s2tdpt.golden.attention import MECHANISMS, AnyMechanism
+from s2tdpt.golden.attention.stdp import Stdp
 from s2tdpt.golden.errors import UserError, shown
 from s2tdpt.golden.layers import Layer, Part, layer_table, layers_of, parts_of
-from s2tdpt.golden.strictjson import parse
+from s2tdpt.golden.strictjson import read
 
 CONFIG_DIRECTORY = Path(__file__).parent / "configs"
-LARGEST_FILE = 1 << 20
-"""Bytes of a configuration file."""
-
-# The attention LIF has V_th = 0.5; input scaling by 1/2 (tau = 2) doubles every threshold, so 2 * 0.5 = 1.0.
-ATTENTION_UNITS = 256
-"""STDP weights are integers in units of 1/256."""
 
 Count = Annotated[int, Field(strict=True, ge=1, le=65536)]
 Flag = Annotated[bool, Field(strict=True)]
@@ -53,12 +49,8 @@ class NetworkConfig(BaseModel):
         Subtracted from every pixel byte.
     v_threshold : float
         Firing threshold of every neuron but the attention one (V_th); 2 V_th 2^F must be a whole number.
-    kappa : float
-        STDP decay per spike count: T_max / (d_h tau).
-    stdp_amplitude, stdp_offset : int
-        STDP kernel in 1/256: entries lie strictly between 0 and 256.
-    attention_scale_log2 : int
-        The attention scale is s = 2^-attention_scale_log2.
+    attention : Mechanism
+        The attention mechanism and its options, told apart by ``kind``; STDP unless told otherwise.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -78,10 +70,7 @@ class NetworkConfig(BaseModel):
     residual_fraction_bits: Annotated[int, Field(strict=True, ge=0, le=20)] = 10
     pixel_zero_point: Literal[0, 128] = 0
     v_threshold: Annotated[float, Field(strict=True, gt=0, le=1024)] = 1.0
-    kappa: Annotated[float, Field(strict=True, gt=0, le=1024)] = 0.125
-    stdp_amplitude: Annotated[int, Field(strict=True, ge=1, le=127)] = 127
-    stdp_offset: Annotated[int, Field(strict=True, ge=1, le=255)] = 128
-    attention_scale_log2: Annotated[int, Field(strict=True, ge=0, le=16)] = 2
+    attention: AnyMechanism = Stdp()
 
     @model_validator(mode="after")
     def _consistent(self) -> NetworkConfig:
@@ -106,12 +95,7 @@ class NetworkConfig(BaseModel):
                 f"the residual threshold 2*v_threshold*2^residual_fraction_bits is {theta:g}; expected a "
                 "whole number of at least 1; change v_threshold or residual_fraction_bits"
             )
-        low, high = self.stdp_offset - self.stdp_amplitude, self.stdp_offset + self.stdp_amplitude
-        if low <= 0 or high >= ATTENTION_UNITS:
-            raise ValueError(
-                f"STDP weights would span {low}..{high}; expected values strictly between 0 and 256; "
-                "lower stdp_amplitude or move stdp_offset towards 128"
-            )
+        self.attention.check(self)
         return self
 
     @property
@@ -166,8 +150,8 @@ class NetworkConfig(BaseModel):
 
     @property
     def attention_threshold(self) -> int:
-        """Threshold of the attention LIF, (2 * 0.5) * 256 / s, in 1/256 units."""
-        return ATTENTION_UNITS << self.attention_scale_log2
+        """Threshold of the attention LIF, in the unit of the attention's Y."""
+        return self.attention.threshold
 
     def parts(self) -> tuple[Part, ...]:
         """Everything that is evaluated, in this order: layers, attentions, neurons on the stream."""
@@ -194,12 +178,21 @@ class NetworkConfig(BaseModel):
         return self.layer(name).weight_shape
 
     def differences(self, other: NetworkConfig) -> list[str]:
-        """Fields in which `other` differs, as ``field: mine, other's``; the name does not count."""
+        """Fields in which `other` differs, as ``field: mine, other's``; the name does not count.
+
+        Of two attentions the kind, or the options of the same kind: ``attention.kappa: 0.125, 0.25``.
+        """
+        mine, theirs = self._flat(), other._flat()
         return [
-            f"{field}: {getattr(self, field)}, {getattr(other, field)}"
-            for field in type(self).model_fields
-            if field != "name" and getattr(self, field) != getattr(other, field)
+            f"{field}: {value}, {theirs[field]}"
+            for field, value in mine.items()
+            if field in theirs and field != "name" and value != theirs[field]
         ]
+
+    def _flat(self) -> dict[str, Any]:
+        """Fields by name, the attention's with ``attention.`` before them."""
+        fields = {name: getattr(self, name) for name in type(self).model_fields if name != "attention"}
+        return fields | {f"attention.{name}": value for name, value in self.attention}
 
 
 def named_configs() -> tuple[str, ...]:
@@ -238,15 +231,13 @@ def load_config(name_or_path: str | Path) -> NetworkConfig:
     path = CONFIG_DIRECTORY / f"{text_name}.json"
     if text_name not in named_configs():
         path = Path(name_or_path)
-        if not path.is_file():
-            raise UserError(
-                f"no configuration {shown(text_name)}; expected one of {', '.join(named_configs())} or the "
-                "path of a JSON file; check the spelling"
-            )
     try:
-        if path.stat().st_size > LARGEST_FILE:
-            raise ValueError("too large")
-        values = parse(path.read_bytes())
+        values = read(path)
+    except FileNotFoundError:
+        raise UserError(
+            f"no configuration {shown(text_name)}; expected one of {', '.join(named_configs())} or the "
+            "path of a JSON file; check the spelling"
+        ) from None
     except OSError as error:
         raise UserError(
             f"cannot read {text_name}: {error.strerror}; expected a readable JSON file; check its permissions"
@@ -262,10 +253,16 @@ def load_config(name_or_path: str | Path) -> NetworkConfig:
 def _first_line(error: ValidationError) -> str:
     """One line for the first problem that pydantic found."""
     first = error.errors(include_url=False)[0]
-    field = shown(".".join(str(part) for part in first["loc"]))
-    known = ", ".join(NetworkConfig.model_fields)
+    place, model = list(first["loc"]), NetworkConfig
+    if place[:1] == ["attention"] and len(place) > 1:
+        model = MECHANISMS[place.pop(1)]  # pydantic puts the kind between the field and its options
+    field = shown(".".join(str(part) for part in place))
     if first["type"] == "extra_forbidden":
-        return f"unknown field {field}; expected only {known}; remove it or correct its spelling"
+        known, whose = ", ".join(model.model_fields), "" if model is NetworkConfig else " of this attention"
+        return f"unknown field {field}; expected only {known}{whose}; remove it or correct its spelling"
+    if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        kind = shown(first["ctx"]["tag"]) if "tag" in first["ctx"] else "missing"
+        return f"attention.kind is {kind}; expected one of {', '.join(MECHANISMS)}; choose one"
     if first["type"] == "missing":
         return f"field {field} is missing; expected a value for it; add it"
     if first["type"] == "value_error":

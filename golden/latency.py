@@ -6,30 +6,26 @@ integer model keeps r itself.
 
 from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
-def head_indicator(heads: int, head_dim: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """Matrix (heads * head_dim, heads) of ones where a channel belongs to a head."""
-    return torch.eye(heads, dtype=dtype).repeat_interleave(head_dim, dim=0)
-
-
-def popcount(spikes: torch.Tensor, heads: int) -> torch.Tensor:
-    """Spike count of every head.
+def popcount(spikes: Tensor) -> Tensor:
+    """Spike count of a head's channels.
 
     Parameters
     ----------
-    spikes : tensor, shape (..., D)
-        0 or 1; head h owns channels ``h * d_h`` to ``(h + 1) * d_h - 1``.
-    heads : int
-        Divides D.
+    spikes : tensor, shape (..., d_h)
+        0 or 1.
 
     Returns
     -------
-    tensor, shape (..., heads)
+    tensor, shape (...)
         0..d_h, in the type of `spikes` if floating, else int64.
     """
     if spikes.dtype.is_floating_point:
-        # A product with an indicator is faster than a reduction over a short last axis, and as exact.
-        return spikes @ head_indicator(heads, spikes.shape[-1] // heads, spikes.dtype)
-    return spikes.unflatten(-1, (heads, -1)).sum(-1)
+        # A product with ones is faster than a reduction over a short last axis, and as exact.
+        return spikes @ spikes.new_ones(spikes.shape[-1])
+    return spikes.sum(-1)

@@ -24,7 +24,7 @@ PIXELS = "pixels"
 HEAD_SUM = "head.sum"
 """What the head reads: U summed over time and tokens."""
 BLOCK_TRACES = ("x", "q", "k", "v", "y", "attn", "u_attn", "mlp_in", "hidden", "u")
-"""Last parts of the names of a block's traces, in network order."""
+"""Last parts of the names of a block's traces, in network order; q, k and v where the attention has them."""
 
 
 class Kind(StrEnum):
@@ -143,28 +143,33 @@ class Layer:
 
 @dataclass(frozen=True)
 class Attention:
-    """STDP self-attention of a block and its neurons.
+    """The attention of a block and its neurons.
 
     Attributes
     ----------
     index : int
         Number of the block.
     heads, head_dim, tokens : int
-    q, k, v : str
-        Traces of the spikes it reads.
+    q, k, v : str or None
+        Traces of the spikes it reads; None where its mechanism has no such projection.
     sums, writes : str
-        Traces of Y (units of 1/256) and of the spikes of the attention neurons.
+        Traces of Y (in the mechanism's unit) and of the spikes of the attention neurons.
     """
 
     index: int
     heads: int
     head_dim: int
     tokens: int
-    q: str
-    k: str
-    v: str
+    q: str | None
+    k: str | None
+    v: str | None
     sums: str
     writes: str
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Traces of the projections that exist, in network order."""
+        return tuple(name for name in (self.q, self.k, self.v) if name is not None)
 
     @property
     def channels(self) -> int:
@@ -227,14 +232,12 @@ def _block(config: NetworkConfig, b: int, stream: str) -> list[Part]:
         name = f"block.{b}.{kind}"
         return Layer(name, kind, b, inputs, outputs, 1, size, trace[reads], trace[writes], writer)
 
+    projections = config.attention.projections
+    reads = (trace[kind] if kind in projections else None for kind in (Kind.Q, Kind.K, Kind.V))
     return [
         StreamNeurons(b, d, n, stream, trace["x"]),
-        layer(Kind.Q, d, d, "x", "q"),
-        layer(Kind.K, d, d, "x", "k"),
-        layer(Kind.V, d, d, "x", "v"),
-        Attention(
-            b, config.heads, config.head_dim, n, *(trace[part] for part in ("q", "k", "v", "y", "attn"))
-        ),
+        *(layer(kind, d, d, "x", kind) for kind in projections),
+        Attention(b, config.heads, config.head_dim, n, *reads, trace["y"], trace["attn"]),
         layer(Kind.PROJECTION, d, d, "attn", "u_attn", writer=True),
         StreamNeurons(b, d, n, trace["u_attn"], trace["mlp_in"]),
         layer(Kind.FC1, d, hidden, "mlp_in", "hidden"),

@@ -16,11 +16,12 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from s2tdpt.golden import conv, head, stdp
+from s2tdpt.golden import conv, head
+from s2tdpt.golden.attention.heads import attend
 from s2tdpt.golden.bounds import Bounds, derive_bounds
 from s2tdpt.golden.config import NetworkConfig
 from s2tdpt.golden.errors import UserError
-from s2tdpt.golden.layers import Kind, Layer
+from s2tdpt.golden.layers import Layer
 from s2tdpt.golden.lif import lif
 from s2tdpt.golden.parallel import map_pieces
 from s2tdpt.golden.params import Params
@@ -31,7 +32,6 @@ from s2tdpt.golden.trace import traces
 
 Result = TypeVar("Result")
 Recorder = Callable[[str, torch.Tensor], None]
-ATTENTIONS = {"matrix": stdp.attention_matrix, "rows": stdp.attention_rows}
 CHUNK_VALUES = 1 << 18
 """Values of the largest activation that one pass keeps, so that it stays in the cache."""
 
@@ -58,7 +58,7 @@ def shared_products(config: NetworkConfig) -> list[tuple[Layer, ...]]:
     """Layers but the head, grouped by what one matrix product computes: q, k and v read the same spikes."""
     groups: list[tuple[Layer, ...]] = []
     for layer in config.layers()[:-1]:
-        if layer.kind in (Kind.K, Kind.V):
+        if groups and groups[-1][0].reads == layer.reads:
             groups[-1] = (*groups[-1], layer)
         else:
             groups.append((layer,))
@@ -71,23 +71,20 @@ class GoldenNetwork:
     Parameters
     ----------
     params : Params
-    attention : {"matrix", "rows"}
-        Form of the attention product; both give the same integers.
+    streamed : bool
+        The attention in the order of the hardware instead of as it is defined; both give the same integers.
 
     Attributes
     ----------
     params, config, bounds
     """
 
-    def __init__(self, params: Params, attention: str = "matrix") -> None:
-        if attention not in ATTENTIONS:
-            raise UserError(
-                f"unknown attention form '{attention}'; expected one of {', '.join(ATTENTIONS)}; choose one"
-            )
+    def __init__(self, params: Params, streamed: bool = False) -> None:
         self.params = params
         self.config = params.config
         self.bounds: Bounds = derive_bounds(params)
-        self._attention = ATTENTIONS[attention]
+        mechanism = params.config.attention
+        self._form = mechanism.streamed if streamed else mechanism.y
         self._prepare()
 
     def forward(self, images: torch.Tensor | np.ndarray) -> torch.Tensor:
@@ -150,9 +147,13 @@ class GoldenNetwork:
         self._carrier(max(bounds.head_sum.magnitude, bounds.logits.magnitude))
         self._head_weight = torch.tensor(params.weight("head")).double()
         self._head_bias = torch.tensor(params.bias("head")).double()
-        attention = max(bounds.attention_membrane.magnitude, bounds.attention.magnitude)
-        self._y_type = self._carrier(max(attention, params.attention_threshold))
-        self._lut = torch.tensor(params.lut).to(self._y_type)
+        kept = (bounds.attention, bounds.attention_membrane, *bounds.attention_inner.values())
+        largest = max(interval.magnitude for interval in kept)
+        self._y_type = self._carrier(max(largest, params.attention_threshold))
+        self._attention = [
+            {name: torch.tensor(tensor).to(self._y_type) for name, tensor in params.attention(b).items()}
+            for b in range(config.depth)
+        ]
         largest = max(layer.positions * layer.outputs for layer in config.layers())
         self._chunk = max(1, CHUNK_VALUES // (largest * config.timesteps))
 
@@ -256,18 +257,17 @@ class GoldenNetwork:
         """One encoder block; adds to `u` (T, B, N, D) in place."""
         config, params = self.config, self.params
         block = f"block.{b}"
-        d, shape = config.embed_dim, u.shape
-        theta = params.residual_threshold
+        kinds, theta = config.attention.projections, params.residual_threshold
         x = lif(u, theta)
-        qkv = self._neurons(x, f"{block}.q").flatten(0, 1)
-        q, k, v = (part.to(self._y_type) for part in qkv.split(d, dim=-1))
-        y = self._attention(q, k, v, self._lut, config.heads).view(shape)
+        together = self._neurons(x, f"{block}.{kinds[0]}").to(self._y_type)
+        spikes = dict(zip(kinds, together.split(config.embed_dim, dim=-1), strict=True))
+        y = attend(self._form, config, self._attention[b], *(spikes.get(kind) for kind in "qkv"))
         attn = lif(y, params.attention_threshold)
         self._write(u, attn, f"{block}.proj")
         if record is not None:
             record(f"{block}.x", x)
-            for name, part in (("q", q), ("k", k), ("v", v), ("y", y), ("attn", attn), ("u_attn", u)):
-                record(f"{block}.{name}", part.view(shape) if part.dim() == 3 else part)
+            for name, part in (*spikes.items(), ("y", y), ("attn", attn), ("u_attn", u)):
+                record(f"{block}.{name}", part)
         mlp_in = lif(u, theta)
         hidden = self._neurons(mlp_in, f"{block}.fc1")
         self._write(u, hidden, f"{block}.fc2")

@@ -15,16 +15,19 @@ import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from s2tdpt.golden.config import ATTENTION_UNITS, NetworkConfig, config_from_dict
+from s2tdpt.golden import version1
+from s2tdpt.golden.attention import MECHANISMS
+from s2tdpt.golden.config import NetworkConfig, config_from_dict
 from s2tdpt.golden.errors import UserError, shown
+from s2tdpt.golden.layout import TensorLayout
 from s2tdpt.golden.strictjson import canonical, parse
 
 FORMAT = "s2tdpt-parameters"
-VERSION = 1
+VERSION = 2
 METADATA_KEY = "s2tdpt"
 MAX_SHIFT = 15
 LARGEST_HEADER = 32 << 20
@@ -48,20 +51,6 @@ ELEMENT_TYPES = {"I8": np.int8, "U8": np.uint8, "I16": np.int16, "I32": np.int32
 """Element types by their names in safetensors."""
 
 
-class TensorLayout(NamedTuple):
-    """Element type, shape and range of one tensor of the parameter file."""
-
-    dtype: type[np.integer]
-    shape: tuple[int, ...]
-    lo: int
-    hi: int
-
-    @property
-    def bytes(self) -> int:
-        """Size of its elements."""
-        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
-
-
 def tensor_layout(config: NetworkConfig) -> dict[str, TensorLayout]:
     """Every tensor that a parameter file for `config` holds, by name, in its order."""
     layout: dict[str, TensorLayout] = {}
@@ -74,8 +63,7 @@ def tensor_layout(config: NetworkConfig) -> dict[str, TensorLayout]:
             layout[f"{layer.name}.shift"] = TensorLayout(np.uint8, channels, 0, MAX_SHIFT)
         if layer.lif_fed:
             layout[f"{layer.name}.threshold"] = TensorLayout(np.int32, channels, 1, 2**31 - 1)
-    layout["stdp.lut"] = TensorLayout(np.int16, (2 * config.head_dim + 1,), 1, ATTENTION_UNITS - 1)
-    return layout
+    return layout | config.attention.layout(config)
 
 
 def check_layout(config: NetworkConfig, found: Mapping[str, tuple[str, tuple[int, ...]]]) -> None:
@@ -109,6 +97,8 @@ def digest(body: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> str:
 def read(path: Path) -> tuple[dict[str, Any], NetworkConfig, dict[str, np.ndarray]]:
     """Manifest, configuration and tensors of a parameter file, its checksum verified.
 
+    The manifest of a file of version 1 is given in the form of this version.
+
     Raises
     ------
     UserError
@@ -121,7 +111,8 @@ def read(path: Path) -> tuple[dict[str, Any], NetworkConfig, dict[str, np.ndarra
             size = os.fstat(file.fileno()).st_size
             header, begin = _header(file, size, path)
             manifest = _manifest(header, path)
-            config = config_from_dict(manifest["config"], source=f"{path}: configuration in the manifest")
+            values = _whole_config(manifest, path)
+            config = config_from_dict(values, source=f"{path}: configuration in the manifest")
             places = _places(header, config, size - begin, path)
             data = file.read(size - begin)
     except OSError as error:
@@ -134,8 +125,12 @@ def read(path: Path) -> tuple[dict[str, Any], NetworkConfig, dict[str, np.ndarra
         .reshape(layout.shape)
         for name, (layout, place) in places.items()
     }
-    if manifest["sha256"] != digest({k: v for k, v in manifest.items() if k != "sha256"}, tensors):
+    body = {key: value for key, value in manifest.items() if key != "sha256"}
+    if manifest["sha256"] != digest(body, tensors):
         raise _damaged(path, "its checksum does not match its contents")
+    if manifest["version"] < VERSION:
+        body |= {"version": VERSION, "config": config.model_dump(mode="json")}
+        manifest = {**body, "sha256": digest(body, tensors)}
     return manifest, config, tensors
 
 
@@ -194,12 +189,27 @@ def _manifest(header: dict[str, Any], path: Path) -> dict[str, Any]:
             raise _wrong(path, f"scale of {shown(name)}", values, "a list of numbers")
     for name, width in manifest["widths"].items():
         _check_type(path, f"width of {shown(name)}", width, int)
-    if missing := [key for key in NetworkConfig.model_fields if key not in manifest["config"]]:
+    return manifest
+
+
+def _whole_config(manifest: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """The configuration in the manifest, in the form of this version, with no field left to a default."""
+    values = manifest["config"]
+    if manifest["version"] == 1:
+        missing = [name for name in version1.OPTIONS if name not in values]
+        values = version1.config_of(values)
+    else:
+        options = values.get("attention")
+        kind = options.get("kind") if isinstance(options, dict) else None
+        known = MECHANISMS[kind].model_fields if isinstance(kind, str) and kind in MECHANISMS else ()
+        missing = [f"attention.{name}" for name in known if name not in options]
+    missing = [name for name in NetworkConfig.model_fields if name not in values] + missing
+    if missing:
         raise UserError(
             f"{path}: the configuration in the manifest lacks {', '.join(missing)}; expected every field; "
             "write it anew"
         )
-    return manifest
+    return values
 
 
 def _check_version(manifest: Mapping[str, Any], path: Path) -> None:

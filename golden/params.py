@@ -31,7 +31,6 @@ from s2tdpt.golden.parameter_file import (
     digest,
     tensor_layout,
 )
-from s2tdpt.golden.stdp import build_lut
 from s2tdpt.golden.strictjson import canonical
 
 
@@ -47,7 +46,7 @@ class Params:
     residual_threshold : int
         Threshold of the LIF on the residual stream, units of 2^-F; from the configuration where not given.
     attention_threshold : int
-        Threshold of the attention LIF, units of 1/256; from the configuration where not given.
+        Threshold of the attention LIF, in the unit of Y; from the configuration where not given.
     provenance : dict
         Where the numbers came from: command, seed, data, accuracy, tool versions. Any JSON values.
     scales : dict of str to list of float
@@ -98,10 +97,9 @@ class Params:
         """uint8 left shifts of a writer."""
         return self.tensors[f"{layer}.shift"]
 
-    @property
-    def lut(self) -> np.ndarray:
-        """int16 STDP table, ``(2 d_h + 1,)``, indexed by count difference + d_h."""
-        return self.tensors["stdp.lut"]
+    def attention(self, block: int) -> dict[str, np.ndarray]:
+        """Tensors of the attention of `block` by short name, those that all blocks share among them."""
+        return self.config.attention.values(self.config, self.tensors, block)
 
     @property
     def label(self) -> str:
@@ -272,8 +270,8 @@ def random_params(config: NetworkConfig, seed: int = 0, sparsity: float = 0.2) -
             firing = np.maximum(np.rint(rng.uniform(1.0, 2.0, channels) * scale), 1)
             tensors[f"{name}.threshold"] = firing.astype(np.int32)
         tensors[f"{name}.bias"] = bias.astype(np.int32)
-    tensors["stdp.lut"] = build_lut(config)
-    attention = min(max(1, round(1.7 * config.tokens * rate * config.stdp_offset)), 2**31 - 1)
+    tensors |= config.attention.random_tensors(config, rng)
+    attention = min(max(1, config.attention.lively_threshold(config, rate)), 2**31 - 1)
     return Params(
         config=config,
         tensors=tensors,

@@ -1,8 +1,9 @@
 """The network on integers, written out plainly: the definition that every other implementation must equal.
 
 Read this first. One class, no optimisation: each operation once, in the order of evaluation, on 64-bit
-integers. `golden.network` computes the same much faster, and is what the commands use; the tests compare the
-two at every trace, and both with a third, in loops, that was written from docs/parameters.md alone.
+integers. What an attention computes is the method `y` of its mechanism, in `golden.attention`.
+`golden.network` computes the same much faster, and is what the commands use; the tests compare the two at
+every trace, and both with a third, in loops, that was written from docs/parameters.md alone.
 
 Shapes: B images, T time steps, N positions of a map (or tokens) in raster order, C channels, D channels of
 the residual stream, H heads of d_h channels.
@@ -10,10 +11,13 @@ the residual stream, H heads of d_h channels.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from torch import Tensor
 
+from s2tdpt.golden.attention.heads import attend
 from s2tdpt.golden.bounds import derive_bounds
 from s2tdpt.golden.config import NetworkConfig
 from s2tdpt.golden.errors import UserError
@@ -49,18 +53,6 @@ def or_pool(maps: Tensor) -> Tensor:
     padded = torch.nn.functional.pad(maps, (0, 0, 1, 1, 1, 1))
     windows = [padded[:, :, dy : dy + h : 2, dx : dx + w : 2] for dy in range(3) for dx in range(3)]
     return torch.stack(windows).amax(dim=0)
-
-
-def stdp_attention(q: Tensor, k: Tensor, v: Tensor, lut: Tensor, heads: int) -> Tensor:
-    """Y = A V, A the STDP weight of the difference of spike counts: [B, T, N, D] each to [B, T, N, D], 1/256.
-
-    Ref: S2TDPT (arXiv 2511.14691), latency code and STDP kernel.
-    """
-    q, k, v = (spikes.unflatten(-1, (heads, -1)).transpose(2, 3) for spikes in (q, k, v))  # [B, T, H, N, d_h]
-    r_q, r_k = q.sum(-1), k.sum(-1)  # spike counts, [B, T, H, N]: the latency is their complement
-    difference = r_k[..., None, :] - r_q[..., :, None]  # [B, T, H, N, N]: query i by key j
-    y = lut[difference + v.shape[-1]] @ v
-    return y.transpose(2, 3).flatten(-2)
 
 
 class ReferenceNetwork:
@@ -136,17 +128,25 @@ class ReferenceNetwork:
         """One encoder block on the stream U [B, T, N, D]: attention and MLP, each added to U."""
         block, params = f"block.{b}", self.params
         x = neurons(u, params.residual_threshold)
-        q, k, v = (self._spiking(f"{block}.{part}", x) for part in "qkv")
-        y = stdp_attention(q, k, v, self._tensor("stdp.lut"), self.config.heads)
+        kinds = self.config.attention.projections
+        spikes = {kind: self._spiking(f"{block}.{kind}", x) for kind in kinds}
+        y = self._attention(b, spikes)
         attn = neurons(y, params.attention_threshold)
         u_attn = u + self._written(f"{block}.proj", self._project(f"{block}.proj", attn))
         mlp_in = neurons(u_attn, params.residual_threshold)
         hidden = self._spiking(f"{block}.fc1", mlp_in)  # [B, T, N, mlp_ratio D]
         u = u_attn + self._written(f"{block}.fc2", self._project(f"{block}.fc2", hidden))
-        values = {"x": x, "q": q, "k": k, "v": v, "y": y, "attn": attn, "u_attn": u_attn}
+        values = {"x": x, **spikes, "y": y, "attn": attn, "u_attn": u_attn}
         values |= {"mlp_in": mlp_in, "hidden": hidden, "u": u}
         trace.update({f"{block}.{part}": value for part, value in values.items()})
         return u
+
+    def _attention(self, b: int, spikes: Mapping[str, Tensor]) -> Tensor:
+        """Y of block b: spikes of q, k and v, as far as they exist, [B, T, N, D] each to [B, T, N, D]."""
+        mechanism, tensors = self.config.attention, self.params.attention(b)
+        values = {name: torch.tensor(tensor, dtype=torch.int64) for name, tensor in tensors.items()}
+        q, k, v = (spikes[kind].transpose(0, 1) if kind in spikes else None for kind in "qkv")
+        return attend(mechanism.y, self.config, values, q, k, v).transpose(0, 1)
 
     def _head(self, u: Tensor, trace: dict[str, Tensor]) -> None:
         """Stream U [B, T, N, D] to sums [B, D], logits [B, classes] and classes [B]."""

@@ -13,19 +13,22 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from s2tdpt.golden.errors import UserError
+from s2tdpt.hw.attention.latency import straddles
+from s2tdpt.hw.attention.records import HeadSizes
+from s2tdpt.hw.attention.stdp_cycles import token_schedule
 from s2tdpt.hw.axi import REGISTER_SUBGROUPS
 from s2tdpt.hw.cycles import read_words
 from s2tdpt.hw.images import tile_sizes
-from s2tdpt.hw.latency import RateToLatency
 from s2tdpt.hw.program import Program, Sink, Source, Step
-from s2tdpt.hw.records import Sizes
 from s2tdpt.hw.residual import ROW_DEPTH
-from s2tdpt.hw.stdp_cycles import token_schedule
-from s2tdpt.hw.stdp_records import HeadSizes
 from s2tdpt.hw.totals import ROW_DEPTH as TOTALS_DEPTH
 from s2tdpt.hw.widths import Widths
 
-__all__ = ["FRAME", "AccessCounter", "FrameAccesses"]
+__all__ = ["COUNTED", "FRAME", "AccessCounter", "FrameAccesses"]
+
+COUNTED = ("stdp",)
+"""Kinds of attention whose accesses are counted."""
 
 FRAME = "image"
 """What belongs to no layer: receiving the pixels and the weights."""
@@ -69,12 +72,23 @@ class AccessCounter:
     ----------
     program : Program
     widths : Widths
+
+    Raises
+    ------
+    UserError
+        The network's attention is none of `COUNTED`.
     """
 
     def __init__(self, program: Program, widths: Widths):
+        kind = program.network.attention.kind
+        if kind not in COUNTED:
+            raise UserError(
+                f"accesses of the attention {kind} of {program.network.name} are not counted; expected "
+                f"{', '.join(COUNTED)}; choose such a network"
+            )
         self._program, self._widths = program, widths
         self._heads = HeadSizes(program)
-        self._straddles = RateToLatency(program, Sizes(program)).straddles
+        self._straddles = straddles(program)
 
     def frame(self, trace: Mapping[str, np.ndarray]) -> FrameAccesses:
         """Count one image.

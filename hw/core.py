@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In, Out
 
 from s2tdpt.golden.bounds import Bounds
 from s2tdpt.golden.params import Params
+from s2tdpt.hw.attention import attention_of
 from s2tdpt.hw.axi import FrameReceiver, ResultSender
 from s2tdpt.hw.drain import DrainSequencer
 from s2tdpt.hw.front import EventSource
@@ -17,20 +18,12 @@ from s2tdpt.hw.lanes import LaneArray
 from s2tdpt.hw.machine import PIXEL_BITS
 from s2tdpt.hw.post import PieceProbe, PostProcessor
 from s2tdpt.hw.program import Program
-from s2tdpt.hw.records import Sizes, SpikeWrite, bits_for, pixel_word_bits
+from s2tdpt.hw.records import Bus, Sizes, SpikeWrite, bits_for, pixel_word_bits
 from s2tdpt.hw.sequencer import Sequencer
 from s2tdpt.hw.spike_memory import SpikeMemory
-from s2tdpt.hw.stdp import StdpAttention
 from s2tdpt.hw.step_rom import StepRecords
 from s2tdpt.hw.weights import WeightRom, WeightStream
 from s2tdpt.hw.widths import Widths
-
-
-class Bus(wiring.Signature):
-    """An AXI4-Stream without side bands, seen from its source."""
-
-    def __init__(self, width: int):
-        super().__init__({"tdata": Out(width), "tvalid": Out(1), "tready": In(1), "tlast": Out(1)})
 
 
 class CoreProbe(wiring.Signature):
@@ -142,12 +135,8 @@ class Core(wiring.Component):
         m.submodules.lanes = lanes = LaneArray(program, sizes, widths)
         m.submodules.drain = drain = DrainSequencer(program, sizes, records)
         m.submodules.post = post = PostProcessor(program, sizes, widths)
-        m.submodules.attention = attention = StdpAttention(
-            program,
-            sizes,
-            lut=self._params.lut.tolist(),
-            threshold=self._params.attention_threshold,
-            y=self._bounds.attention,
+        m.submodules.attention = attention = attention_of(program).unit(
+            self._params, program, sizes, self._bounds
         )
         m.submodules.spikes = spikes = SpikeMemory(program, sizes)
         m.submodules.sender = sender = self._sender

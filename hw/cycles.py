@@ -2,8 +2,8 @@
 
 The machine is data-driven, so its cycles depend on the spikes. Given the tensors of a golden trace,
 `frame_cycles` follows the same layer program that the hardware executes: walks and positions from
-`front_model`, attention from `stdp_cycles`, streamed weights from `arrival`, and the constant delays that the
-blocks themselves state.
+`front_model`, attention from `hw.attention`, streamed weights from `arrival`, and the constant delays that
+the blocks themselves state.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from s2tdpt.hw.arrival import TileArrival
+from s2tdpt.hw.attention import attention_of
 from s2tdpt.hw.front_model import FrontModel, word_marks
 from s2tdpt.hw.lanes import lane_skew
 from s2tdpt.hw.overlap import ENDED_DELAY, settle_cycles
-from s2tdpt.hw.program import WINDOW, Program, Sink, Source, Step
+from s2tdpt.hw.program import PROJECTIONS, WINDOW, Program, Sink, Source, Step
 from s2tdpt.hw.records import FETCH_CYCLES, STREAM_CONSTANT_TILES, weight_rows
-from s2tdpt.hw.stdp_cycles import attention_timeline, head_cycles
 from s2tdpt.hw.timing import PostTiming, drain_delay
 
 
@@ -230,14 +230,19 @@ class FrameModel:
         return self._result(found, attention, base, first_start, busy)
 
     def _attend(self, trace, block: int, ready: list[int]) -> tuple[int, int]:
-        net = self._program.network
-        parts = [
-            np.asarray(trace[f"block.{block}.{letter}"]).reshape(net.timesteps, net.tokens, net.heads, -1)
-            for letter in "qkv"
-        ]
-        busy = [head_cycles(*(part[:, :, h] for part in parts), self._program) for h in range(net.heads)]
-        starts, complete = attention_timeline(ready, busy, self._program)
+        attention = attention_of(self._program)
+        maps = (self._spikes_by_head(trace, f"block.{block}.{kind}") for kind in PROJECTIONS)
+        busy = [attention.head_cycles(self._program, *head) for head in zip(*maps, strict=True)]
+        starts, complete = attention.timeline(ready, busy, self._program)
         return starts[0], complete
+
+    def _spikes_by_head(self, trace, name: str) -> list:
+        """Spikes [T, N, d_h] of every head, None where the attention has no such projection."""
+        net = self._program.network
+        if name not in trace:
+            return [None] * net.heads
+        spikes = np.asarray(trace[name]).reshape(net.timesteps, net.tokens, net.heads, -1)
+        return [spikes[:, :, h] for h in range(net.heads)]
 
     def _drained_at(self, tile: int) -> int:
         """Cycle in which the last piece of a tile is named."""

@@ -6,6 +6,7 @@ from amaranth import Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from s2tdpt.hw.counting import CountTo
 from s2tdpt.hw.fixed import wrap
 from s2tdpt.hw.program import Program
 from s2tdpt.hw.records import STREAM_CONSTANT_TILES, Sizes, constant_words
@@ -110,18 +111,24 @@ class DrainSequencer(wiring.Component):
         m.submodules.rom = rom = StepRom(records.drain_layout, records.drain_words)
         step, number = Signal(records.drain_layout), Signal(self._sizes.step)
         loaded = Signal()  # `step` is the record of the step being drained
-        busy, subgroup = Signal(), Signal(self._sizes.subgroup)
+        busy, subgroup = Signal(), CountTo(self._sizes.subgroup, "subgroup")
         piece_end, tile_end, refill = Signal(), Signal(), Signal()
         m.d.comb += [
             self.valid.eq(self.arrived | busy),
-            piece_end.eq(self.valid & (subgroup == step.last_subgroup)),
+            piece_end.eq(self.valid & subgroup.last),
             refill.eq(~loaded | tile_end),
             rom.advance.eq(refill & rom.valid),
         ]
         with m.If(refill):
             m.d.sync += [step.eq(rom.record), number.eq(rom.index), loaded.eq(rom.valid)]
         with m.If(self.valid):
-            m.d.sync += [busy.eq(~piece_end), subgroup.eq(Mux(piece_end, 0, subgroup + 1))]
+            m.d.sync += busy.eq(~piece_end)
+        with m.If(refill):
+            m.d.sync += subgroup.begin(rom.record.last_subgroup)
+        with m.Elif(piece_end):
+            m.d.sync += subgroup.begin(step.last_subgroup)
+        with m.Elif(self.valid):
+            m.d.sync += subgroup.step(step.last_subgroup)
         self._walk(m, step, number, rom.record, refill, subgroup, piece_end, tile_end)
         return m
 
@@ -129,30 +136,36 @@ class DrainSequencer(wiring.Component):
         """Counters over passes and positions, and the tag that they make."""
         sizes, tag = self._sizes, self.tag
         pieces = self._program.residual_pieces
-        plane_pass = Signal(sizes.plane_pass)
-        x, y = (
-            Signal(self._records.drain_layout["last_x"].width),
-            Signal(self._records.drain_layout["last_y"].width),
-        )
+        layout = self._records.drain_layout
+        plane_pass = CountTo(sizes.plane_pass, "plane_pass")
+        columns, rows = CountTo(layout["last_x"].width, "x"), CountTo(layout["last_y"].width, "y")
+        x, y, last_x, last_y = columns.value, rows.value, columns.last, rows.last
         position, address, row = (
             Signal(sizes.position),
             Signal(sizes.spike_address),
             Signal(sizes.residual_address),
         )
-        last_pass, last_x, last_y, emits = Signal(), Signal(), Signal(), Signal()
+        last_pass, emits = plane_pass.last, Signal()
         m.d.comb += [
-            last_pass.eq(plane_pass == step.last_pass),
-            last_x.eq(x == step.last_x),
-            last_y.eq(y == step.last_y),
             emits.eq(~step.pooled | ((x[0] | last_x) & (y[0] | last_y))),
             tile_end.eq(piece_end & last_pass & last_x & last_y),
         ]
-        with m.If(piece_end):
-            m.d.sync += plane_pass.eq(Mux(last_pass, 0, plane_pass + 1))
+        with m.If(refill):
+            m.d.sync += [
+                *plane_pass.begin(following.last_pass),
+                *columns.begin(following.last_x),
+                *rows.begin(following.last_y),
+            ]
+        with m.Elif(piece_end & ~last_pass):
+            m.d.sync += plane_pass.step(step.last_pass)
+        with m.Elif(piece_end):
+            m.d.sync += plane_pass.begin(step.last_pass)
+            with m.If(last_x):
+                m.d.sync += [*columns.begin(step.last_x), *rows.step(step.last_y)]
+            with m.Else():
+                m.d.sync += columns.step(step.last_x)
         with m.If(piece_end & last_pass):
             m.d.sync += [
-                x.eq(Mux(last_x, 0, x + 1)),
-                y.eq(Mux(last_x, Mux(last_y, 0, y + 1), y)),
                 position.eq(Mux(tile_end, 0, position + 1)),
                 row.eq(Mux(tile_end, 0, row + pieces)),
                 address.eq(address + Mux(emits, step.dst_stride, 0)),
@@ -165,16 +178,16 @@ class DrainSequencer(wiring.Component):
               ("sink", "by_planes", "signed_planes", "first_writer", "writes_spikes", "sums_head", "pooled",
                "projection", "heads_ready")),
             tag.step.eq(number),
-            tag.first_pass.eq(plane_pass == 0),
+            tag.first_pass.eq(plane_pass.value == 0),
             tag.last_pass.eq(last_pass),
             tag.first_position.eq(position == 0),
             tag.position.eq(position),
-            tag.piece.eq(wrap(first_piece + subgroup, tag.piece.shape())),
-            tag.subgroup.eq(subgroup),
-            tag.final.eq(step.last_group & (subgroup == step.last_subgroup)),
+            tag.piece.eq(wrap(first_piece + subgroup.value, tag.piece.shape())),
+            tag.subgroup.eq(subgroup.value),
+            tag.final.eq(step.last_group & subgroup.last),
             tag.address.eq(address),
             tag.base.eq(step.dst_base),
-            tag.residual_address.eq(wrap(row + first_piece + subgroup, row.shape())),
+            tag.residual_address.eq(wrap(row + first_piece + subgroup.value, row.shape())),
             tag.column.eq(x >> 1),
             tag.odd_x.eq(x[0]),
             tag.last_x.eq(last_x),
@@ -182,8 +195,9 @@ class DrainSequencer(wiring.Component):
             tag.odd_y.eq(y[0]),
             tag.last_y.eq(last_y),
             tag.tile_end.eq(tile_end),
-            self.constant.eq(wrap(self._constant_base(m, step, tile_end) + subgroup, self.constant.shape())),
         ]  # fmt: skip
+        constant = self._constant_base(m, step, tile_end) + subgroup.value
+        m.d.comb += self.constant.eq(wrap(constant, self.constant.shape()))
 
     def _constant_base(self, m, step, tile_end):
         """First constant word of the tile: known to the program, or the next slot of the ring."""

@@ -6,13 +6,13 @@ network can be computed on any machine. Machines with a name lie in the folder `
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from s2tdpt.golden.errors import UserError
+from s2tdpt.golden.errors import UserError, shown
+from s2tdpt.golden.strictjson import read
 
 MACHINE_DIRECTORY = Path(__file__).parent / "machines"
 DEFAULT_MACHINE = "digits"
@@ -95,20 +95,20 @@ def load_machine(source: str | Path = DEFAULT_MACHINE) -> Machine:
     path = MACHINE_DIRECTORY / f"{text}.json"
     if text not in named_machines():
         path = Path(source)
-        if not path.is_file():
-            raise UserError(
-                f"no machine '{text}'; expected one of {', '.join(named_machines())} or the path of a JSON "
-                "file; check the spelling"
-            )
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
+        fields = read(path)
+    except FileNotFoundError:
+        raise UserError(
+            f"no machine {shown(text)}; expected one of {', '.join(named_machines())} or the path of a JSON "
+            "file; check the spelling"
+        ) from None
     except OSError as error:
         raise UserError(
             f"cannot read machine {text}: {error.strerror}; expected a readable JSON file; check the path"
         ) from None
-    except (ValueError, RecursionError):
+    except ValueError as error:
         raise UserError(
-            f"{text} is not valid JSON; expected an object of machine fields; correct the file"
+            f"{text} is not valid JSON ({error}); expected an object of machine fields; correct the file"
         ) from None
     return machine_from(fields, text)
 
@@ -131,11 +131,11 @@ def machine_from(fields: dict[str, Any], origin: str) -> Machine:
         known = ", ".join(Machine.model_fields)
         if first["type"] == "extra_forbidden":
             problem = (
-                f"unknown field {where[:60]!r}; expected only {known}; remove it or correct its spelling"
+                f"unknown field {shown(where)}; expected only {known}; remove it or correct its spelling"
             )
         elif first["type"] == "value_error":
             problem = str(first["ctx"]["error"])
         else:
             rule = first["msg"].replace("Input should be ", "")
-            problem = f"{where} is {first['input']!r:.60}; expected {rule}; correct the value"
+            problem = f"{where} is {shown(first['input'])}; expected {rule}; correct the value"
         raise UserError(f"machine {origin}: {problem}") from None

@@ -1,28 +1,25 @@
 """Every memory of an accelerator before anything is generated, and what it takes of an FPGA.
 
-The sizes are those that the blocks give their memories. How many block RAMs a memory becomes follows Yosys
-(`memory_libmap` for the ECP5): among the shapes of a block the one of the lowest cost, and small memories in
-distributed RAM or logic where that is cheaper.
+The sizes are those that the blocks give their memories; `hw.memory` says what a memory becomes.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from s2tdpt.golden.bounds import Bounds, derive_bounds
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.params import Params
+from s2tdpt.hw.attention import attention_of
 from s2tdpt.hw.axi import REGISTER_SUBGROUPS, ResultSender
 from s2tdpt.hw.images import constant_width
-from s2tdpt.hw.latency import RateToLatency
 from s2tdpt.hw.machine import PIXEL_BITS, Machine
+from s2tdpt.hw.memory import Memory
 from s2tdpt.hw.program import Program, build_program
 from s2tdpt.hw.reader import slice_layout
 from s2tdpt.hw.records import Sizes, constant_words, pixel_word_bits, weight_rows
 from s2tdpt.hw.residual import ROW_DEPTH
-from s2tdpt.hw.stdp_neurons import y_shape_of
-from s2tdpt.hw.stdp_records import HeadSizes, row_depth
 from s2tdpt.hw.step_rom import StepRecords
 from s2tdpt.hw.totals import ROW_DEPTH as TOTALS_DEPTH
 from s2tdpt.hw.widths import Widths, derive_widths
@@ -32,94 +29,6 @@ BLOCKS = {"ecp5-25k": 56, "ecp5-45k": 108, "ecp5-85k": 208}
 
 LARGEST = 3 << 25
 """Bits of memory that are generated: Amaranth handles them one by one, with 60 bytes and 4 us each."""
-
-SHAPES = ((36, 512), (18, 1024), (9, 2048), (4, 4096), (2, 8192), (1, 16384))
-"""Bits and words of a block RAM; a write enable governs 9 bits."""
-LUTRAM_WORDS, LUTRAM_BITS = 16, 4
-"""Of a distributed RAM, which takes two LUTs for its bits and two for the writing."""
-
-# Yosys' costs: of a block and of a distributed RAM, of a bit of a multiplexer between blocks, of a bit of a
-# small ROM or RAM in logic.
-_BLOCK_COST, _LUTRAM_COST, _MUX_COST, _ROM_COST, _RAM_COST = 128.0, 4.0, 0.5, 1 / 16, 1.0
-
-
-@dataclass(frozen=True)
-class Memory:
-    """One memory, or several that are alike.
-
-    Attributes
-    ----------
-    name : str
-    words, bits : int
-    count : int
-        So many of them.
-    style : {"block", "auto", "distributed"}
-        Demanded, left to the synthesis, or read without a clock.
-    granularity : int
-        Bits that are written together; 0: the word.
-    rom : bool
-    helps : tuple of str
-        Fields of the machine, or of the configuration, that make it smaller.
-    """
-
-    name: str
-    words: int
-    bits: int
-    count: int = 1
-    style: str = "auto"
-    granularity: int = 0
-    rom: bool = False
-    helps: tuple[str, ...] = ()
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Bits and words of the block RAMs that it would be made of: those of the lowest cost."""
-        return min(SHAPES, key=self._block_cost)
-
-    @property
-    def kind(self) -> str:
-        """What it becomes: "block", "distributed" or "logic"."""
-        if self.style == "block":
-            return "block"
-        logic = self.words * self.bits * (_ROM_COST if self.rom else _RAM_COST)
-        costs = {"logic": logic}
-        if not self.rom:
-            rows = -(-self.words // LUTRAM_WORDS)
-            columns = -(-self.bits // LUTRAM_BITS)
-            costs["distributed"] = _LUTRAM_COST * rows * columns + _MUX_COST * self.bits * (rows - 1)
-        if self.style == "auto":
-            costs["block"] = self._block_cost(self.shape)
-        return min(costs, key=lambda kind: costs[kind])
-
-    @property
-    def blocks(self) -> int:
-        """Block RAMs of all of them."""
-        return self.count * self._units(self.shape) if self.kind == "block" else 0
-
-    @property
-    def total_bits(self) -> int:
-        return self.count * self.words * self.bits
-
-    def _units(self, shape: tuple[int, int]) -> int:
-        width, depth = shape
-        if not self.granularity or self.granularity == self.bits:
-            columns = -(-self.bits // width)
-        elif width < 9:
-            columns = self.bits // self.granularity * -(-self.granularity // width)
-        else:
-            columns = -(-(self.bits // self.granularity * -(-self.granularity // 9)) // (width // 9))
-        return columns * -(-self.words // depth)
-
-    def _block_cost(self, shape: tuple[int, int]) -> float:
-        rows = -(-self.words // shape[1])
-        return _BLOCK_COST * self._units(shape) + _MUX_COST * self.bits * (rows - 1)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        width, depth = self.shape
-        found = asdict(self) | {"kind": self.kind, "blocks": self.blocks}
-        found["helps"] = list(self.helps)
-        return found | {"shape": [depth, width] if self.kind == "block" else None}
 
 
 @dataclass(frozen=True)
@@ -215,7 +124,7 @@ def plan_for(program: Program, widths: Widths, bounds: Bounds) -> MemoryPlan:
     memories = (
         *_stores(program, widths),
         *_post_processing(program, widths),
-        *_attention(program, y_shape_of(bounds.attention).width),
+        *attention_of(program).memories(program, bounds),
         *_control(program),
     )
     return MemoryPlan(program.network.name, program.machine.name, memories)
@@ -282,27 +191,6 @@ def _totals(name: str, depth: int, bits: int) -> list[Memory]:
     found = [Memory(name, TOTALS_DEPTH, bits, count=full, style="distributed")] if full else []
     if rest:
         found.append(Memory(f"{name}, rest" if full else name, max(2, rest), bits, style="distributed"))
-    return found
-
-
-def _attention(program: Program, sum_bits: int) -> list[Memory]:
-    """Head store, row engines, lists of counts."""
-    sizes = HeadSizes(program)
-    depth = sizes.heads * sizes.tokens
-    found = [
-        Memory("counts of q", depth, sizes.counts_bits),
-        Memory("counts of k", depth, sizes.counts_bits),
-        Memory("steps of v", depth, sizes.steps),
-        Memory("spikes of v", depth, sizes.value_bits, style="block", granularity=sizes.part_bits),
-    ]
-    for engine in range(sizes.engines):
-        rows = row_depth(sizes, engine)
-        name = "rows of the attention" if sizes.engines == 1 else f"rows of the attention, {engine}"
-        bits = sizes.head_dim * sum_bits
-        found.append(Memory(name, rows, bits, style="block", helps=("attention_steps", "heads")))
-    found.append(Memory("lists of counts", sizes.entries, sizes.count.width, sizes.steps, "distributed"))
-    if RateToLatency(program, Sizes(program)).straddles:
-        found.append(Memory("unfinished counts", 3 << sizes.token.width, sizes.counts_bits))
     return found
 
 

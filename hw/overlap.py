@@ -2,20 +2,20 @@
 
 Behind the scanners nothing stalls. So once the last position of a tile has ended there, the cycles in which
 all of the tile's spikes are written are known, and the walk of the step that reads them may begin so much
-earlier that each word is there when it is asked for, also if no bank ever makes the walk wait. The tokens of
-an attention leave it at a constant pace, so the same holds for its last ones. Both leads are constants of a
-program: the sequencer waits for them, the cycle model counts them.
+earlier that each word is there when it is asked for, also if no bank ever makes the walk wait. The same holds
+for the last tokens of an attention (`hw.attention.timeline`). Both leads are constants of a program: the
+sequencer waits for them, the cycle model counts them.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from s2tdpt.hw.program import Program, Sink, Source, Step
+from s2tdpt.hw.program import Program, Source, Step
 from s2tdpt.hw.records import FIRST_REQUEST, VISIBLE_DELAY
 from s2tdpt.hw.timing import PostTiming, drain_delay
 
-__all__ = ["ENDED_DELAY", "attention_lead", "emission_period", "settle_cycles", "words_read"]
+__all__ = ["ENDED_DELAY", "START_DELAY", "settle_cycles", "words_read"]
 
 ENDED_DELAY = 2
 """From the end of a tile's last position at the scanners to the sequencer's knowing of it."""
@@ -61,30 +61,3 @@ def _settle(step: Step, writer: Step, program: Program) -> int:
     read = words_read(step)
     asked = ENDED_DELAY + START_DELAY + FIRST_REQUEST + np.arange(len(read))
     return max(0, int((ends[read] + written + VISIBLE_DELAY - asked).max()))
-
-
-def emission_period(program: Program) -> int:
-    """Cycles between the last pieces of two tokens of a head, on their way out of the attention."""
-    parts = program.head_packing.head_slots // program.machine.post_lanes
-    return max(program.network.timesteps, parts)
-
-
-def attention_lead(program: Program) -> int:
-    """Tokens of the last head that may still be on their way when a block's attention may be read.
-
-    No word is asked for before it can be read, and the first write of the layer that reads them does not meet
-    the last one of the attention: the spike memory has one write port.
-    """
-    readers = [step for step in program.steps if step.after_attention]
-    if not readers:
-        return 0
-    period, timing = emission_period(program), PostTiming(program)
-    read = words_read(readers[0])
-    # From the write of the token that counts to the first request; a write takes so much longer at least.
-    first = 1 + START_DELAY + FIRST_REQUEST
-    tokens = program.network.tokens
-    asked = first + np.arange(len(read))
-    lead = int(((asked - VISIBLE_DELAY) // period + tokens - 1 - read).min())
-    meets = first + drain_delay(program) + timing.written_at - 1
-    assert readers[0].sink is Sink.RESIDUAL
-    return max(0, min(lead, meets // period, tokens - 1))

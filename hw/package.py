@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s2tdpt.golden.errors import UserError
+from s2tdpt.golden.strictjson import LARGEST_RESULT, read
 from s2tdpt.hw.constraints import FREQUENCY, check_frequency, constraint_files
 from s2tdpt.hw.machine import Machine
 from s2tdpt.hw.tools import versions
@@ -263,7 +264,7 @@ def _check_place(folder: Path, force: bool) -> None:
     if not force:
         raise UserError(f"{folder} exists; expected a new folder; choose another name or use --force")
     try:
-        ours = json.loads((folder / MANIFEST).read_text()).get("format") == FORMAT
+        ours = read(folder / MANIFEST, LARGEST_RESULT).get("format") == FORMAT
     except (OSError, ValueError, AttributeError):
         ours = False
     if not ours:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import shutil
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from s2tdpt.golden.errors import UserError
 
 GRACE = 2.0
 """Seconds that a program has to end after it was asked to."""
+
+GLANCE = 1.0
+"""Seconds from one look at what a program prints to the next."""
 
 ROOM = 1 << 20
 """Free bytes below which a disk counts as full: whatever is written next may be incomplete."""
@@ -36,6 +42,8 @@ class Process:
         Receives standard output and standard error.
     append : bool
         Keep what the log holds.
+    keep : sequence of int
+        File descriptors that the program gets, under the same numbers.
 
     Raises
     ------
@@ -44,7 +52,14 @@ class Process:
     """
 
     def __init__(
-        self, command: Sequence[str], *, cwd: Path, env: Mapping[str, str], log: Path, append: bool = False
+        self,
+        command: Sequence[str],
+        *,
+        cwd: Path,
+        env: Mapping[str, str],
+        log: Path,
+        append: bool = False,
+        keep: Sequence[int] = (),
     ):
         self.log = log
         try:
@@ -57,6 +72,7 @@ class Process:
                     stdout=output,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
+                    pass_fds=tuple(keep),
                 )
         except OSError as error:
             raise UserError(
@@ -75,6 +91,10 @@ class Process:
             return self._popen.wait(seconds)
         except subprocess.TimeoutExpired:
             return None
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the program itself."""
+        self._popen.send_signal(number)
 
     def stop(self) -> None:
         """End the program and all that it started; does nothing if it has ended."""
@@ -99,6 +119,69 @@ def stop_session(process: subprocess.Popen) -> None:
             os.killpg(process.pid, number)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(GRACE)
+
+
+def run_program(
+    command: Sequence[str],
+    cwd: str | os.PathLike | None,
+    env: Mapping[str, str],
+    output: BinaryIO,
+    timeout: float | None = None,
+    input: str | None = None,
+    watch: Callable[[str], None] | None = None,
+) -> int | None:
+    """Run a program to its end; what it starts ends with it, and with us.
+
+    Parameters
+    ----------
+    command, cwd, env
+        As in `subprocess`.
+    output : file
+        Open for writing; receives standard output and standard error as they are printed.
+    timeout : float, optional
+        Seconds after which it is stopped.
+    input : str, optional
+        Text for its standard input.
+    watch : callable, optional
+        Told the newest line of `output`, which then is open for reading too, once a second.
+
+    Returns
+    -------
+    int or None
+        Exit code; None if it was stopped.
+    """
+    end = math.inf if timeout is None else time.monotonic() + timeout
+    with interruptible():
+        process = subprocess.Popen(
+            list(command),
+            cwd=cwd,
+            env=dict(env),
+            stdin=subprocess.DEVNULL if input is None else subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        text = None if input is None else input.encode()
+        try:
+            while (left := end - time.monotonic()) > 0:
+                try:
+                    process.communicate(text, min(left, GLANCE))
+                    return process.returncode
+                except subprocess.TimeoutExpired:
+                    text = None  # it goes on where it was
+                if watch is not None and (line := _newest_line(output)):
+                    watch(line)
+            return None
+        finally:
+            stop_session(process)
+
+
+def _newest_line(file: BinaryIO) -> str:
+    """Last line with text near the end of a file; leaves its position, which the writing program shares."""
+    size = os.fstat(file.fileno()).st_size
+    tail = os.pread(file.fileno(), 1000, max(0, size - 1000)).decode(errors="replace")
+    lines = [line.strip() for line in tail.splitlines() if line.strip()]
+    return lines[-1] if lines else ""
 
 
 @contextlib.contextmanager

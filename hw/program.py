@@ -12,11 +12,14 @@ import enum
 from dataclasses import dataclass, field, replace
 
 from s2tdpt.golden.config import NetworkConfig
+from s2tdpt.golden.layers import Kind
 from s2tdpt.hw.layout import Packing, Regions
 from s2tdpt.hw.machine import PIXEL_BITS, Machine
 
 WINDOW = 3
 """Side of the window of a convolution."""
+PROJECTIONS = (Kind.Q, Kind.K, Kind.V)
+"""By number: `Step.projection`."""
 
 
 class Source(enum.Enum):
@@ -396,19 +399,19 @@ class _Builder:
         self.layer(fc2, reads=f"{name}.hidden", writes=writes, words=n * plain.groups)
 
     def projections(self, b: int, tile: Step) -> None:
-        """q, k and v group by group, so that a head's attention starts while the next head's are computed."""
+        """Those of q, k and v that exist, group by group: a head's attention goes on beside them."""
         name, packing = f"block.{b}", tile.packing_out
-        n, lanes = self.net.tokens, self.machine.lanes
+        n, lanes, kinds = self.net.tokens, self.machine.lanes, self.net.attention.projections
         first = len(self.steps)
         for group in range(packing.groups):
             complete = min(self.net.heads, (group + 1) * lanes // packing.head_slots)
-            for projection, letter in enumerate("qkv"):
+            for kind in kinds:
                 step = replace(
                     tile,
-                    layer=f"{name}.{letter}",
-                    projection=projection,
-                    heads_ready=complete if letter == "v" else 0,
-                    traces=(Trace(f"{name}.{letter}", Port.PIECE, n, packing),),
+                    layer=f"{name}.{kind}",
+                    projection=PROJECTIONS.index(kind),
+                    heads_ready=complete if kind == kinds[-1] else 0,
+                    traces=(Trace(f"{name}.{kind}", Port.PIECE, n, packing),),
                 )
                 self.layer(step, reads=f"{name}.x", groups=range(group, group + 1))
         # The attention may write from the first of these steps on.

@@ -71,7 +71,7 @@ class WordReader(wiring.Component):
     every bank is sure to have room for its slice, and the window of pixels is there if it is one of it.
 
     Latency: 3 cycles from a request to its slices; throughput: one word a cycle.
-    Resources: three words of flip-flops, a counter a bank.
+    Resources: four words of flip-flops, a counter a bank.
 
     Parameters
     ----------
@@ -151,22 +151,25 @@ class WordReader(wiring.Component):
                 port.plane_pass.eq(request.payload.plane_pass),
             ]
 
-        # Stage 1: the memories answer. Stage 2: one word. Stage 3: its slices.
+        # Stage 1: the memories answer. Stage 2: their answers, zero where not asked. Stage 3: slices.
         valid_1, request_1, source_1 = Signal(), Signal(request.payload.shape()), Signal(SourceField)
         valid_2, request_2 = Signal(), Signal(request.payload.shape())
-        word = Signal(machine.lanes * program.network.timesteps)
         m.d.sync += [
             *(valid_1.eq(fire), request_1.eq(request.payload), source_1.eq(self.source)),
             *(valid_2.eq(valid_1), request_2.eq(request_1)),
         ]
+        # A block memory answers late in the cycle: nothing but a register lies behind it.
+        spikes, numbers = (
+            Signal(machine.lanes * program.network.timesteps, name=n) for n in ("spikes", "numbers")
+        )
         with m.Switch(source_1):
             with m.Case(SourceField.PIXELS):
-                m.d.sync += word.eq(self._pixel_planes(request_1.plane_pass))
+                m.d.sync += [spikes.eq(0), numbers.eq(self._pixel_planes(request_1.plane_pass))]
             with m.Case(SourceField.HEAD_SUM):
-                m.d.sync += word.eq(self.head_sums.data)
+                m.d.sync += [spikes.eq(0), numbers.eq(self.head_sums.data)]
             with m.Default():
-                m.d.sync += word.eq(self.spikes.data)
-        self._cut(m, valid_2, request_2, word, dropped)
+                m.d.sync += [spikes.eq(self.spikes.data), numbers.eq(0)]
+        self._cut(m, valid_2, request_2, spikes | numbers, dropped)
         return m
 
     def _cut(self, m, valid, request, word, dropped):

@@ -286,3 +286,20 @@ class SpikeWrite(wiring.Signature):
 def pixel_word_bits(program: Program) -> int:
     """Bits of a pixel memory word."""
     return program.network.image_channels * PIXEL_BITS
+
+
+UART_BYTE = data.StructLayout({"data": 8, "error": 1})
+"""A byte from a serial line; error: its stop bit was low, so that its bits mean nothing."""
+
+LINK_BYTE = data.StructLayout({"data": 8, "last": 1})
+"""A byte of a frame before it is escaped; last: the frame's CRC follows it."""
+
+LINK_HEADER = data.StructLayout({"kind": 8, "sequence": 16, "length": 16})
+"""Head of a frame of the serial link (`golden.link.HEADER`), the first byte lowest."""
+
+
+class Bus(wiring.Signature):
+    """An AXI4-Stream without side bands, seen from its source."""
+
+    def __init__(self, width: int):
+        super().__init__({"tdata": Out(width), "tvalid": Out(1), "tready": In(1), "tlast": Out(1)})

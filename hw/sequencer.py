@@ -94,27 +94,40 @@ class Sequencer(wiring.Component):
         coming = rom.record
         last = len(self._program.steps)
         complete, ended = Signal(range(last + 1)), Signal(range(last + 1))  # steps of this frame
-        since = Signal(coming.settle.shape())  # cycles since the last one ended, as far as it matters
-        first, settled, fits, go = Signal(), Signal(), Signal(), Signal()
+        since = Signal(coming.settle.shape(), init=1)  # cycles since the last one ended, and one, saturated
+        # What the next cycle's decision depends on stands in registers.
+        first, from_head, readable, all_complete = Signal(), Signal(), Signal(), Signal()
+        then_complete, then_ended, then_since = Signal.like(complete), Signal.like(ended), Signal.like(since)
+        fits, go = Signal(), Signal()
         from_pixels = coming.source == SourceField.PIXELS
         m.d.comb += [
-            first.eq(rom.index == 0),
-            settled.eq(coming.follows & (ended == rom.index) & (since >= coming.settle)),
-            self.frame_complete.eq(complete == last),
-            go.eq(rom.valid & ~self.start & ~self.walking & self.tiles.ready & fits),
+            then_complete.eq(Mux(all_complete, 0, complete + self.tile_complete)),
+            then_ended.eq(Mux(all_complete, 0, ended + self.tile_ended)),
+            then_since.eq(Mux(self.tile_ended, 0, since)),
+            self.frame_complete.eq(all_complete),
+            go.eq(rom.valid & ~self.walking & self.tiles.ready & fits),
             fits.eq(
                 Mux(
                     first,
                     ~self.busy & self.frame_valid,
-                    ((complete >= coming.after) | settled)
-                    & (self.blocks >= coming.after_attention)
-                    & ~(self.results_busy & (coming.source == SourceField.HEAD_SUM)),
+                    readable & (self.blocks >= coming.after_attention) & ~(self.results_busy & from_head),
                 )
             ),
             rom.advance.eq(go),
             self.frame_start.eq(go & first),
             self.tiles.start.eq(go),
             self.tiles.complete.eq(self.tile_complete),
+        ]
+        m.d.sync += [
+            *(complete.eq(then_complete), ended.eq(then_ended)),
+            since.eq(then_since + ~then_since.all()),
+            all_complete.eq(then_complete == last),
+            first.eq(rom.index == 0),
+            from_head.eq(coming.source == SourceField.HEAD_SUM),
+            readable.eq(
+                (then_complete >= coming.after)
+                | (coming.follows & (then_ended == rom.index) & (then_since >= coming.settle))
+            ),
         ]
         m.d.sync += self.start.eq(go)
         reading_pixels = Signal()
@@ -134,11 +147,5 @@ class Sequencer(wiring.Component):
                 self.pixel_base.eq(Mux(self.frame_bank, net.image_height * net.image_width, 0)),
             ]
         with m.If(self.frame_complete):
-            m.d.sync += [self.busy.eq(0), complete.eq(0), ended.eq(0)]
-        with m.Else():
-            m.d.sync += [complete.eq(complete + self.tile_complete), ended.eq(ended + self.tile_ended)]
-        with m.If(self.tile_ended):
-            m.d.sync += since.eq(0)
-        with m.Elif(~since.all()):
-            m.d.sync += since.eq(since + 1)
+            m.d.sync += self.busy.eq(0)
         return m

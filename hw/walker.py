@@ -6,6 +6,7 @@ from amaranth import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from s2tdpt.hw.counting import CountTo
 from s2tdpt.hw.records import Sizes, request_layout
 from s2tdpt.hw.step_rom import StepRecords
 
@@ -140,21 +141,21 @@ class TapWalker(wiring.Component):
         m = Module()
         step, window, request = self.step, self.window, self.request
         held = Signal(self._window)  # the window being walked, for its further passes
-        ky, kx = Signal(2), Signal(2)
-        word = Signal(self._layout["last_word"].width)
-        plane_pass = Signal(self._sizes.plane_pass)
+        ky, kx = CountTo(2, "ky"), CountTo(2, "kx")
+        word = CountTo(self._layout["last_word"].width, "word")
+        plane_pass = CountTo(self._sizes.plane_pass, "plane_pass")
         address, row = Signal(self._sizes.address), Signal(self._sizes.row)
         places = data.StructLayout({"address": self._sizes.address, "row": self._sizes.row})
         line, tap = Signal(places), Signal(places)  # first word of this row of taps, of this tap
         word_end, tap_end, pass_end, end = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
-            word_end.eq(word == step.last_word),
-            tap_end.eq(word_end & (kx == held.last_x)),
-            pass_end.eq(tap_end & (ky == held.last_y)),
-            end.eq(pass_end & (plane_pass == step.last_pass)),
+            word_end.eq(word.last),
+            tap_end.eq(word_end & kx.last),
+            pass_end.eq(tap_end & ky.last),
+            end.eq(pass_end & plane_pass.last),
             request.payload.address.eq(address),
             request.payload.row.eq(row),
-            request.payload.plane_pass.eq(plane_pass),
+            request.payload.plane_pass.eq(plane_pass.value),
             request.payload.mark.last.eq(pass_end),
             request.payload.mark.final.eq(end & held.final),
             request.payload.mark.cooldown.eq(
@@ -166,28 +167,32 @@ class TapWalker(wiring.Component):
         def begin(source):
             first = [target.eq(source.address) for target in (address, line.address, tap.address)]
             first += [target.eq(source.row) for target in (row, line.row, tap.row)]
-            return [*first, ky.eq(source.first_y), kx.eq(source.first_x), word.eq(0)]
+            first += [*ky.begin(source.last_y, source.first_y), *kx.begin(source.last_x, source.first_x)]
+            return [*first, *word.begin(step.last_word)]
 
         with m.If(window.ready):
-            m.d.sync += [request.valid.eq(window.valid), held.eq(window.payload), plane_pass.eq(0)]
-            m.d.sync += begin(window.payload)
+            m.d.sync += [request.valid.eq(window.valid), held.eq(window.payload)]
+            m.d.sync += [*begin(window.payload), *plane_pass.begin(step.last_pass)]
         with m.Elif(request.ready):
             with m.If(pass_end):
-                m.d.sync += [*begin(held), plane_pass.eq(plane_pass + 1)]
+                m.d.sync += [*begin(held), *plane_pass.step(step.last_pass)]
             with m.Elif(tap_end):
                 next_address, next_row = line.address + step.line, line.row + step.line_rows
                 m.d.sync += [
                     *(target.eq(next_address) for target in (address, line.address, tap.address)),
                     *(target.eq(next_row) for target in (row, line.row, tap.row)),
-                    *(ky.eq(ky + 1), kx.eq(held.first_x), word.eq(0)),
+                    *ky.step(held.last_y),
+                    *kx.begin(held.last_x, held.first_x),
+                    *word.begin(step.last_word),
                 ]
             with m.Elif(word_end):
                 next_address, next_row = tap.address + step.stride, tap.row + step.tap_rows
                 m.d.sync += [
                     *(target.eq(next_address) for target in (address, tap.address)),
                     *(target.eq(next_row) for target in (row, tap.row)),
-                    *(kx.eq(kx + 1), word.eq(0)),
+                    *(*kx.step(held.last_x), *word.begin(step.last_word)),
                 ]
             with m.Else():
-                m.d.sync += [address.eq(address + 1), row.eq(row + step.word_rows), word.eq(word + 1)]
+                m.d.sync += [address.eq(address + 1), row.eq(row + step.word_rows)]
+                m.d.sync += word.step(step.last_word)
         return m

@@ -8,6 +8,7 @@ from s2tdpt.golden.arith import signed_bits, unsigned_bits
 from s2tdpt.golden.bounds import Bounds, Interval
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.params import Params
+from s2tdpt.hw.fixed import interval_shape
 
 RESULT_BITS = 64
 """Widest word of the result stream (`axi.ResultSender`)."""
@@ -39,7 +40,7 @@ class Widths:
     shift : int
         Left shift of a writer's channel, less `min_shift`.
     attention : int
-        Unsigned attention sum Y.
+        Attention sum Y, unsigned where its interval has no negative number.
     attention_membrane : int
         Signed membrane of the attention LIF.
     min_shift : int
@@ -135,7 +136,7 @@ def derive_widths(params: Params, bounds: Bounds) -> Widths:
         bias=signed_bits(min(int(b.min()) for b in biases), max(int(b.max()) for b in biases)),
         threshold=unsigned_bits(max(params.residual_threshold, *thresholds)),
         shift=max(1, unsigned_bits(shifts.hi - shifts.lo)),
-        attention=unsigned_bits(bounds.attention.hi),
+        attention=interval_shape(min(0, bounds.attention.lo), max(0, bounds.attention.hi)).width,
         attention_membrane=_signed(bounds.attention_membrane),
         min_shift=shifts.lo,
     )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s2tdpt.golden.config import load_config
 from s2tdpt.golden.errors import UserError
+from s2tdpt.golden.strictjson import LARGEST_RESULT, read
 from s2tdpt.hw.machine import Machine
 from s2tdpt.scripts.options import load_params
 
@@ -26,7 +26,7 @@ def read_baseline(path: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        data = json.loads(path.read_text())
+        data = read(path, LARGEST_RESULT)
         if data["format"] != "s2tdpt-bench" or not isinstance(data["details"], dict):
             raise ValueError
         {name: float(value) for name, value in data["figures"].items()}
@@ -46,7 +46,7 @@ def read_synthesis(path: Path) -> dict[str, Any]:
         The file is missing or something else.
     """
     try:
-        data = json.loads(path.read_text())
+        data = read(path, LARGEST_RESULT)
         if not isinstance(data["fmax_median"], int | float) or not isinstance(data["used"]["lut"], int):
             raise ValueError
         return data

@@ -22,8 +22,13 @@ COMMANDS = {
     "estimate": ("estimate", "Cycles, memories, LUTs of a network on a machine, before synthesis."),
     "generate": ("hardware", "Parameter file to Verilog, constraints, manifest."),
     "cosim": ("hardware", "Verilog against the golden model, every layer compared."),
+    "fuzz": ("fuzz", "Random networks, machines and bus traffic against the golden model."),
     "cycles": ("cycles", "Cycles of every layer on real images, without simulation."),
     "synth": ("hardware", "LUTs, memories, clock frequency (ECP5), or cell area."),
+    "boards": ("boards", "Boards, and which networks their memories hold."),
+    "build": ("boards", "Bitstream for a board, by open tools."),
+    "assess": ("assess", "Everything about a trained network, from accuracy to co-simulation."),
+    "run": ("run", "Classify images on a board."),
     "bench": ("bench", "Measure the table of figures and compare it with the baseline."),
     "doctor": ("doctor", "What is installed, what is missing, and how to get it."),
 }

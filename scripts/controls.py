@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +13,9 @@ from rich.box import SIMPLE_HEAD
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from s2tdpt.golden.config import config_from_dict, load_config
+from s2tdpt.golden.config import load_config
 from s2tdpt.golden.errors import UserError
+from s2tdpt.golden.strictjson import LARGEST_RESULT, read
 from s2tdpt.scripts.images import data_option as images_data_option
 from s2tdpt.scripts.images import labelled_images
 from s2tdpt.scripts.options import console, data_option, folder_option, load_params, notes, params_option
@@ -112,19 +112,20 @@ def controls(
 
     Accuracy alone does not show that an attention works. Beside each accuracy stands how much of it is
     lost when, in the trained network, Y is 0, A is constant, or A belongs to other tokens or another
-    image. The case `none` is trained without attention, `uniform` with equal weights.
+    image. The case `zero` is trained without attention, `none` without mixing tokens, `uniform` with equal
+    weights.
 
     --out may be interrupted and extended: with more cases or seeds, only what is missing is run.
 
     \b
     Examples:
       s2tdpt controls --out controls.json --seeds 3
-      s2tdpt controls --out controls.json --seeds 3 --case window+counts --case none --plot controls.png
-      s2tdpt controls --out kappa.json --case window:kappa=0.25 --case window:kappa=0.5,heads=4
+      s2tdpt controls --out controls.json --seeds 3 --case window+counts --case zero --plot controls.png
+      s2tdpt controls --out kappa.json --case window:attention.kappa=0.25 --case window:heads=4
       s2tdpt controls --out weak.json --data cifar10 --data-dir ~/data --stem weak --shrink 2
                --images 20000 --epochs 2 --set depth=1
     """
-    from s2tdpt.sw.controls import check_fit, parse_case, parse_field, shrink, split_fields, weak_stem
+    from s2tdpt.sw.controls import Case, check_fit, parse_case, parse_field, shrink, split_fields, weak_stem
     from s2tdpt.sw.datasets import load_dataset
     from s2tdpt.sw.export import tool_versions
 
@@ -135,7 +136,7 @@ def controls(
         settings = replace(settings, augment=augment)
     settings = replace(settings, **of_training)
     network = load_config(config)
-    network = config_from_dict(network.model_dump(mode="json") | of_network, source="--set")
+    network = Case("--set", config=of_network).apply(network, settings)[0]
     dataset = cut(shrink(load_dataset(data, data_dir), times), images, test_images)
     if stem == "weak":
         network = weak_stem(network, dataset)
@@ -197,12 +198,12 @@ def read_result(path: Path, head: dict[str, Any]) -> dict[str, Any]:
     if not path.exists() or not path.is_file():
         return head | {"commands": [], "runs": [], "summary": {}}
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = read(path, LARGEST_RESULT)
         if data["format"] != FORMAT:
             raise ValueError
         [(run["case"], run["seed"], run["correct"], run["images"]) for run in data["runs"]]
         data["commands"] = list(data["commands"])
-    except (OSError, ValueError, KeyError, TypeError, UnicodeDecodeError):
+    except (OSError, ValueError, KeyError, TypeError):
         raise UserError(
             f"--out {path} is no file of this command; expected JSON that `s2tdpt controls` wrote; "
             "name another file"
@@ -279,8 +280,9 @@ def result_tables(summary: dict[str, dict[str, Any]], title: str) -> list[Table]
     for label, row in summary.items():
         drops = (percent(row["drops"].get(name)) for name in names)
         worth.add_row(label, percent(row["mean"]), percent(row["deviation"]), str(len(row["seeds"])), *drops)
-        spread = (f"{row['spread'][part]:.2f}" if row["spread"] else "-" for part in (".q", ".k"))
-        alive.add_row(label, *map(percent, row["rates"].values()), *spread, percent(row["ltp_share"]))
+        rates = (percent(row["rates"].get(part)) for part in (".q", ".k", ".v", ".attn"))
+        spread = (f"{row['spread'][part]:.2f}" if part in row["spread"] else "-" for part in (".q", ".k"))
+        alive.add_row(label, *rates, *spread, percent(row["ltp_share"]))
     return [worth, alive]
 
 
@@ -362,9 +364,9 @@ def ablate(params, data, data_dir, limit, seed, json_path) -> None:
     alive.add_column("block")
     for column in ("q", "k", "v", "attn", "spread q", "spread k", "LTP"):
         alive.add_column(column, justify="right")
-    for b, share in enumerate(report.ltp_share):
-        rates = (percent(report.rates[f"block.{b}.{part}"]) for part in ("q", "k", "v", "attn"))
+    for b in range(numbers.config.depth):
+        rates = (percent(report.rates.get(f"block.{b}.{part}")) for part in ("q", "k", "v", "attn"))
         spread = (report.spread.get(f"block.{b}.{part}") for part in "qk")
         words = ("-" if value is None else f"{value:.2f}" for value in spread)
-        alive.add_row(str(b), *rates, *words, percent(share))
+        alive.add_row(str(b), *rates, *words, percent(report.ltp_share[b] if report.ltp_share else None))
     console.print(alive)

@@ -11,6 +11,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from s2tdpt.golden.errors import UserError
+from s2tdpt.golden.layers import Kind
 from s2tdpt.hw.machine import Machine
 from s2tdpt.scripts.images import choose_images, data_option, images_option
 from s2tdpt.scripts.options import (
@@ -111,14 +112,14 @@ def totals(result: Estimate, clock_mhz: float) -> dict[str, float | None]:
 
 
 def layer_table(result: Estimate) -> Table:
-    """A line for every layer, the attention of a block behind its v."""
+    """A line for every layer, the attention of a block behind what it reads."""
     title = f"cycles of the layers, mean of {len(result.frames)} images"
     table = Table(title=title, box=SIMPLE_HEAD, padding=0)
     table.add_column("layer", no_wrap=True)
     headings = ("tiles", "cycles", "share", "adds", "adds a\ncycle", "input\nrate", "dense\ncycles")
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
-    for layer in result.layers:
+    for layer, following in zip(result.layers, [*result.layers[1:], None], strict=True):
         table.add_row(
             layer.name,
             str(layer.tiles),
@@ -129,8 +130,8 @@ def layer_table(result: Estimate) -> Table:
             f"{100 * layer.rate:.1f} %",
             f"{layer.dense:,}",
         )
-        block, _, part = layer.name.rpartition(".")
-        if block.startswith("block.") and part == "v":
+        block = layer.name.rpartition(".")[0]
+        if following is not None and following.name == f"{block}.{Kind.PROJECTION}":
             attention = result.attention[int(block.removeprefix("block."))]
             words = f"{attention.cycles:,.0f} beside"
             table.add_row(f"{block}.attention", "", f"[dim]{words}[/dim]", *[""] * 5)

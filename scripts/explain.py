@@ -15,6 +15,7 @@ import numpy as np
 from rich.progress import track
 
 from s2tdpt.golden.errors import UserError
+from s2tdpt.golden.strictjson import LARGEST_RESULT, read
 from s2tdpt.scripts.hardware import parents
 from s2tdpt.scripts.image_files import load_images
 from s2tdpt.scripts.images import Chosen, data_option, fitting, labelled_images, refuse_beside_images
@@ -242,7 +243,7 @@ def check_place(folder: Path, force: bool) -> None:
     if not force:
         raise UserError(f"{folder} exists; expected a new folder; choose another name or use --force")
     try:
-        ours = json.loads((folder / NUMBERS).read_text(encoding="utf-8")).get("format") == FORMAT
+        ours = read(folder / NUMBERS, LARGEST_RESULT).get("format") == FORMAT
     except (OSError, ValueError, AttributeError):
         ours = False
     if not ours:

@@ -1,9 +1,9 @@
-"""s2tdpt export: a parameter file from a checkpoint, or of any network without training."""
+"""s2tdpt export: what is worth keeping of a checkpoint, or any network without training."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
@@ -18,7 +18,10 @@ from s2tdpt.scripts.options import command_line, console, force_option
 from s2tdpt.scripts.output import check_file, json_option, quiet, write_json
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from s2tdpt.golden.calibrate import Calibration
+    from s2tdpt.golden.params import Params
 
 DIGITS, RANDOM = 64, 16
 """Images of a calibration where no samples fit: of the digits, and of random bytes."""
@@ -32,7 +35,7 @@ DIGITS, RANDOM = 64, 16
     type=click.Path(path_type=Path),
     required=True,
     callback=check_file,
-    help="Parameter file to write.",
+    help="File to write.",
 )
 @click.option(
     "--calibrated",
@@ -61,11 +64,14 @@ DIGITS, RANDOM = 64, 16
 def export(checkpoint, out, calibrated, config, rate, images, seed, force, json_path) -> None:
     """Write a parameter file: of an integer-stage CHECKPOINT (qat.safetensors of a run), or --calibrated.
 
-    A calibrated file classifies nothing, and says so in its manifest.
+    Of a finished float-stage CHECKPOINT (float.safetensors) it writes the float network alone, without what
+    only a resumed run needs: a small file for `train --start` and `train --float-checkpoint`. A calibrated
+    file classifies nothing, and says so in its manifest.
 
     \b
     Examples:
       s2tdpt export runs/digits/qat.safetensors --out digits.safetensors
+      s2tdpt export runs/digits/float.safetensors --out digits-float.safetensors
       s2tdpt export --calibrated -c s2tdpt-4-384-int4 --out large.safetensors
       s2tdpt export --calibrated -c digits --rate 0.05 --out quiet.safetensors
     """
@@ -83,21 +89,17 @@ def export(checkpoint, out, calibrated, config, rate, images, seed, force, json_
     for option, value in (("--config", config), ("--rate", rate), ("--images", images), ("--seed", seed)):
         if value not in (None, ()):
             raise UserError(f"{option} belongs to --calibrated; expected a checkpoint alone; leave it out")
-    params = _from_checkpoint(checkpoint)
-    params.save(out, force=force)
+    written = _from_checkpoint(checkpoint, out, force)
     if json_path is not None:
-        write_json(json_path, {"params": str(out), "sha256": params.checksum()})
+        write_json(json_path, written)
     if not quiet(json_path):
         click.echo(f"wrote {out}")
 
 
-def _from_checkpoint(checkpoint: Path):
-    """Parameters of the integer stage of a run."""
-    from s2tdpt.golden.config import config_from_dict
-    from s2tdpt.sw.checkpoint import read_checkpoint, restore_result
-    from s2tdpt.sw.export import export as to_params
-    from s2tdpt.sw.export import tool_versions
-    from s2tdpt.sw.quantize import QatNetwork
+def _from_checkpoint(checkpoint: Path, out: Path, force: bool) -> dict[str, Any]:
+    """Write what a stage is kept for; returns it as JSON."""
+    from s2tdpt.sw.checkpoint import read_checkpoint
+    from s2tdpt.sw.start import save_float
 
     tensors, meta = read_checkpoint(checkpoint)
     if missing := [key for key in ("stage", "epoch", "config", "settings") if key not in meta]:
@@ -105,15 +107,24 @@ def _from_checkpoint(checkpoint: Path):
             f"{checkpoint} lacks {missing[0]} in its header; expected a checkpoint that training wrote; "
             "name qat.safetensors of a run"
         )
-    if meta["stage"] != "qat":
-        raise UserError(
-            f"{checkpoint} is a checkpoint of stage {meta['stage']}; expected the integer stage; "
-            "name qat.safetensors of a run"
-        )
+    if meta["stage"] == "float":
+        save_float(checkpoint, out)
+        return {"float": str(out), "config": meta["config"]["name"], "accuracy": meta.get("accuracy")}
+    params = _params(checkpoint, tensors, meta)
+    params.save(out, force=force)
+    return {"params": str(out), "sha256": params.checksum()}
+
+
+def _params(checkpoint: Path, tensors: dict[str, Tensor], meta: dict[str, Any]) -> Params:
+    """Parameters of the integer stage of a run."""
+    from s2tdpt.golden.config import config_from_dict
+    from s2tdpt.sw.checkpoint import restore_result
+    from s2tdpt.sw.export import export as to_params
+    from s2tdpt.sw.export import tool_versions
+    from s2tdpt.sw.quantize import QatNetwork
+
     settings = meta["settings"]
-    network = QatNetwork(
-        config_from_dict(meta["config"], source=str(checkpoint)), settings["variant"], settings["half_width"]
-    )
+    network = QatNetwork(config_from_dict(meta["config"], source=str(checkpoint)))
     restore_result(checkpoint, tensors, network)
     provenance = {
         "command": command_line(),

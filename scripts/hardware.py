@@ -284,26 +284,37 @@ def step_table(report: CosimReport) -> Table:
     metavar="FILE",
     help="Cell library for the target liberty (.lib or .lib.gz).",
 )
-@click.option("--logs", type=click.Path(path_type=Path), metavar="DIR", help="Keep the tools' logs here.")
+@click.option(
+    "--logs", type=click.Path(path_type=Path), metavar="DIR", help="Keep the tools' logs here, line by line."
+)
+@click.option(
+    "--work",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Work in DIR and keep it: a run that was stopped goes on with the step it was at, more seeds come "
+    "without another synthesis.",
+)
 @click.option(
     "--force", is_flag=True, help="Go on although the memory plan (`s2tdpt info`) says that it does not fit."
 )
 @json_option
-def synth(params, machine, target, seeds, frequency, liberty, logs, force, json_path) -> None:
+def synth(params, machine, target, seeds, frequency, liberty, logs, work, force, json_path) -> None:
     """Synthesise the whole accelerator with open tools and report what it takes.
 
     \b
     Examples:
       s2tdpt synth                                     (ECP5-85k, three seeds; takes a while)
       s2tdpt synth --machine small --target ecp5-25k
-      s2tdpt synth --seeds 1 --logs build/synth
+      s2tdpt synth --seeds 1 --logs build/synth        (tail -f build/synth/nextpnr_seed1.log)
+      s2tdpt synth --seeds 1,2 --work build/place      (later --seeds 1,2,3: places seed 3 only)
       s2tdpt synth --target liberty --liberty cells.lib.gz --machine wide
     """
     chosen = read_seeds(seeds)
     if not 0 < frequency < math.inf:
         raise UserError(f"--frequency is {frequency:g}; expected a positive number of MHz; for instance 50")
-    if logs is not None:
-        check_folder(logs)
+    for folder in (logs, work):
+        if folder is not None:
+            check_folder(folder)
     if liberty is not None:
         check_liberty(liberty)
     if (target == "liberty") != (liberty is not None):
@@ -315,7 +326,7 @@ def synth(params, machine, target, seeds, frequency, liberty, logs, force, json_
         from s2tdpt.hw.memory_plan import check_plan, plan_of
 
         check_plan(plan_of(numbers, machine), target)
-    report = synthesize_accelerator(numbers, machine, target, chosen, frequency, liberty, logs)
+    report = synthesize_accelerator(numbers, machine, target, chosen, frequency, liberty, logs, work)
     if json_path is not None:
         what = {"network": numbers.config.name, "parameters": numbers.checksum()[:16]}
         write_json(json_path, report.as_dict() | what | {"machine": machine.model_dump(mode="json")})
@@ -360,6 +371,7 @@ def synthesize_accelerator(
     frequency=50.0,
     liberty=None,
     logs=None,
+    work=None,
 ):
     """`hw.synthesis.synthesize` of a whole accelerator; returns its report."""
     from s2tdpt.hw.top import Accelerator
@@ -378,5 +390,6 @@ def synthesize_accelerator(
             frequency=frequency,
             liberty=liberty,
             log_folder=logs,
+            work=work,
             step=tell,
         )

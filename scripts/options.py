@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
+from rich.markup import escape
 
 import s2tdpt.golden
 from s2tdpt.golden.errors import UserError
@@ -125,8 +126,8 @@ def telling(first: str) -> Iterator[Callable[[str], None]]:
     time to time while it goes on. What begins is what stands before a colon.
     """
     if notes.is_terminal:
-        with notes.status(first) as status:
-            yield status.update
+        with notes.status(escape(first)) as status:
+            yield lambda text: status.update(escape(text))
         return
     last, when = "", 0.0
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from s2tdpt.golden.config import load_config
 from s2tdpt.scripts.options import command_line, console, data_option, folder_option, force_option, notes
 from s2tdpt.scripts.output import check_folder, json_option, quiet, write_json
-from s2tdpt.sw.names import CLOCKS, OPTIMIZERS, PRECISIONS, VARIANTS
+from s2tdpt.sw.names import CLOCKS, OPTIMIZERS, PRECISIONS, STDP_GRADIENTS
 from s2tdpt.sw.settings import default_settings, parse_phase
 
 
@@ -60,11 +60,7 @@ from s2tdpt.sw.settings import default_settings, parse_phase
 @click.option("--warmup-epochs", type=float, default=None, help="Linear warm-up of the float network.")
 @click.option("--label-smoothing", type=float, default=None, help="0 to below 1.")
 @click.option(
-    "--gradient",
-    "variant",
-    type=click.Choice(list(VARIANTS)),
-    default=None,
-    help="Gradient of the STDP kernel, or a control attention (ssa, random).",
+    "--gradient", type=click.Choice(list(STDP_GRADIENTS)), default=None, help="Gradient of the STDP kernel."
 )
 @click.option("--half-width", type=float, default=None, help="Half-width of the window surrogate, counts.")
 @click.option("--rate-weight", type=float, default=None, help="Weight of the synaptic rate: fewer spikes.")
@@ -100,15 +96,13 @@ from s2tdpt.sw.settings import default_settings, parse_phase
 @click.option("--threads", type=int, default=None, help="CPU threads; 0 for torch's own choice.")
 @click.option(
     "--float-checkpoint",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Quantise this finished float stage instead of training one.",
+    metavar="NAME|FILE",
+    help="Quantise this finished float stage, or the integers of a parameter file, instead of training.",
 )
 @click.option(
     "--start",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Begin with the weights of this finished float stage; its T may differ.",
+    metavar="NAME|FILE",
+    help="Begin with the weights of a finished float stage or of a parameter file; its T may differ.",
 )
 @click.option("--float-only", is_flag=True, help="End with the float network.")
 @click.option("--resume", is_flag=True, help="Continue the run in --out, bit-identically.")
@@ -181,7 +175,7 @@ def train(
     if not is_first():
         return
     result = {
-        "float_accuracy": report.float_result.evaluation.accuracy,
+        "float_accuracy": report.float_accuracy,
         "qat_accuracy": report.qat_result.evaluation.accuracy if report.qat_result else None,
         "integer_accuracy": report.integer_accuracy,
         "test_images": report.test_images,
@@ -204,7 +198,5 @@ def train(
         click.echo(f"Parameter file: {report.params_path}")
     elif float_only and report.float_result.finished:
         click.echo(f"The float network is in {out}; quantise it with --float-checkpoint.")
-    elif report.qat_result and report.qat_result.finished:
-        click.echo("A control attention has no parameter file: the hardware does not compute it.")
     else:
         click.echo("Stopped; continue with --resume.")

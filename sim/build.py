@@ -20,7 +20,7 @@ from pathlib import Path
 
 from s2tdpt.golden.errors import UserError
 from s2tdpt.hw.processes import Process, check_room, interruptible
-from s2tdpt.hw.tools import find_tool
+from s2tdpt.hw.tools import cache_folder, find_tool
 from s2tdpt.sim.wrapper import BENCH, Ports, bench_top, read_ports
 
 SIMULATORS = ("verilator", "icarus")
@@ -77,14 +77,6 @@ class Build:
     ports: Ports
     waves: bool
     seconds: float
-
-
-def cache_folder() -> Path:
-    """Folder of the build cache: ``$S2TDPT_CACHE``, else the user's cache folder."""
-    named = os.environ.get("S2TDPT_CACHE")
-    if named:
-        return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "s2tdpt"
 
 
 class _Prepared(Exception):

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from s2tdpt.golden.bounds import derive_bounds
 from s2tdpt.golden.compare import compare_traces
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.network import GoldenNetwork
@@ -278,6 +279,7 @@ def _check(
     program = design.program
     results = {}
     rebuilt: list[tuple[range, Replay]] = []
+    signed_y = derive_bounds(design.params).attention.lo < 0
     times: dict[int, Times] = {}
     for share in shares:
         outcome, frames = share.outcome, len(share.outcome["results"])
@@ -286,7 +288,7 @@ def _check(
         report.findings += _transport_findings(share, program)
         complete = min(share.job.record, frames, len(share.dump.steps))
         if complete:
-            rebuilt.append((share.images[:complete], replay(share.dump, program, complete)))
+            rebuilt.append((share.images[:complete], replay(share.dump, program, complete, signed_y)))
         times |= collect_times(share, len(program.steps))
         cycles = [frame["cycle"] for frame in outcome["results"]]
         if outcome["sent"] and cycles and not report.latency:

@@ -72,7 +72,7 @@ class _Kept:
         return _Kept(self.records.take(index), self.frame[index])
 
 
-def replay(dump: Dump, program: Program, frames: int) -> Replay:
+def replay(dump: Dump, program: Program, frames: int, signed_y: bool = False) -> Replay:
     """Rebuild the tensors of the first `frames` frames.
 
     Parameters
@@ -83,6 +83,8 @@ def replay(dump: Dump, program: Program, frames: int) -> Replay:
         Says which tensor every step computes, and where it goes.
     frames : int
         Frames to rebuild, B; all of them must have run to their end, and be recorded.
+    signed_y : bool
+        Attention sums are signed numbers.
 
     Raises
     ------
@@ -91,14 +93,15 @@ def replay(dump: Dump, program: Program, frames: int) -> Replay:
     """
     if len(dump.steps) < frames:
         raise ValueError(f"the dump holds {len(dump.steps)} frames; expected at least {frames}")
-    return _Replayer(dump, program, frames).run()
+    return _Replayer(dump, program, frames, signed_y).run()
 
 
 class _Replayer:
     """One replay: what all its parts share."""
 
-    def __init__(self, dump: Dump, program: Program, frames: int):
+    def __init__(self, dump: Dump, program: Program, frames: int, signed_y: bool):
         self.dump, self.program, self.frames = dump, program, frames
+        self.sums = _signed if signed_y else _unsigned
         self.result = Replay(frames)
         self.timesteps = program.network.timesteps
         self.subgroups, self.post_lanes = program.machine.subgroups, program.machine.post_lanes
@@ -439,7 +442,7 @@ class _Replayer:
         for number, (trace, _) in enumerate(self.traced(Port.Y).values()):
             mine = np.flatnonzero(inside & (block == number))
             memory = np.zeros((int(np.prod(shape)), net.head_dim), dtype=np.int64)
-            memory[place[mine]] = _unsigned(kept.records.bits[mine], net.head_dim)
+            memory[place[mine]] = self.sums(kept.records.bits[mine], net.head_dim)
             count = np.bincount(place[mine], minlength=len(memory)).reshape(shape)
             for wrong, text in (
                 (count == 0, "no attention sums"),

@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
 from s2tdpt.golden.errors import UserError
 from s2tdpt.hw.processes import Process, check_room, interruptible
@@ -60,6 +61,46 @@ class Job:
     weights: bytes | None = None
     steps: tuple[int, int] | None = None
 
+    module: ClassVar[str] = "s2tdpt.sim.bench"
+
+    def describe(self) -> dict[str, Any]:
+        """What the bench reads, without the weights."""
+        return {
+            "frames": [bytes(frame).hex() for frame in self.frames],
+            "results": len(self.frames) if self.results is None else self.results,
+            "record": self.record,
+            "stall": self.stall,
+            "seed": self.seed,
+            "limit": self.limit,
+            "drain": self.drain,
+            "steps": self.steps,
+        }
+
+
+@dataclass(frozen=True)
+class EpisodeJob:
+    """A simulation that passes through many episodes.
+
+    Parameters
+    ----------
+    episodes : sequence of dict
+        See `sim.episode_bench`.
+    limit, drain, weights
+        As in `Job`.
+    """
+
+    episodes: Sequence[dict[str, Any]]
+    limit: int = 1_000_000
+    drain: int = 16
+    weights: bytes | None = None
+
+    module: ClassVar[str] = "s2tdpt.sim.episode_bench"
+    seed: ClassVar[int] = 0
+
+    def describe(self) -> dict[str, Any]:
+        """What the bench reads, without the weights."""
+        return {"episodes": list(self.episodes), "limit": self.limit, "drain": self.drain}
+
 
 class Run:
     """One simulation, as a context: leaving it ends the simulator and removes an incomplete waveform.
@@ -67,7 +108,7 @@ class Run:
     Parameters
     ----------
     built : Build
-    job : Job
+    job : Job or EpisodeJob
     folder : Path
         Working folder, made if missing; receives the records, the log and the job.
     waveform : Path or None
@@ -79,7 +120,7 @@ class Run:
         The simulator cannot be started.
     """
 
-    def __init__(self, built: Build, job: Job, folder: Path, waveform: Path | None = None):
+    def __init__(self, built: Build, job: Job | EpisodeJob, folder: Path, waveform: Path | None = None):
         self.job, self.folder = job, Path(folder).resolve()
         self._waveform = None if waveform is None else Path(waveform).resolve()
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -93,20 +134,9 @@ class Run:
         self._process = Process(command, cwd=cwd, env=env, log=self.folder / "simulation.log")
 
     def _write_job(self) -> None:
-        job = self.job
-        description = {
-            "frames": [bytes(frame).hex() for frame in job.frames],
-            "results": len(job.frames) if job.results is None else job.results,
-            "record": job.record,
-            "stall": job.stall,
-            "seed": job.seed,
-            "limit": job.limit,
-            "drain": job.drain,
-            "weights": None,
-            "steps": job.steps,
-        }
-        if job.weights is not None:
-            (self.folder / "weights.bin").write_bytes(job.weights)
+        description = self.job.describe() | {"weights": None}
+        if self.job.weights is not None:
+            (self.folder / "weights.bin").write_bytes(self.job.weights)
             description["weights"] = str(self.folder / "weights.bin")
         (self.folder / "job.json").write_text(json.dumps(description), encoding="utf-8")
 
@@ -119,7 +149,7 @@ class Run:
             else:
                 words["plusargs"] = [f"+dumpfile_path={self._waveform}"]
         return words | dict(
-            test_module="s2tdpt.sim.bench",
+            test_module=self.job.module,
             hdl_toplevel=BENCH,
             hdl_toplevel_lang="verilog",
             build_dir=built.folder,
@@ -200,13 +230,14 @@ class Run:
         return next((line for line in reversed(lines) if "Error" in line), lines[-1])[:160]
 
 
-def run(built: Build, job: Job, folder: Path, waveform: Path | None = None) -> dict:
+def run(built: Build, job: Job | EpisodeJob, folder: Path, waveform: Path | None = None) -> dict:
     """Run one simulation; returns the bench's result (see `sim.bench`).
 
     The result has ``results`` (words and cycle of every result frame), ``sent`` (cycle of the first beat of
     every image), ``weights_from`` (cycle of the first beat of the weights, or None), ``status`` (levels of
     signals at the end), ``violations``, ``extra``, ``cycles``, ``seconds`` and ``deadlock`` (None, or the
-    frame that never came). Arguments and errors are those of `Run`.
+    frame that never came); of an `EpisodeJob`: ``episodes``, ``cycles``, ``seconds``. Arguments and errors
+    are those of `Run`.
     """
     with interruptible(), Run(built, job, folder, waveform) as simulation:
         while simulation.running():

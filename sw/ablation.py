@@ -6,13 +6,17 @@ the attention is replaced while everything else stays as trained, and the same i
 - ``zero``: Y = 0, no attention at all (the projection's bias remains);
 - ``table_mean``: every A_ij is the mean of the STDP table, so that Y is a plain sum of V;
 - ``data_mean``: every A_ij of a head is the mean of A over the images, the fairest constant;
-- ``shuffled_queries``: r_Q(i) goes to another token of the same image, head and step;
-- ``shuffled_keys``: r_K(j) does;
-- ``other_image``: A comes from another image, V from this one.
+- ``shuffled_queries``: Q_i goes to another token of the same image, head and step;
+- ``shuffled_keys``: K_j does;
+- ``other_image``: what steers the attention comes from another image, what it passes on from this one.
 
-The constants lie on the integer grid of the hardware (1/256), so that an integer network stays one. The
-last three keep every statistic of the counts and remove only what they say about tokens or images: where
-they cost nothing, the attention's answers do not matter, however alive its neurons are.
+The last of the projections that exist (V, or K where there is no V) is passed on, those before it steer. An
+ablation that an attention has no part for is left out: `table_mean` without a table, `data_mean` where Y is
+not A V, the last three where nothing steers.
+
+The constants of a table lie on its grid (1/256), so that an integer network stays one. The last three keep
+every statistic of the spikes and remove only what they say about tokens or images: where they cost nothing,
+the attention's answers do not matter, however alive its neurons are.
 
 References
 ----------
@@ -33,20 +37,39 @@ from torch import Tensor, nn
 
 from s2tdpt.golden.config import NetworkConfig
 from s2tdpt.golden.errors import UserError
-from s2tdpt.golden.stdp import build_lut
+from s2tdpt.golden.layers import Kind
 from s2tdpt.sw.evaluate import as_images
-from s2tdpt.sw.names import STDP_GRADIENTS
 
 ABLATIONS = ("zero", "table_mean", "data_mean", "shuffled_queries", "shuffled_keys", "other_image")
 """What `ablate` knows; see the module text."""
 
-SPIKE_PARTS = ("q", "k", "v", "attn")
-"""Spike tensors of a block that the attention reads and writes."""
+_SHUFFLES = {"shuffled_queries": Kind.Q, "shuffled_keys": Kind.K}
 
 
 def table_mean(config: NetworkConfig) -> int:
-    """Mean of the STDP table on its own grid: an integer in 1/256."""
-    return round(float(build_lut(config).astype(np.float64).mean()))
+    """Mean of the kernel of an attention that has one, on its own grid: an integer in 1/256."""
+    return round(float(config.attention.kernel(config).astype(np.float64).mean()))
+
+
+def applicable(network: nn.Module) -> tuple[str, ...]:
+    """The `ABLATIONS` for which the attention of `network` has a part."""
+    mechanism = network.config.attention
+    steering = mechanism.projections[:-1]
+    have = {
+        "table_mean": _kernel(network) is not None,
+        "data_mean": _weighs_values(network),
+        "other_image": bool(steering),
+        **{name: kind in steering for name, kind in _SHUFFLES.items()},
+    }
+    return tuple(name for name in ABLATIONS if have.get(name, True))
+
+
+def _kernel(network: nn.Module) -> np.ndarray | None:
+    return getattr(attention_modules(network)[0], "kernel", None)
+
+
+def _weighs_values(network: nn.Module) -> bool:
+    return all(getattr(module, "weighs_values", False) for module in attention_modules(network))
 
 
 def attention_modules(network: nn.Module) -> list[nn.Module]:
@@ -69,6 +92,8 @@ def replaced_attention(network: nn.Module, make: Callable[[int, nn.Module], nn.M
                 network.blocks[b].attention = module
 
     replacements = [make(b, module).train(network.training) for b, module in enumerate(trained)]
+    for replacement, module in zip(replacements, trained, strict=True):
+        replacement.integers = module.integers  # what an integer network derives its bounds from
     put(replacements)
     try:
         yield
@@ -93,10 +118,11 @@ class ConstantAttention(nn.Module):
         self.threshold = threshold
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """v: {0,1} [T, B, h, N, d_h] -> Y, same shape."""
-        weight = self.weight.to(v.dtype)
+        """The last projection, {0,1} [T, B, h, N, d_h] -> Y, same shape."""
+        last = next(spikes for spikes in (v, k, q) if spikes is not None)
+        weight = self.weight.to(last.dtype)
         weight = weight[:, None, None] if weight.dim() else weight
-        return (weight * v.sum(-2, keepdim=True)).expand_as(v)
+        return (weight * last.sum(-2, keepdim=True)).expand_as(last)
 
 
 class _Rearranged(nn.Module):
@@ -113,17 +139,17 @@ class _Rearranged(nn.Module):
         return spikes.gather(-2, order.to(spikes.device).unsqueeze(-1).expand_as(spikes))
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        if self.name == "shuffled_queries":
-            q = self._shuffled(q)
-        elif self.name == "shuffled_keys":
-            k = self._shuffled(k)
+        parts = {kind: s for kind, s in ((Kind.Q, q), (Kind.K, k), (Kind.V, v)) if s is not None}
+        if (kind := _SHUFFLES.get(self.name)) is not None:
+            parts[kind] = self._shuffled(parts[kind])
         else:  # [T, B, h, N, d_h]: the image before in the batch
-            q, k = q.roll(1, dims=1), k.roll(1, dims=1)
-        return self.trained(q, k, v)
+            for kind in list(parts)[:-1]:
+                parts[kind] = parts[kind].roll(1, dims=1)
+        return self.trained(*(parts.get(kind) for kind in (Kind.Q, Kind.K, Kind.V)))
 
 
 class _Probe(nn.Module):
-    """The trained attention; remembers the sum of A_ij per head (A applied to V = 1 is its row sum)."""
+    """The trained attention Y = A V; remembers the sum of A_ij per head (A times V = 1 is its row sum)."""
 
     def __init__(self, trained: nn.Module):
         super().__init__()
@@ -177,7 +203,8 @@ class AblationReport:
     `rates` by ``block.b.part`` (share of neurons and steps that fire, part q, k, v or attn), `spread` by
     ``block.b.q`` and ``.k`` (standard deviation over tokens of a head's count, mean over images, steps and
     heads), `ltp_share` a block (share of pairs i, j with r_K(j) < r_Q(i), 0..1), `a_mean` and `a_deviation`
-    a block (mean and standard deviation of A_ij over everything, 0..1; empty unless the attention is STDP).
+    a block (mean and standard deviation of A_ij over everything, 0..1). Rates, spreads and shares of
+    projections that do not exist are left out, and the last two where the attention is no kernel of counts.
     """
 
     images: int
@@ -225,7 +252,7 @@ class _Statistics:
         self.images += count
         for b in range(config.depth):
             counts = {}
-            for part in SPIKE_PARTS:
+            for part in (*config.attention.projections, "attn"):
                 name = f"block.{b}.{part}"
                 spikes = record[name]
                 self.sums[name] = self.sums.get(name, 0.0) + float(spikes.double().mean()) * count
@@ -234,6 +261,8 @@ class _Statistics:
                     if config.tokens > 1:
                         deviation = float(counts[part].std(dim=2).mean())
                         self.spreads[name] = self.spreads.get(name, 0.0) + deviation * count
+            if len(counts) < 2:
+                continue
             # Pairs with difference d: the cross-correlation of the two histograms of counts.
             q, k = (self._histogram(counts[part]) for part in "qk")  # [M, d_h + 1]
             for d in range(-span, span + 1):
@@ -247,14 +276,16 @@ class _Statistics:
         table = torch.zeros(len(flat), self.config.head_dim + 1, dtype=torch.float64, device=flat.device)
         return table.scatter_add_(1, flat, torch.ones_like(flat, dtype=torch.float64))
 
-    def finish(self, report: AblationReport, stdp: bool) -> None:
+    def finish(self, report: AblationReport, kernel: np.ndarray | None) -> None:
         report.rates = {name: value / self.images for name, value in self.sums.items()}
         report.spread = {name: value / self.images for name, value in self.spreads.items()}
-        table = torch.as_tensor(build_lut(self.config).astype(np.float64)) / 256.0
+        if not {Kind.Q, Kind.K} <= set(self.config.attention.projections):
+            return
         for pairs in self.pairs:
             share = pairs / pairs.sum()
             report.ltp_share.append(float(share[: self.config.head_dim].sum()))
-            if stdp:
+            if kernel is not None:
+                table = torch.as_tensor(kernel.astype(np.float64)) / 256.0
                 mean = float((share * table).sum())
                 report.a_mean.append(mean)
                 report.a_deviation.append(float((share * (table - mean) ** 2).sum().sqrt()))
@@ -309,18 +340,22 @@ def ablate(
     images, labels = as_images(images), torch.as_tensor(labels)
     if len(images) < 2:
         raise UserError(f"{len(images)} images to ablate on; expected at least 2; give more")
-    config, stdp = network.config, network.variant in STDP_GRADIENTS
+    config = network.config
     was_training = network.training
     network.eval()
     try:
-        probes = [_Probe(module) for module in attention_modules(network)]
-        statistics = _Statistics(config)
-        with replaced_attention(network, lambda b, _: probes[b]):
+        statistics, means = _Statistics(config), []
+        if _weighs_values(network):
+            probes = [_Probe(module) for module in attention_modules(network)]
+            with replaced_attention(network, lambda b, _: probes[b]):
+                whole = _classes(network, images, batch_size, statistics) == labels
+            # A kernel's weights lie on the grid 1/256; A of counts would round to nothing.
+            fine = _kernel(network) is not None
+            means = [probe.mean.round() if fine else probe.mean for probe in probes]
+        else:
             whole = _classes(network, images, batch_size, statistics) == labels
         report = AblationReport(len(images), int(whole.sum()))
-        statistics.finish(report, stdp)
-        # STDP and random A live on the grid 1/256; SSA's A are counts, whose mean would round to nothing.
-        means = [probe.mean if network.variant == "ssa" else probe.mean.round() for probe in probes]
+        statistics.finish(report, _kernel(network))
 
         def make(name: str) -> Callable[[int, nn.Module], nn.Module]:
             constants = {"zero": lambda b: 0.0, "table_mean": lambda b: float(table_mean(config))}
@@ -331,9 +366,7 @@ def ablate(
                 )
             return lambda b, trained: _Rearranged(trained, name, seed + b)
 
-        for name in names:
-            if name == "table_mean" and not stdp:
-                continue  # there is no table
+        for name in (name for name in names if name in applicable(network)):
             with replaced_attention(network, make(name)):
                 right = _classes(network, images, batch_size) == labels
             report.ablations[name] = Ablation(

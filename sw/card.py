@@ -41,7 +41,7 @@ def model_card(params: Params, name: str) -> str:
         ("contents, SHA-256", f"`{params.checksum()}`"),
     ]
     results = [
-        ("float network", percent(accuracy["float"])),
+        (_quantised(known), percent(accuracy["float"])),
         ("integer network in training (QAT)", percent(accuracy["qat"])),
         (
             "integer golden model",
@@ -70,6 +70,12 @@ def model_card(params: Params, name: str) -> str:
             "",
         ]
     )
+
+
+def _quantised(known: dict[str, Any]) -> str:
+    """What was quantised, in words."""
+    origin = known.get("origin", "")
+    return f"integer network that was quantised again (`{origin[:12]}`)" if origin else "float network"
 
 
 def _training(known: dict[str, Any]) -> str:

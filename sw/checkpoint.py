@@ -18,10 +18,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from s2tdpt.golden import version1
 from s2tdpt.golden.errors import UserError
+from s2tdpt.golden.strictjson import parse
 
 FORMAT = "s2tdpt-checkpoint"
-VERSION = 2
+VERSION = 3
 
 
 def first_not_finite(tensors: dict[str, Tensor]) -> str | None:
@@ -94,7 +96,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         )
     try:
         with safe_open(path, "pt") as file:
-            meta = json.loads((file.metadata() or {})["s2tdpt"])
+            meta = parse((file.metadata() or {})["s2tdpt"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}
         if meta["format"] != FORMAT:
             raise ValueError(meta["format"])
@@ -103,6 +105,8 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             f"{path} is not a readable checkpoint ({type(error).__name__}); expected a file written by "
             "training; delete it or name another"
         ) from None
+    if meta.get("version") == 2:
+        meta = _of_version_2(meta)
     if meta.get("version") != VERSION:
         raise UserError(
             f"checkpoint {path} has version {meta.get('version')}; expected {VERSION}; "
@@ -114,6 +118,14 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             "delete it and resume from an earlier one"
         )
     return tensors, meta
+
+
+def _of_version_2(meta: dict[str, Any]) -> dict[str, Any]:
+    """The header of a checkpoint whose attention was always STDP, as one of this version."""
+    settings = {
+        ("gradient" if name == "variant" else name): value for name, value in meta["settings"].items()
+    }
+    return {**meta, "version": VERSION, "config": version1.config_of(meta["config"]), "settings": settings}
 
 
 def restore(

@@ -4,9 +4,9 @@ An experiment is a base (configuration, settings, data), a list of cases, each a
 number of seeds. Every run trains the float network, counts the test images it gets right, and ablates its
 attention (`sw.ablation`). The float network's forward uses the very table that the hardware uses.
 
-Two cases have no counterpart in `sw.attention`: ``none`` is trained with Y = 0, ``uniform`` with the same
-weight for every pair of tokens. They show what the rest of the network reaches alone, which no ablation of
-a trained attention can: there, the rest has learnt to rely on it.
+Two cases are no attention of the slot: ``zero`` is trained with Y = 0, ``random`` with a fixed random A.
+They show what the rest of the network reaches alone, which no ablation of a trained attention can: there, the
+rest has learnt to rely on it.
 
 References
 ----------
@@ -15,7 +15,6 @@ STEP: arXiv 2505.11151 (controls; a stem of one convolution is the sensitive ins
 
 from __future__ import annotations
 
-import json
 import statistics
 import tempfile
 import time
@@ -27,9 +26,12 @@ import numpy as np
 import torch
 from rich.progress import Progress
 
+from s2tdpt.golden.attention import MECHANISMS
 from s2tdpt.golden.config import NetworkConfig, config_from_dict
 from s2tdpt.golden.errors import UserError
-from s2tdpt.sw.ablation import ABLATIONS, ConstantAttention, ablate, table_mean
+from s2tdpt.golden.strictjson import parse
+from s2tdpt.sw.ablation import ABLATIONS, ConstantAttention, ablate
+from s2tdpt.sw.attention.controls import RandomAttention
 from s2tdpt.sw.datasets import Dataset
 from s2tdpt.sw.initialise import start_rates
 from s2tdpt.sw.names import NAMED_CASES
@@ -37,6 +39,10 @@ from s2tdpt.sw.network import Network
 from s2tdpt.sw.settings import TrainSettings
 from s2tdpt.sw.stage import Stage, deterministic, train_stage
 
+_OPTIONS = [
+    f"attention.{option}"
+    for option in dict.fromkeys(o for mechanism in MECHANISMS.values() for o in mechanism.model_fields)
+]
 _DATA_FIELDS = ("name", "image_height", "image_width", "image_channels", "num_classes")
 _RUN_FIELDS = ("seed", "threads", "qat_epochs", "qat_lr", "qat_share", "budget_minutes", "monitor_images")
 
@@ -45,22 +51,31 @@ _RUN_FIELDS = ("seed", "threads", "qat_epochs", "qat_lr", "qat_share", "budget_m
 class Case:
     """One attention of the comparison: its `label` as typed, and what it changes.
 
-    `attention` is one of `sw.names.FIXED_ATTENTIONS`, or None for the one that `settings` names.
+    `control` is one of `sw.names.CONTROLS`, or None for the attention of the configuration.
     """
 
     label: str
     settings: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
-    attention: str | None = None
+    control: str | None = None
 
     def apply(self, config: NetworkConfig, settings: TrainSettings) -> tuple[NetworkConfig, TrainSettings]:
         """The base with this case's changes; UserError if a value is out of range."""
-        values = config.model_dump(mode="json") | self.config
-        return config_from_dict(values, source=f"case {self.label}"), replace(settings, **self.settings)
+        values = config.model_dump(mode="json")
+        for name, value in self.config.items():
+            group, _, option = name.partition(".")
+            if option:
+                values[group][option] = value
+            else:
+                values[group] = value
+        source = self.label if self.label.startswith("--") else f"case {self.label}"
+        return config_from_dict(values, source=source), replace(settings, **self.settings)
 
 
 def parse_field(text: str) -> tuple[str, Any]:
     """``field=value`` of the network or of the training; the value is JSON, or a word.
+
+    Options of the attention are written ``attention.kappa=0.25``.
 
     Raises
     ------
@@ -68,21 +83,23 @@ def parse_field(text: str) -> tuple[str, Any]:
         No such field, or one that the data and the other options decide.
     """
     name, equals, value = text.partition("=")
-    known = [f for f in NetworkConfig.model_fields if f not in _DATA_FIELDS]
+    known = [f for f in NetworkConfig.model_fields if f not in (*_DATA_FIELDS, "attention")]
+    known += _OPTIONS
     known += [f.name for f in fields(TrainSettings) if f.name not in _RUN_FIELDS]
     if not equals or name not in known:
         raise UserError(
             f"unknown setting {text!r}; expected FIELD=VALUE with one of {', '.join(known)}; correct it"
         )
     try:
-        return name, json.loads(value)
-    except json.JSONDecodeError:
+        return name, parse(value)
+    except ValueError:
         return name, value
 
 
 def split_fields(changes: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """(training settings, network fields) of mixed changes; a type that no field takes is refused."""
-    of_network = {name: value for name, value in changes.items() if name in NetworkConfig.model_fields}
+    known = (*NetworkConfig.model_fields, *_OPTIONS)
+    of_network = {name: value for name, value in changes.items() if name in known}
     of_training = {name: value for name, value in changes.items() if name not in of_network}
     kinds = {f.name: type(f.default) for f in fields(TrainSettings)}
     for name, value in of_training.items():
@@ -110,9 +127,9 @@ def parse_case(text: str) -> Case:
             ":FIELD=VALUE,... if wanted; choose one of these"
         )
     changes = dict(NAMED_CASES[name])
-    attention = changes.pop("attention", None)
+    control = changes.pop("control", None)
     changes |= dict(parse_field(part) for part in rest.split(",") if part)
-    return Case(text, *split_fields(changes), attention)
+    return Case(text, *split_fields(changes), control)
 
 
 def shrink(dataset: Dataset, times: int) -> Dataset:
@@ -223,11 +240,12 @@ def run_case(
     with deterministic(settings.threads):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            network = Network(config, settings.variant, settings.half_width, attention_seed=seed)
-        weight = {None: None, "none": 0.0, "uniform": float(table_mean(config))}[case.attention]
-        if weight is not None:
-            for block in network.blocks:
-                block.attention = ConstantAttention(weight, block.attention.threshold)
+            network = Network(config, settings.kernel_gradient)
+        for b, block in enumerate(network.blocks):
+            if case.control == "zero":
+                block.attention = ConstantAttention(0.0, block.attention.threshold)
+            elif case.control == "random":
+                block.attention = RandomAttention(config, seed + b)
         start_rates(network, dataset, settings)
         started = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
@@ -235,12 +253,12 @@ def run_case(
         if not result.finished:
             raise KeyboardInterrupt  # a signal in training; half a run is none
         seconds = time.perf_counter() - started
-        names = () if case.attention == "none" else ablations
+        names = () if case.control == "zero" else ablations
         report = ablate(network.eval(), dataset.test_images, dataset.test_labels, names, seed)
     return {
         "case": case.label,
         "seed": seed,
-        "changes": case.settings | case.config | ({"attention": case.attention} if case.attention else {}),
+        "changes": case.settings | case.config | ({"control": case.control} if case.control else {}),
         **report.to_json(),
         "train_accuracy": round(result.history[-1]["train_accuracy"], 6) if result.history else None,
         "seconds": round(seconds, 1),
@@ -256,6 +274,7 @@ def summarise(runs: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     for label in dict.fromkeys(run["case"] for run in runs):
         mine = [run for run in runs if run["case"] == label]
         accuracies = [run["correct"] / run["images"] for run in mine]
+        shares = [share for run in mine for share in run["ltp_share"]]
         drops = {
             name: statistics.fmean((a["lost"] - a["gained"]) / run["images"] for run, a in measured)
             for name in mine[0]["ablations"]
@@ -270,13 +289,13 @@ def summarise(runs: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
             "rates": {
                 part: statistics.fmean(v for r in mine for n, v in r["rates"].items() if n.endswith(part))
                 for part in (".q", ".k", ".v", ".attn")
+                if any(name.endswith(part) for name in mine[0]["rates"])
             },
             "spread": {
                 part: statistics.fmean(v for r in mine for n, v in r["spread"].items() if n.endswith(part))
                 for part in (".q", ".k")
-            }
-            if mine[0]["spread"]
-            else {},
-            "ltp_share": statistics.fmean(v for r in mine for v in r["ltp_share"]),
+                if any(name.endswith(part) for name in mine[0]["spread"])
+            },
+            "ltp_share": statistics.fmean(shares) if shares else None,
         }
     return summary

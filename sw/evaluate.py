@@ -10,7 +10,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -39,7 +39,7 @@ class Evaluation:
 
     accuracy in 0..1; `rates` by trace name in 0..1; `synaptic_rate`: spike-driven additions over dense
     multiply-accumulates; `count_spread` by trace name (q and k): standard deviation over tokens of a head's
-    spike count, mean over images, steps and heads.
+    spike count, mean over images, steps and heads; `logits` [B, K], in the network's unit, if they were kept.
     """
 
     images: int
@@ -47,6 +47,7 @@ class Evaluation:
     rates: dict[str, float]
     synaptic_rate: float
     count_spread: dict[str, float]
+    logits: Tensor | None = field(default=None, repr=False, compare=False)
 
     @property
     def accuracy(self) -> float:
@@ -60,24 +61,33 @@ class Evaluation:
 
 @torch.no_grad()
 def evaluate(
-    network: nn.Module, images: np.ndarray | Tensor, labels: np.ndarray | Tensor, batch_size: int = 256
+    network: nn.Module,
+    images: np.ndarray | Tensor,
+    labels: np.ndarray | Tensor,
+    batch_size: int = 256,
+    keep_logits: bool = False,
 ) -> Evaluation:
     """Accuracy and firing rates of a float or integer network; its training mode is restored."""
     was_training, device = network.training, next(network.parameters()).device
     network.eval()
     images, labels, config = as_images(images), torch.as_tensor(labels), network.config
-    correct, sums, synaptic, spread = 0, {}, 0.0, {}
+    correct, sums, synaptic, spread, kept = 0, {}, 0.0, {}, []
     attentions = [part for part in config.parts() if isinstance(part, Attention)]
     for start in range(0, len(images), batch_size):
         batch, record = images[start : start + batch_size].to(device), {}
         logits = network(batch, record)
+        if keep_logits:
+            kept.append(logits.cpu())
         correct += int((logits.argmax(1).cpu() == labels[start : start + batch_size]).sum())
         synaptic += float(synaptic_rate(record, config)) * len(batch)
         for name in spike_traces(config):
-            sums[name] = sums.get(name, 0.0) + float(record[name].double().mean()) * len(batch)
+            mean = (
+                float(record[name].sum(dtype=torch.float64)) / record[name].numel()
+            )  # exact: spikes are 0 or 1
+            sums[name] = sums.get(name, 0.0) + mean * len(batch)
         if config.tokens > 1:
-            for name in (name for attention in attentions for name in (attention.q, attention.k)):
-                counts = record[name].double().unflatten(-1, (config.heads, -1)).sum(-1)
+            for name in (name for part in attentions for name in (part.q, part.k) if name):
+                counts = record[name].unflatten(-1, (config.heads, -1)).sum(-1, dtype=torch.float64)
                 spread[name] = spread.get(name, 0.0) + float(counts.std(dim=2).mean()) * len(batch)
     network.train(was_training)
     total = len(images)
@@ -87,6 +97,7 @@ def evaluate(
         {name: value / total for name, value in sums.items()},
         synaptic / total,
         {name: value / total for name, value in spread.items()},
+        torch.cat(kept) if kept else None,
     )
 
 

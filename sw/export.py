@@ -15,8 +15,7 @@ import torch
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.parameter_file import tensor_layout
 from s2tdpt.golden.params import Params
-from s2tdpt.golden.stdp import build_lut
-from s2tdpt.sw.names import DEFAULT_HALF_WIDTH, DEFAULT_VARIANT, STDP_GRADIENTS
+from s2tdpt.sw.names import KernelGradient
 from s2tdpt.sw.quantize import QatNetwork
 
 
@@ -35,13 +34,8 @@ def export(network: QatNetwork, provenance: dict | None = None) -> Params:
     Raises
     ------
     UserError
-        The attention is a control that the hardware does not have, or a value is not finite.
+        A value is not finite.
     """
-    if network.variant not in STDP_GRADIENTS:
-        raise UserError(
-            f"attention {network.variant!r} is a software control; expected an STDP network "
-            f"({', '.join(STDP_GRADIENTS)}); train one of these to export it"
-        )
     config, tensors, scales = network.config, {}, {}
     with torch.no_grad():
         for name in config.layer_names():
@@ -52,6 +46,8 @@ def export(network: QatNetwork, provenance: dict | None = None) -> Params:
             if layer.gain is not None:
                 tensors[f"{name}.shift"] = torch.log2(layer.gain)
             scales[name] = layer.scale.tolist()
+        for b, module in enumerate(network.attentions):
+            tensors |= {f"block.{b}.{name}": tensor for name, tensor in module.integers().items()}
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             raise UserError(
@@ -62,7 +58,7 @@ def export(network: QatNetwork, provenance: dict | None = None) -> Params:
     arrays = {
         name: tensor.cpu().double().numpy().astype(layout[name].dtype) for name, tensor in tensors.items()
     }
-    arrays["stdp.lut"] = build_lut(config)
+    arrays |= config.attention.derived_tensors(config)
     return Params(
         config=config,
         tensors=arrays,
@@ -73,24 +69,26 @@ def export(network: QatNetwork, provenance: dict | None = None) -> Params:
     )
 
 
-def from_params(
-    params: Params, variant: str = DEFAULT_VARIANT, half_width: float = DEFAULT_HALF_WIDTH
-) -> QatNetwork:
+def from_params(params: Params, gradient: KernelGradient = KernelGradient()) -> QatNetwork:  # noqa: B008
     """The trainable network that computes exactly what `params` say, for evaluation or more training.
 
     Real scales are taken from the file where it has them; otherwise they follow from the thresholds.
     """
     config = params.config
-    if not np.array_equal(params.lut, build_lut(config)):
-        raise UserError(
-            "the STDP table is not the one of the configuration; expected golden.stdp.build_lut; "
-            "evaluate such parameters with the golden network"
-        )
-    network = QatNetwork(config, variant, half_width)
+    for name, tensor in config.attention.derived_tensors(config).items():
+        if not np.array_equal(params.tensors[name], tensor):
+            raise UserError(
+                f"tensor {name} is not the one of the configuration; expected what the attention's options "
+                "give; evaluate such parameters with the golden network"
+            )
+    network = QatNetwork(config, gradient)
     network.residual_threshold = params.residual_threshold
     network.attention_threshold = params.attention_threshold
     step = 2.0**-config.residual_fraction_bits
     with torch.no_grad():
+        for b, module in enumerate(network.attentions):
+            own = config.attention.block_tensors(config)
+            module.set_integers({name: _doubles(params.tensors[f"block.{b}.{name}"]) for name in own})
         for place in config.layers():
             name, layer = place.name, network.layer(place.name)
             layer.weight.copy_(_doubles(params.weight(name)) / layer.limit)

@@ -23,8 +23,10 @@ def fold(network: Network) -> Network:
     """
     if network.folded:
         raise UserError("the network is folded already; expected one with BatchNorm; fold it only once")
-    folded = Network(network.config, network.variant, network.half_width, True, network.attention_seed)
+    folded = Network(network.config, network.gradient, folded=True)
     folded.to(network.head.weight)
+    for source, target in zip(network.blocks, folded.blocks, strict=True):
+        target.attention.load_state_dict(source.attention.state_dict())
     with torch.no_grad():
         for layer in network.config.layers():
             source, target = network.layer(layer.name), folded.layer(layer.name)

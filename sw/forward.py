@@ -15,10 +15,13 @@ order of operations as in its public code: conv, BN with no LIF first, then LIF,
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from s2tdpt.golden.attention.heads import merge_heads, split_heads
 from s2tdpt.golden.config import NetworkConfig
 from s2tdpt.sw.neuron import lif, wide
 
@@ -36,22 +39,12 @@ def to_tokens(maps: Tensor, steps: int) -> Tensor:
     return maps.flatten(2).transpose(1, 2).unflatten(0, (steps, -1))
 
 
-def split_heads(x: Tensor, heads: int) -> Tensor:
-    """[T, B, N, D] -> [T, B, h, N, d_h]; head h owns channels h*d_h .. (h+1)*d_h - 1."""
-    return x.unflatten(-1, (heads, -1)).transpose(-2, -3)
-
-
-def merge_heads(x: Tensor) -> Tensor:
-    """[T, B, h, N, d_h] -> [T, B, N, D]."""
-    return x.transpose(-2, -3).flatten(-2)
-
-
 def or_pool(maps: Tensor) -> Tensor:
     """3x3 stride 2 padding 1 max-pool; on binary maps it is an OR."""
     return F.max_pool2d(maps, 3, stride=2, padding=1)
 
 
-class SpikingTransformer(nn.Module):
+class SpikingTransformer(nn.Module, ABC):
     """What both networks share: from pixels to the residual stream behind the last block.
 
     Attributes
@@ -64,29 +57,29 @@ class SpikingTransformer(nn.Module):
     config: NetworkConfig
     timesteps: int
 
+    @abstractmethod
     def sums(self, name: str, x: Tensor) -> Tensor:
         """A layer's sums: maps [M, Ci, H, W] -> [M, Co, H, W] (stem), tokens [..., Ci] -> [..., Co]."""
-        raise NotImplementedError
 
+    @abstractmethod
     def fire(self, name: str, sums: Tensor, steps: int | None = None) -> Tensor:
         """Spikes of the neurons behind layer `name`, [T, ...]; with `steps`, `sums` drive every step."""
-        raise NotImplementedError
 
+    @abstractmethod
     def write(self, name: str, sums: Tensor) -> Tensor:
         """What layer `name` adds to the residual stream, in its unit; channels last."""
-        raise NotImplementedError
 
+    @abstractmethod
     def fire_stream(self, u: Tensor) -> Tensor:
         """Spikes of the neurons that read the residual stream U [T, B, N, D]."""
-        raise NotImplementedError
 
-    def attend(self, b: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Y [..., N, d_h] of block `b`, in whole table steps."""
-        raise NotImplementedError
+    @abstractmethod
+    def attend(self, b: int, q: Tensor | None, k: Tensor | None, v: Tensor | None) -> Tensor:
+        """Y [..., N, d_h] of block `b`, whole numbers in the attention's unit."""
 
+    @abstractmethod
     def fire_attention(self, b: int, y: Tensor) -> Tensor:
         """Spikes of the neurons behind the attention of block `b`, Y [T, B, N, D]."""
-        raise NotImplementedError
 
     def stream(self, pixels: Tensor, record: Record) -> Tensor:
         """Centred pixels [B, C, H, W] -> U behind the last block [T, B, N, D]."""
@@ -124,16 +117,15 @@ class SpikingTransformer(nn.Module):
             return self.write(f"{name}.{part}", self.sums(f"{name}.{part}", spikes))
 
         x = self.fire_stream(u)  # one spike input for q, k, v
-        q, k, v = (fired(part, x) for part in "qkv")
-        with torch.autocast(q.device.type, enabled=False):  # sums of table entries: whole numbers, kept exact
-            y = merge_heads(self.attend(b, *(split_heads(wide(s), heads) for s in (q, k, v))))
+        spikes = {kind: fired(kind, x) for kind in self.config.attention.projections}
+        with torch.autocast(x.device.type, enabled=False):  # sums of whole numbers, kept exact
+            parts = {kind: split_heads(wide(s), heads) for kind, s in spikes.items()}
+            y = merge_heads(self.attend(b, *(parts.get(kind) for kind in "qkv")))
         attn = self.fire_attention(b, y)
         u = u + written("proj", attn)
         record |= {
             f"{name}.x": x,
-            f"{name}.q": q,
-            f"{name}.k": k,
-            f"{name}.v": v,
+            **{f"{name}.{kind}": s for kind, s in spikes.items()},
             f"{name}.y": y,
             f"{name}.attn": attn,
             f"{name}.u_attn": u,
@@ -144,7 +136,11 @@ class SpikingTransformer(nn.Module):
         record |= {f"{name}.mlp_in": mlp_in, f"{name}.hidden": hidden, f"{name}.u": u}
         return u
 
+    def fire_counts(self, y: Tensor, threshold: int, floor_leak: bool) -> Tensor:
+        """Spikes of neurons driven by Y, whole numbers; `threshold` of them stand for 1.0.
 
-def fire_counts(y: Tensor, threshold: int, floor_leak: bool) -> Tensor:
-    """Spikes of neurons driven by Y, which counts table steps; `threshold` of them stand for 1.0."""
-    return lif(y, threshold, 1.0 / threshold, floor_leak=floor_leak)
+        Neurons of threshold 1 pass spikes on as they are, and so they pass the gradient.
+        """
+        if self.config.attention.binary and threshold == 1:
+            return y
+        return lif(y, threshold, 1.0 / threshold, floor_leak=floor_leak)

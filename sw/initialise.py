@@ -37,7 +37,7 @@ def _fed_neurons(network: Network) -> list[tuple[str, str]]:
     found.append((f"sps.{network.config.sps_depth - 1}", "sps.u"))
     for b in range(depth):
         name = f"block.{b}"
-        found += [(f"{name}.{part}", "") for part in "qkv"]
+        found += [(f"{name}.{kind}", "") for kind in network.config.attention.projections]
         found += [(f"{name}.proj", f"{name}.u_attn"), (f"{name}.fc1", "")]
         if b + 1 < depth:  # nothing fires after the last block
             found.append((f"{name}.fc2", f"{name}.u"))

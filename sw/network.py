@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from s2tdpt.golden.config import NetworkConfig
 from s2tdpt.sw.attention import make_attention
-from s2tdpt.sw.forward import Record, SpikingTransformer, centred_pixels, fire_counts
-from s2tdpt.sw.names import DEFAULT_HALF_WIDTH, DEFAULT_VARIANT
+from s2tdpt.sw.forward import Record, SpikingTransformer, centred_pixels
+from s2tdpt.sw.names import KernelGradient
 from s2tdpt.sw.neuron import lif
 
 PIXEL_SCALE = 1.0 / 64.0
@@ -62,11 +62,12 @@ class PatchSplitting(nn.Module):
 class Block(nn.Module):
     """The layers of an encoder block and its attention."""
 
-    def __init__(self, config: NetworkConfig, folded: bool, variant: str, half_width: float, seed: int):
+    def __init__(self, config: NetworkConfig, folded: bool, gradient: KernelGradient):
         super().__init__()
         width, hidden = config.embed_dim, config.hidden_dim
-        self.q, self.k, self.v = (NormedLinear(width, width, False, folded) for _ in range(3))
-        self.attention = make_attention(config, variant, half_width, seed)
+        for kind in config.attention.projections:
+            setattr(self, kind.value, NormedLinear(width, width, False, folded))
+        self.attention = make_attention(config, gradient)
         self.proj = NormedLinear(width, width, True, folded)
         self.fc1 = NormedLinear(width, hidden, True, folded)
         self.fc2 = NormedLinear(hidden, width, True, folded)
@@ -78,14 +79,10 @@ class Network(SpikingTransformer):
     Parameters
     ----------
     config : NetworkConfig
-    variant : str
-        Attention and its gradient, one of `sw.attention.VARIANTS`.
-    half_width : float
-        Half-width in counts of the window surrogate (variant "window").
+    gradient : KernelGradient
+        Of an attention's kernel over spike counts.
     folded : bool
         Layers with bias instead of layers with BatchNorm.
-    attention_seed : int
-        Seed of the "random" control.
 
     Attributes
     ----------
@@ -100,18 +97,14 @@ class Network(SpikingTransformer):
     def __init__(
         self,
         config: NetworkConfig,
-        variant: str = DEFAULT_VARIANT,
-        half_width: float = DEFAULT_HALF_WIDTH,
+        gradient: KernelGradient = KernelGradient(),  # noqa: B008 (frozen)
         folded: bool = False,
-        attention_seed: int = 0,
     ):
         super().__init__()
-        self.config, self.variant, self.half_width, self.folded = config, variant, half_width, folded
-        self.attention_seed, self.timesteps = attention_seed, config.timesteps
+        self.config, self.gradient, self.folded = config, gradient, folded
+        self.timesteps = config.timesteps
         self.sps = PatchSplitting(config, folded)
-        self.blocks = nn.ModuleList(
-            Block(config, folded, variant, half_width, attention_seed + b) for b in range(config.depth)
-        )
+        self.blocks = nn.ModuleList(Block(config, folded, gradient) for _ in range(config.depth))
         self.head = nn.Linear(config.embed_dim, config.num_classes)
 
     def layer(self, name: str) -> nn.Module:
@@ -144,12 +137,12 @@ class Network(SpikingTransformer):
     def fire_stream(self, u: Tensor) -> Tensor:
         return lif(u, 2.0 * self.config.v_threshold)
 
-    def attend(self, b: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def attend(self, b: int, q: Tensor | None, k: Tensor | None, v: Tensor | None) -> Tensor:
         return self.blocks[b].attention(q, k, v)
 
     def fire_attention(self, b: int, y: Tensor) -> Tensor:
         # Y stays in integer steps; the paper's threshold 0.5 (1.0 undoubled) is `threshold` of them.
-        return fire_counts(y, self.blocks[b].attention.threshold, floor_leak=False)
+        return self.fire_counts(y, self.blocks[b].attention.threshold, floor_leak=False)
 
 
 def parameter_count(network: nn.Module) -> int:

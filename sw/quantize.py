@@ -24,8 +24,8 @@ from s2tdpt.golden.config import NetworkConfig
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.parameter_file import MAX_SHIFT
 from s2tdpt.sw.attention import make_attention
-from s2tdpt.sw.forward import Record, SpikingTransformer, centred_pixels, fire_counts
-from s2tdpt.sw.names import DEFAULT_HALF_WIDTH, DEFAULT_VARIANT
+from s2tdpt.sw.forward import Record, SpikingTransformer, centred_pixels
+from s2tdpt.sw.names import KernelGradient
 from s2tdpt.sw.network import PIXEL_SCALE, Network
 from s2tdpt.sw.neuron import lif, wide
 
@@ -171,30 +171,22 @@ class QatNetwork(SpikingTransformer):
     ----------
     config : NetworkConfig
         Its `weight_bits` decides the weight grid.
-    variant, half_width
-        Attention and its gradient, as in `sw.network.Network`.
+    gradient : KernelGradient
+        As in `sw.network.Network`.
     """
 
-    def __init__(
-        self,
-        config: NetworkConfig,
-        variant: str = DEFAULT_VARIANT,
-        half_width: float = DEFAULT_HALF_WIDTH,
-        attention_seed: int = 0,
-    ):
+    def __init__(self, config: NetworkConfig, gradient: KernelGradient = KernelGradient()):  # noqa: B008
         super().__init__()
-        self.config, self.variant, self.half_width = config, variant, half_width
+        self.config, self.gradient = config, gradient
         self.timesteps = config.timesteps
         self.layers = nn.ModuleDict()
         for layer in config.layers():
             self.layers[layer.name.replace(".", "/")] = QuantLayer(
                 layer.weight_shape, config.weight_bits, layer.writer, layer.lif_fed
             )
-        self.attentions = nn.ModuleList(
-            make_attention(config, variant, half_width, attention_seed + b) for b in range(config.depth)
-        )
+        self.attentions = nn.ModuleList(make_attention(config, gradient) for _ in range(config.depth))
         self.residual_threshold = config.residual_threshold
-        self.attention_threshold = self.attentions[0].threshold
+        self.attention_threshold = config.attention_threshold
 
     @classmethod
     def from_folded(cls, folded: Network, weight_bits: int = 8) -> QatNetwork:
@@ -202,7 +194,9 @@ class QatNetwork(SpikingTransformer):
         if not folded.folded:
             raise UserError("the network still has BatchNorm; expected a folded one; call sw.fold.fold first")
         config = folded.config.model_copy(update={"weight_bits": weight_bits})
-        network = cls(config, folded.variant, folded.half_width, folded.attention_seed)
+        network = cls(config, folded.gradient)
+        for module, block in zip(network.attentions, folded.blocks, strict=True):
+            module.load_state_dict(block.attention.state_dict())
         step = 2.0**-config.residual_fraction_bits
         theta = 2.0 * config.v_threshold
         for place in config.layers():
@@ -249,7 +243,7 @@ class QatNetwork(SpikingTransformer):
 
     def magnitude_bound(self) -> float:
         """No value before the head's sum can exceed this magnitude (membranes: twice their input)."""
-        config, residual, bound = self.config, 0.0, 510.0 * self.config.tokens
+        config, residual, bound = self.config, 0.0, self._attention_bound()
         pixel = max(255 - config.pixel_zero_point, config.pixel_zero_point)
         for place in config.layers()[:-1]:
             layer = self.layer(place.name)
@@ -258,6 +252,19 @@ class QatNetwork(SpikingTransformer):
                 residual += largest
             bound = max(bound, 2.0 * largest, 2.0 * residual)
         return bound
+
+    def _attention_bound(self) -> float:
+        """What no value of an attention, and no membrane behind one, can exceed."""
+        mechanism, derived = self.config.attention, self.config.attention.derived_tensors(self.config)
+        bound = 0
+        for module in self.attentions:
+            values = derived | {
+                name: tensor.detach().cpu().numpy() for name, tensor in module.integers().items()
+            }
+            kept = mechanism.inner(self.config, values).values()
+            y = mechanism.interval(self.config, values).magnitude
+            bound = max(bound, 2 * y, *(interval.magnitude for interval in kept))
+        return float(bound)
 
     def exact_dtype(self) -> torch.dtype:
         """float32 where it provably holds every integer of the forward pass, else float64."""
@@ -293,11 +300,11 @@ class QatNetwork(SpikingTransformer):
         step = 2.0**-self.config.residual_fraction_bits
         return lif(u, self.residual_threshold, step, floor_leak=True)
 
-    def attend(self, b: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def attend(self, b: int, q: Tensor | None, k: Tensor | None, v: Tensor | None) -> Tensor:
         return self.attentions[b](q, k, v)
 
     def fire_attention(self, b: int, y: Tensor) -> Tensor:
-        return fire_counts(y, self.attention_threshold, floor_leak=True)
+        return self.fire_counts(y, self.attention_threshold, floor_leak=True)
 
     @torch.no_grad()
     def trace(self, images: Tensor) -> dict[str, Tensor]:

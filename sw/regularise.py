@@ -18,6 +18,7 @@ from torch import Tensor
 
 from s2tdpt.golden.complexity import input_trace, macs
 from s2tdpt.golden.config import NetworkConfig
+from s2tdpt.golden.layers import Attention
 from s2tdpt.sw.forward import Record
 
 TARGET_SPREAD = 2.0
@@ -35,12 +36,13 @@ def synaptic_rate(record: Record, config: NetworkConfig) -> Tensor:
 
 def count_spread_loss(record: Record, config: NetworkConfig) -> Tensor:
     """Mean shortfall, in units of the target, of the counts' spread over tokens; 0 where they vary enough."""
-    if config.tokens < 2:
+    attentions = [part for part in config.parts() if isinstance(part, Attention)]
+    names = [name for part in attentions for name in (part.q, part.k) if name]
+    if config.tokens < 2 or not names:
         return next(iter(record.values())).new_zeros(())
     shortfall = []
-    for b in range(config.depth):
-        for part in "qk":
-            counts = record[f"block.{b}.{part}"].unflatten(-1, (config.heads, -1)).sum(-1)  # [T, B, N, h]
-            spread = (counts.var(dim=2) + 1e-3).sqrt().mean()
-            shortfall.append(torch.relu(TARGET_SPREAD - spread) / TARGET_SPREAD)
+    for name in names:
+        counts = record[name].unflatten(-1, (config.heads, -1)).sum(-1)  # [T, B, N, h]
+        spread = (counts.var(dim=2) + 1e-3).sqrt().mean()
+        shortfall.append(torch.relu(TARGET_SPREAD - spread) / TARGET_SPREAD)
     return torch.stack(shortfall).mean()

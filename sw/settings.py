@@ -11,11 +11,12 @@ from s2tdpt.sw.names import (
     ALPHA,
     CLOCKS,
     CROP_PADDING,
+    DEFAULT_GRADIENT,
     DEFAULT_HALF_WIDTH,
-    DEFAULT_VARIANT,
     OPTIMIZERS,
     PRECISIONS,
-    VARIANTS,
+    STDP_GRADIENTS,
+    KernelGradient,
 )
 
 
@@ -87,8 +88,8 @@ class TrainSettings:
         Weight of `sw.regularise.synaptic_rate` in the loss; larger gives fewer spikes.
     count_weight : float
         Weight of `sw.regularise.count_spread_loss`; keeps the STDP attention's counts apart.
-    variant, half_width
-        Attention and gradient, `sw.attention`.
+    gradient, half_width
+        Gradient of the STDP kernel, `sw.attention.stdp`; other attentions do not look at it.
     precision : {"float32", "bfloat16"}
         Arithmetic of the float stage's layers; neurons, attention and U are float32 in either.
     qat_precision : {"float32", "bfloat16"}
@@ -140,7 +141,7 @@ class TrainSettings:
     alternate_flip: bool = False
     rate_weight: float = 0.0
     count_weight: float = 0.0
-    variant: str = DEFAULT_VARIANT
+    gradient: str = DEFAULT_GRADIENT
     half_width: float = DEFAULT_HALF_WIDTH
     precision: str = "float32"
     qat_precision: str = "float32"
@@ -185,7 +186,7 @@ class TrainSettings:
             "label_smoothing": (0 <= self.label_smoothing < 1, "0 to below 1"),
             "rate_weight": (0 <= self.rate_weight < math.inf, "0 or more"),
             "count_weight": (0 <= self.count_weight < math.inf, "0 or more"),
-            "variant": (self.variant in VARIANTS, f"one of {', '.join(VARIANTS)}"),
+            "gradient": (self.gradient in STDP_GRADIENTS, f"one of {', '.join(STDP_GRADIENTS)}"),
             "precision": (self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
             "qat_precision": (self.qat_precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
             "ema": (0 <= self.ema < 1, "0 to below 1"),
@@ -205,6 +206,11 @@ class TrainSettings:
                     "correct the option"
                 )
 
+    @property
+    def kernel_gradient(self) -> KernelGradient:
+        """`gradient` and `half_width` as networks take them."""
+        return KernelGradient(self.gradient, self.half_width)
+
     def phase(self, position: float) -> Phase:
         """What holds at `position` (0 to 1) of the float stage."""
         return next(
@@ -220,6 +226,8 @@ class TrainSettings:
             theirs = other.get(name, "not known")
             if mine != theirs:
                 return f"{name} was {theirs!r} and is now {mine!r}"
+        if odd := sorted(set(other) - set(self.to_json())):
+            return f"{odd[0]} was {other[odd[0]]!r} and is not known to this version"
         return None
 
 

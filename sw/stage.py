@@ -21,7 +21,6 @@ import torch
 from rich.progress import Progress
 from torch import nn
 
-from s2tdpt.golden.config import config_from_dict
 from s2tdpt.golden.errors import UserError
 from s2tdpt.sw import distributed
 from s2tdpt.sw.average import Average, renew_statistics
@@ -31,6 +30,7 @@ from s2tdpt.sw.evaluate import Evaluation, evaluate
 from s2tdpt.sw.feed import MIXUP_UNTIL, Feed
 from s2tdpt.sw.neuron import use_fused
 from s2tdpt.sw.optimise import make_optimizer
+from s2tdpt.sw.preflight import check_same_run
 from s2tdpt.sw.runlog import LOG_COLUMNS, Lines, TensorBoard, write_log
 from s2tdpt.sw.schedule import Clock, Stage
 from s2tdpt.sw.settings import TrainSettings
@@ -170,7 +170,7 @@ class _Run:
         self.step, self.sums, self.seconds, self.piece = 0, [0.0, 0.0, 0.0], 0.0, self.batch
         self.clock, self.last_rate = Clock(stage, self.steps), 0.0
         self.start_of_epoch = self.generators["generator"].get_state()
-        self.finished = False
+        self.finished, self.accuracy = False, None
 
     # ------------------------------------------------------------------------------------- checkpoints
 
@@ -183,18 +183,7 @@ class _Run:
                 "or choose another folder"
             )
         tensors, meta = read_checkpoint(self.path)
-        stored = config_from_dict(meta["config"], source=str(self.path))
-        settled = self.settings.difference(meta["settings"])
-        if stored != self.config or settled:
-            raise UserError(
-                f"{self.path} belongs to another run ({settled or self.config.differences(stored)[0]}); "
-                "expected the same settings; give the original options or another folder"
-            )
-        if meta["digest"] != self.dataset.digest:
-            raise UserError(
-                f"{self.path} was trained on other data than {self.dataset.source}; expected the same bytes; "
-                "name the original data or choose another folder"
-            )
+        check_same_run(self.path, meta, self.config, self.settings, self.dataset)
         restore(
             self.path, tensors, self.network, self.optimizer, self.average.network if self.average else None
         )
@@ -204,6 +193,7 @@ class _Run:
         self.start_of_epoch = tensors["rng.epoch"]
         self.history, self.step, self.sums = meta["history"], meta["step"], meta["sums"]
         self.seconds, self.piece, self.finished = meta["seconds"], meta["piece"], meta["finished"]
+        self.accuracy = meta.get("accuracy")
         self.clock = Clock(self.stage, self.steps, meta["elapsed"])
         self.command = meta["command"] or self.command
         if self.average:
@@ -226,6 +216,7 @@ class _Run:
                 "seconds": self.seconds,
                 "elapsed": self.clock.elapsed,
                 "finished": self.finished,
+                "accuracy": self.accuracy,
                 "piece": self.piece,
                 "updates": self.average.updates if self.average else 0,
                 "config": self.config.model_dump(mode="json"),
@@ -257,16 +248,22 @@ class _Run:
                 board.add(self.history[-1], len(self.history))
             interrupted = interruption.seen  # also in the last step of all
         board.close()
+        shown = self.average.network if self.average is not None else self.network
+        if self.stage.name == "float":
+            shown.timesteps = self.network.timesteps = self.config.timesteps
+        evaluation = None
+        if not interrupted:
+            with use_fused(self.settings.fused):
+                evaluation = evaluate(
+                    shown, self.dataset.test_images, self.dataset.test_labels, keep_logits=self.finished
+                )
+            if self.finished and self.accuracy is None:
+                self.accuracy = evaluation.accuracy
+                self._save()
         if self.average is not None:
             self.network.load_state_dict(self.average.network.state_dict())
-        if self.stage.name == "float":
-            self.network.timesteps = self.config.timesteps
         self.network.eval()
-        if interrupted:
-            return StageResult(None, self.history, self.finished, True, self.command)
-        with use_fused(self.settings.fused):
-            result = evaluate(self.network, self.dataset.test_images, self.dataset.test_labels)
-        return StageResult(result, self.history, self.finished, command=self.command)
+        return StageResult(evaluation, self.history, self.finished, interrupted, self.command)
 
     def _position(self, elapsed: float | None = None) -> float:
         return self.clock.position(len(self.history) * self.steps + self.step, elapsed)

@@ -24,13 +24,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from s2tdpt.golden.errors import UserError
+from s2tdpt.golden.errors import UserError, shown
+from s2tdpt.golden.strictjson import parse
 from s2tdpt.sw.datasets import Dataset
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Normalisation of pixels / 255 that teachers were trained with."""
 WIDTHS = (16, 32, 64)
 FORMAT = "s2tdpt-teacher-logits"
+TRIED = 256
+"""Training images on which a teacher is tried before it is believed."""
 
 
 class _BasicBlock(nn.Module):
@@ -85,6 +88,20 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         ) from None
 
 
+def _header(path: Path, meta: dict[str, str]) -> dict[str, str]:
+    """What `teacher_logits` wrote beside logits; empty for a network."""
+    try:
+        known = parse(meta.get("s2tdpt", "{}"))
+        if known.get("format") == FORMAT:
+            return {name: str(known[name]) for name in ("format", "data", "source", "digest")}
+        return known
+    except (ValueError, KeyError, AttributeError) as error:
+        raise UserError(
+            f"the header of the teacher {path} cannot be read ({shown(str(error))}); expected a file that "
+            "training wrote; name the teacher itself"
+        ) from None
+
+
 def load_teacher(tensors: dict[str, Tensor], source: str = "teacher") -> Teacher:
     """The network that `tensors` describe, in evaluation mode; UserError if they describe none."""
     tensors = {n: t for n, t in tensors.items() if not n.endswith("num_batches_tracked")}
@@ -118,11 +135,12 @@ def read_teacher(path: str | Path, dataset: Dataset) -> tuple[dict[str, Tensor],
     Raises
     ------
     UserError
-        Not readable, another number of classes, images of another size, or logits of another data set.
+        Not readable, another number of classes, images of another size, logits of another data set, or right
+        on few of the first training images.
     """
     path = Path(path)
     tensors, meta = _read(path)
-    known = json.loads(meta["s2tdpt"]) if "s2tdpt" in meta else {}
+    known = _header(path, meta)
     if known.get("format") == FORMAT:
         if known["data"] != dataset.digest:
             raise UserError(
@@ -131,7 +149,7 @@ def read_teacher(path: str | Path, dataset: Dataset) -> tuple[dict[str, Tensor],
             )
         classes = tensors["logits"].shape[-1]
     else:
-        load_teacher(tensors, str(path))
+        teacher = load_teacher(tensors, str(path))
         classes, known = len(tensors["linear.bias"]), {"digest": _digest(tensors)}
         if dataset.train_images.shape[1:] != (32, 32, 3):
             raise UserError(
@@ -143,7 +161,23 @@ def read_teacher(path: str | Path, dataset: Dataset) -> tuple[dict[str, Tensor],
             f"the teacher {path} knows {classes} classes, {dataset.name} has {dataset.num_classes}; expected "
             "a teacher of the same data set; name another"
         )
+    if "logits" not in tensors:  # kept ones were, and their digest is that of images and labels
+        _refuse_stranger(path, teacher, dataset)
     return tensors, known
+
+
+@torch.no_grad()
+def _refuse_stranger(path: Path, teacher: Teacher, dataset: Dataset) -> None:
+    """Refuse a teacher that is hardly better than chance on the first training images."""
+    answers = teacher(torch.as_tensor(dataset.train_images[:TRIED])).argmax(1)
+    right = float((answers == torch.as_tensor(dataset.train_labels[:TRIED])).double().mean())
+    least = min(0.5, 3.0 / dataset.num_classes)
+    if right < least:
+        raise UserError(
+            f"the teacher {path} gets {100 * right:.0f} % of the first {len(answers)} training images of "
+            f"{dataset.name} right; expected at least {100 * least:.0f} %, as of a teacher of the same data "
+            "set and order of classes; name another"
+        )
 
 
 @torch.no_grad()

@@ -6,63 +6,61 @@ by its test accuracy: the last one counts, so the held-out images stay held out.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from s2tdpt.golden.config import NetworkConfig, config_from_dict
+from s2tdpt.golden.config import NetworkConfig
 from s2tdpt.golden.errors import UserError
+from s2tdpt.golden.head import class_of
 from s2tdpt.golden.network import GoldenNetwork
 from s2tdpt.golden.params import Params
 from s2tdpt.sw import distributed
 from s2tdpt.sw.card import model_card
-from s2tdpt.sw.checkpoint import read_checkpoint, restore_result
 from s2tdpt.sw.datasets import Dataset
 from s2tdpt.sw.evaluate import evaluate, verify_equal
 from s2tdpt.sw.export import export, tool_versions
 from s2tdpt.sw.fold import fold
 from s2tdpt.sw.initialise import start_rates
 from s2tdpt.sw.memory import keep_freed_memory
-from s2tdpt.sw.names import STDP_GRADIENTS
 from s2tdpt.sw.network import Network
+from s2tdpt.sw.neuron import use_fused
+from s2tdpt.sw.preflight import STAGES, check_data, check_empty, check_folder, check_options, target_path
 from s2tdpt.sw.quantize import QatNetwork
 from s2tdpt.sw.runlog import write_text
 from s2tdpt.sw.schedule import Stage
 from s2tdpt.sw.settings import TrainSettings
 from s2tdpt.sw.stage import StageResult, deterministic, train_stage
+from s2tdpt.sw.start import Origin, load_origin, load_start
 from s2tdpt.sw.teacher import read_teacher, teacher_logits
 
 
 @dataclass
 class TrainReport:
-    """Result of `train_pipeline`; `params` and later fields are None if the run was stopped early."""
+    """Result of `train_pipeline`; `params` and later fields are None if the run was stopped early.
+
+    `float_accuracy`: of what was quantised, on all test images. `origin`: checksum of the parameter file that
+    it was, "" if it was a float network.
+    """
 
     float_result: StageResult
+    float_accuracy: float | None = None
     qat_result: StageResult | None = None
     params: Params | None = None
     params_path: Path | None = None
     integer_correct: int | None = None
     test_images: int = 0
+    origin: str = ""
 
     @property
     def integer_accuracy(self) -> float | None:
         return None if self.integer_correct is None else self.integer_correct / self.test_images
-
-
-def _check_fit(config: NetworkConfig, dataset: Dataset) -> None:
-    shape = (config.image_height, config.image_width, config.image_channels)
-    if dataset.train_images.shape[1:] != shape or dataset.num_classes != config.num_classes:
-        raise UserError(
-            f"data set {dataset.name} has images {dataset.train_images.shape[1:]} and "
-            f"{dataset.num_classes} classes; expected {shape} and {config.num_classes} for "
-            f"{config.name}; choose a matching configuration"
-        )
 
 
 def train_pipeline(
@@ -93,10 +91,10 @@ def train_pipeline(
         Run folder; the result is ``{out}/{config.name}.safetensors`` (``-int4`` appended for 4 bits).
     resume : bool
         Continue from the folder's checkpoints; the result is bit-identical to an uninterrupted run.
-    float_checkpoint : path, optional
-        Start the integer stage from this finished float stage instead of training one.
-    start : path, optional
-        Begin the float stage with the weights of this finished float stage, whose T may be another.
+    float_checkpoint : str or path, optional
+        Quantise this finished float stage, or the integers of a parameter file again (`sw.start`).
+    start : str or path, optional
+        Begin the float stage with the weights of this float stage or parameter file, whose T may be another.
     teacher : path, optional
         A network to distil from, or its logits (`sw.teacher`); the logits are kept in the run folder.
     float_only : bool
@@ -119,14 +117,16 @@ def train_pipeline(
     UserError
         Data and configuration do not fit, or as in `train_stage`.
     """
-    _check_fit(config, dataset)
+    out = Path(out)
+    check_data(config, dataset, settings)
+    check_options(float_checkpoint, start, float_only, out, resume)
     keep_freed_memory()
     with distributed.process_group():
         return _pipeline(
             config,
             dataset,
             settings,
-            Path(out),
+            out,
             device or distributed.local_device(),
             resume=resume,
             float_checkpoint=float_checkpoint,
@@ -159,31 +159,15 @@ def _pipeline(
     stop_after: int | None,
     force: bool,
 ) -> TrainReport:
-    suffix = "" if config.weight_bits == 8 else f"-int{config.weight_bits}"
-    target = out / f"{config.name}{suffix}.safetensors"
-    if target.exists() and not force and not resume:
-        raise UserError(f"{target} exists already; expected a new file; choose another folder or use --force")
-    if resume and not any((out / f"{name}.safetensors").is_file() for name in ("float", "qat")):
-        raise UserError(
-            f"no run to resume in {out}; expected a folder with float.safetensors or qat.safetensors; "
-            "correct the folder or leave out --resume"
-        )
-    if teacher is not None:  # known before any time is spent
+    target = target_path(config, out)
+    stages = STAGES if float_checkpoint is None else ("qat",)
+    if teacher is not None:
         settings = replace(settings, teacher=read_teacher(teacher, dataset)[1]["digest"])
-    if force and not resume:
-        if distributed.is_first():
-            _forget(out, ("qat",) if float_checkpoint is not None else ("float", "qat"))
-        distributed.agree([0.0], device)  # nobody looks for a checkpoint before it is gone
-    columns = (
-        TextColumn("{task.description:6}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    watched = console is not None and console.is_terminal
-    shown = Progress(*columns, console=console) if watched else None
-    say = _speaker(console)
+    if resume:
+        check_folder(out, stages, config, settings, dataset)
+    elif not force:
+        check_empty(out, stages, target)
+    shown, say = _bars(console), _speaker(console)
     common: dict[str, Any] = {
         "resume": resume,
         "command": command,
@@ -191,56 +175,96 @@ def _pipeline(
         "tensorboard": tensorboard,
         "stop_after": stop_after,
         "say": say,
-        "lines": console is not None and not watched,
+        "lines": console is not None and shown is None,
     }
-    minutes = settings.budget_minutes
+    first, second = _stages(settings, float_only, float_checkpoint is not None)
     with deterministic(settings.threads), _started(shown):
         network = _initial(config, settings, device)
-        if start is not None:
-            _load_start(network, Path(start))
+        begun, origin = (out / "float.safetensors").exists() and (resume or not force), None
+        if float_checkpoint is not None:
+            origin = load_origin(network, float_checkpoint, dataset)
+        elif start is not None and not begun:
+            load_start(network, start, dataset)
+        elif not begun:
+            start_rates(network, dataset, settings)
+        if force and not resume:  # only now: what the run begins with may lie in the same folder
+            distributed.total([0.0], device)  # all have read it
+            if distributed.is_first():
+                _forget(out, stages)
+            distributed.agree([0.0], device)  # nobody looks for a checkpoint before it is gone
         if settings.precision != "float32":  # the layout that half-precision convolutions want
             network.to(memory_format=torch.channels_last)
-        stage = Stage(
-            "float",
-            settings.float_epochs,
-            settings.lr,
-            settings.weight_decay,
-            min(settings.warmup_epochs, settings.float_epochs / 4),
-            0.0
-            if float_checkpoint is not None
-            else minutes * (1.0 if float_only else 1.0 - settings.qat_share),
-            settings.budget_clock,
-        )
-        if float_checkpoint is None and start is None and not (out / "float.safetensors").exists():
-            start_rates(network, dataset, settings)
         if teacher is not None:
             common["teacher"] = teacher_logits(teacher, dataset, out / "teacher.safetensors", say=say)
-        if float_checkpoint is None:
-            report = TrainReport(train_stage(network, stage, dataset, settings, out, **common))
+        if origin is None:
+            report = TrainReport(train_stage(network, first, dataset, settings, out, **common))
+            if report.float_result.evaluation is not None:
+                report.float_accuracy = report.float_result.evaluation.accuracy
         else:
-            report = TrainReport(_from_checkpoint(network, Path(float_checkpoint), dataset))
+            report = _given(origin, dataset, settings)
         if float_only or not report.float_result.finished or report.float_result.interrupted:
             return report
-        qat = QatNetwork.from_folded(fold(network), config.weight_bits)
-        stage = Stage(
-            "qat",
-            settings.qat_epochs,
-            settings.qat_lr,
-            0.0,
-            settings.qat_epochs / 10,
-            minutes * (settings.qat_share if float_checkpoint is None else 1.0),
-            settings.budget_clock,
-        )
-        report.qat_result = train_stage(qat, stage, dataset, settings, out, **common)
+        folded = fold(network) if origin is None else origin.folded
+        qat = QatNetwork.from_folded(folded, config.weight_bits)
+        report.qat_result = train_stage(qat, second, dataset, settings, out, **common)
         if not report.qat_result.finished or report.qat_result.interrupted or not distributed.is_first():
-            return report
-        if settings.variant not in STDP_GRADIENTS:
             return report
         _export_checked(report, qat.cpu(), dataset, settings, report.qat_result.command, device)
         report.params.save(target, force=force or resume)
         report.params_path = target
         write_text(target.with_suffix(".md"), model_card(report.params, target.stem))
     return report
+
+
+def _stages(settings: TrainSettings, float_only: bool, given: bool) -> tuple[Stage, Stage]:
+    """The float and the integer stage; one alone (`given`: the float network is) has the whole budget."""
+    minutes, clock = settings.budget_minutes, settings.budget_clock
+    share = 1.0 if given else 0.0 if float_only else settings.qat_share
+    warmup = min(settings.warmup_epochs, settings.float_epochs / 4)
+    return (
+        Stage(
+            STAGES[0],
+            settings.float_epochs,
+            settings.lr,
+            settings.weight_decay,
+            warmup,
+            minutes * (1.0 - share),
+            clock,
+        ),
+        Stage(
+            STAGES[1],
+            settings.qat_epochs,
+            settings.qat_lr,
+            0.0,
+            settings.qat_epochs / 10,
+            minutes * share,
+            clock,
+        ),
+    )
+
+
+def _given(origin: Origin, dataset: Dataset, settings: TrainSettings) -> TrainReport:
+    """In the place of a float stage: what is quantised; its accuracy is measured if no file says it."""
+    report = TrainReport(StageResult(None, origin.history), origin.accuracy, origin=origin.integers)
+    if report.float_accuracy is None:
+        with use_fused(settings.fused):
+            found = evaluate(origin.folded, dataset.test_images, dataset.test_labels)
+        report.float_accuracy = found.accuracy
+    return report
+
+
+def _bars(console: Console | None) -> Progress | None:
+    """Progress bars, for a terminal."""
+    if console is None or not console.is_terminal:
+        return None
+    columns = (
+        TextColumn("{task.description:6}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    return Progress(*columns, console=console)
 
 
 @contextmanager
@@ -269,7 +293,7 @@ def _initial(config: NetworkConfig, settings: TrainSettings, device: torch.devic
     """The untrained network of a seed; the caller's random state is left alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        return Network(config, settings.variant, settings.half_width, attention_seed=settings.seed).to(device)
+        return Network(config, settings.kernel_gradient).to(device)
 
 
 def _speaker(console: Console | None):
@@ -277,53 +301,6 @@ def _speaker(console: Console | None):
     if console is None:
         return lambda text: None
     return console.print if console.is_terminal else (lambda text: print(text, file=console.file, flush=True))
-
-
-_FREE_AT_START = {"timesteps", "weight_bits"}
-"""Fields in which the weights that a float stage starts from may belong to another configuration."""
-
-
-def _load_start(network: Network, path: Path) -> None:
-    """Weights of a finished float stage; all but the number of steps must be the same."""
-    tensors, meta = read_checkpoint(path)
-    _refuse_unfinished(path, meta)
-    config = network.config
-    free = {name: getattr(config, name) for name in _FREE_AT_START}
-    stored = config_from_dict({**meta["config"], **free}, source=str(path))
-    if differences := config.differences(stored):
-        raise UserError(
-            f"{path} was trained for another configuration ({differences[0]}); expected {config.name} with "
-            "any number of steps; use its own configuration"
-        )
-    restore_result(path, tensors, network)
-
-
-def _refuse_unfinished(path: Path, meta: dict[str, Any]) -> None:
-    if meta["stage"] != "float":
-        raise UserError(
-            f"{path} is a checkpoint of stage {meta['stage']}; expected the float stage; "
-            "name float.safetensors of a run"
-        )
-    if not meta["finished"]:
-        raise UserError(
-            f"{path} stopped after {meta['epoch']} epochs, before its end; expected a "
-            "finished float stage; resume that run first"
-        )
-
-
-def _from_checkpoint(network: Network, path: Path, dataset: Dataset) -> StageResult:
-    """A finished float stage of the same network; only `weight_bits` may differ."""
-    tensors, meta = read_checkpoint(path)
-    _refuse_unfinished(path, meta)
-    config = network.config
-    stored = config_from_dict({**meta["config"], "weight_bits": config.weight_bits}, source=str(path))
-    if differences := config.differences(stored):
-        raise UserError(
-            f"{path} was trained for another configuration ({differences[0]}); expected {config.name}; "
-            "use its own configuration"
-        )
-    restore_result(path, tensors, network)
-    return StageResult(evaluate(network.eval(), dataset.test_images, dataset.test_labels), meta["history"])
 
 
 def _export_checked(
@@ -335,28 +312,30 @@ def _export_checked(
     device: torch.device,
 ) -> None:
     """Fill in the report's parameters; what is written has been run by the golden network on the test set."""
-    golden = GoldenNetwork(export(qat))
+    golden, last = GoldenNetwork(export(qat)), report.qat_result.evaluation
     report.test_images = len(dataset.test_labels)
-    report.integer_correct = int(
-        (_classify(golden.classify, dataset.test_images) == dataset.test_labels).sum()
-    )
+    logits = _logits(golden, dataset.test_images)
+    report.integer_correct = int((class_of(logits).numpy() == dataset.test_labels).sum())
+    if differing := int((logits != last.logits).sum()):
+        raise RuntimeError(f"the trained and the golden network differ in {differing} logits")
     equality = verify_equal(qat, golden, dataset.test_images[:64])
     if not equality.equal:
         raise RuntimeError(f"the trained and the golden network differ: {equality.difference}")
-    last = report.qat_result.evaluation
     report.params = export(
         qat,
         {
             "command": command,
             "seed": settings.seed,
             "settings": settings.to_json(),
+            **({"origin": report.origin} if report.origin else {}),
             "data": dataset.source,
             "digest": dataset.digest,
             "accuracy": {
-                "float": report.float_result.evaluation.accuracy,
+                "float": report.float_accuracy,
                 "qat": last.accuracy,
                 "integer": report.integer_accuracy,
                 "test_images": report.test_images,
+                "equal_logits": logits.numel(),
             },
             "training": {
                 name: {"epochs": stage.history[-1]["epoch"], "minutes": round(stage.seconds / 60.0, 1)}
@@ -372,6 +351,6 @@ def _export_checked(
     )
 
 
-def _classify(classify: Callable, images, batch_size: int = 256):
-    parts = [torch.as_tensor(classify(images[i : i + batch_size])) for i in range(0, len(images), batch_size)]
-    return torch.cat(parts).numpy()
+def _logits(golden: GoldenNetwork, images: np.ndarray, batch_size: int = 256) -> torch.Tensor:
+    parts = [golden.forward(images[i : i + batch_size]) for i in range(0, len(images), batch_size)]
+    return torch.cat(parts)

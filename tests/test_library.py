@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "library.md").read_text(encoding="utf-8")
-PACKAGES = ("golden", "sw", "hw", "sim")
+PACKAGES = ("golden", "sw", "hw", "host", "sim")
 
 
 def test_examples_run(tmp_path, monkeypatch):
@@ -82,6 +82,11 @@ def test_training_needs_no_hardware_description():
     code = every_module("sw") + "\nimport s2tdpt.scripts.software"
     names = loaded(code, "amaranth", "cocotb", "s2tdpt.sim")
     assert "s2tdpt.sw.train" in names
+
+
+def test_the_host_needs_no_network_and_no_hardware_description():
+    blocked = ("torch", "amaranth", "s2tdpt.hw", "s2tdpt.sw", "s2tdpt.sim")
+    assert "s2tdpt.host.accelerator" in loaded(every_module("host"), *blocked)
 
 
 def test_generating_and_simulating_need_no_trainer():

@@ -7,7 +7,7 @@ import json
 import pytest
 from rich.console import Console
 
-import s2tdpt.hw.stdp_cycles
+import s2tdpt.hw.attention.stdp_cycles
 import s2tdpt.scripts.bench
 from s2tdpt.hw.machine import load_machine
 from s2tdpt.scripts.bench import FIGURES, REPEATS, figure_table, measure_attention, missed, read_baseline
@@ -129,7 +129,7 @@ def test_synthesis_comes_from_reports_or_the_baseline(shell, write, measured):
 
 def test_attention_state_grows_with_the_logarithm_of_the_tokens(monkeypatch):
     monkeypatch.setattr(s2tdpt.scripts.bench, "SWEEP", (16, 64, 4096))
-    monkeypatch.setattr(s2tdpt.hw.stdp_cycles, "attention_cycles", lambda *arguments, **options: 0)
+    monkeypatch.setattr(s2tdpt.hw.attention.stdp_cycles, "attention_cycles", lambda *arguments, **options: 0)
     figures, details = {}, {}
     measure_attention(figures, details)
     assert figures["attention_bits_growth"] == 6

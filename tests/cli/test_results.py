@@ -184,7 +184,7 @@ def test_cosim_of_own_images(shell, files, case):
 
 def test_cosim_that_finds_a_difference_fails_and_names_it(shell, files, monkeypatch):
     def faulty(params: Params, machine: Machine):
-        lut = params.lut.copy()
+        lut = params.tensors["stdp.lut"].copy()
         lut[len(lut) // 2] ^= 64
         return generate_design(replace(params, tensors={**params.tensors, "stdp.lut": lut}), machine)
 

@@ -136,10 +136,27 @@ def test_export_gives_the_integers_of_the_run(shell, trained):
     assert shell.refused(*export).startswith("mine.safetensors exists already; expected a new file")
     shell.good(*export, "--force")
     assert listing(shell.folder).keys() == before.keys()
-    message = shell.refused("export", "run/float.safetensors", "--out", "x.safetensors")
-    assert "is a checkpoint of stage float; expected the integer stage" in message
     message = shell.refused("export", "run/little.safetensors", "--out", "x.safetensors")
     assert "run/little.safetensors is not a readable checkpoint" in message
+
+
+def test_export_gives_the_float_network_of_the_run(shell, small_digits, trained):
+    export = ("export", "run/float.safetensors", "--out", "mine.safetensors")
+    written = shell.json(*export)
+    assert written["config"] == "little" and 0 <= written["accuracy"] <= 1
+    sizes = [(shell.folder / name).stat().st_size for name in ("mine.safetensors", "run/float.safetensors")]
+    assert 2 * sizes[0] < sizes[1]
+    assert shell.refused(*export).startswith("mine.safetensors exists already; expected a new file")
+    for option in ("--float-checkpoint", "--start"):
+        shell.good("train", *small_digits, "--out", option.strip("-"), option, "mine.safetensors")
+    shell.good("train", *small_digits, "--out", "again", "--float-checkpoint", "run/float.safetensors")
+    one, two = (Params.load(f"{folder}/little.safetensors") for folder in ("float-checkpoint", "again"))
+    assert all((one.tensors[name] == two.tensors[name]).all() for name in one.tensors)
+    assert one.provenance["accuracy"] == two.provenance["accuracy"]
+    # A stage that did not reach its end is no network yet.
+    shell.good("train", *small_digits, "--out", "part", "--float-epochs", 2, "--stop-after", 1)
+    message = shell.refused("export", "part/float.safetensors", "--out", "x.safetensors")
+    assert "part/float.safetensors stopped after 1 epochs, before its end" in message
 
 
 def test_checkpoints_that_must_not_be_used(shell, small_digits, trained):
@@ -174,15 +191,15 @@ def test_the_guide_names_the_options_that_exist():
     """docs/training.md and the command agree: names, and defaults of both data sets."""
     options = {
         name
-        for parameter in main.commands["train"].params
+        for parameter in main.get_command(None, "train").params
         for name in (*parameter.opts, *parameter.secondary_opts)
     }
-    others = {"--nproc-per-node", "--qat-logits", "--limit"}  # of torchrun, evaluate and ablate
+    others = {"--nproc-per-node", "--qat-logits", "--limit", "--count", "--json"}  # of other commands
     named = set(re.findall(r"--[a-z][a-z-]+", GUIDE)) - others
     assert named <= options
     table = GUIDE.split("## Options")[1].split("## ")[0]
     for setting in fields(TrainSettings):
-        odd = {"variant": "--gradient", "augment": "--no-augment", "phases": "--phase"}
+        odd = {"augment": "--no-augment", "phases": "--phase"}
         option = odd.get(setting.name, "--" + setting.name.replace("_", "-"))
         assert option in named, option
         assert option in options
@@ -194,7 +211,7 @@ def test_the_guide_names_the_options_that_exist():
     for column, data in enumerate(("digits", "cifar10")):
         for name, value in default_settings(data).to_json().items():
             cells = rows.get("--" + name.replace("_", "-"))
-            if cells and cells[column] and name not in ("augment", "variant", "fused"):
+            if cells and cells[column] and name not in ("augment", "fused"):
                 shown = cells[column] if isinstance(value, str) else float(cells[column])
                 assert shown == value, (data, name)
 

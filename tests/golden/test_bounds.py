@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from s2tdpt.golden.attention.stdp import LUT, table_interval
 from s2tdpt.golden.bounds import (
     Interval,
-    attention_interval,
     carried_interval,
     derive_bounds,
     lif_interval,
@@ -21,7 +21,6 @@ from s2tdpt.golden.conv import conv3x3
 from s2tdpt.golden.linear import linear
 from s2tdpt.golden.network import GoldenNetwork
 from s2tdpt.golden.params import Params, random_params
-from s2tdpt.golden.stdp import attention_matrix
 from tests.golden.shapes import SHAPES, images_for, make_config, params_for
 
 
@@ -212,18 +211,16 @@ def test_the_first_stream_attains_its_interval():
 
 def test_attention_attains_its_interval():
     params = params_for(SHAPES["base"])
-    lut = torch.tensor(params.lut).long()
+    lut = torch.tensor(params.tensors[LUT]).long()
     best = int(lut.argmax()) - 6  # difference of counts with the largest weight
     spikes = torch.zeros((1, 9, 6), dtype=torch.long)
     q, k = spikes.clone(), spikes.clone()
     q[..., : max(0, -best)] = 1
     k[..., : max(0, best)] = 1
-    y = attention_matrix(q, k, torch.ones_like(spikes), lut, 1)
+    y = params.config.attention.y(params.config, {LUT: lut}, q, k, torch.ones_like(spikes))
     assert y.max().item() == derive_bounds(params).attention.hi == 9 * int(lut.max())
-    assert attention_interval(params.lut, 9) == derive_bounds(params).attention
-    assert attention_interval([-3, 5], 4) == Interval(-12, 20) and attention_interval([2], 3) == Interval(
-        0, 6
-    )
+    assert table_interval(params.tensors[LUT], 9) == derive_bounds(params).attention
+    assert table_interval([-3, 5], 4) == Interval(-12, 20) and table_interval([2], 3) == Interval(0, 6)
 
 
 def test_head_interval_is_attained_by_its_own_sums():

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from s2tdpt.golden import config, parameter_file
+from s2tdpt.golden import parameter_file, strictjson
 from s2tdpt.golden.config import NetworkConfig, load_config
 from s2tdpt.golden.parameter_file import tensor_layout
 from s2tdpt.golden.rates import PUBLISHED, Rates
@@ -49,4 +49,4 @@ def test_calibrated_rates_and_limits():
     assert f"the defaults average {mean:.2f} %" in PAGE
     header, tensors = parameter_file.LARGEST_HEADER >> 20, parameter_file.LARGEST_FILE >> 30
     assert f"header and manifest at most {header} MiB, tensors at most {tensors} GiB" in PAGE
-    assert f"A configuration file: {config.LARGEST_FILE >> 20} MiB" in PAGE
+    assert f"A configuration file: {strictjson.LARGEST >> 20} MiB" in PAGE

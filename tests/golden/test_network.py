@@ -81,7 +81,7 @@ def test_named_configurations_run_in_both_forms():
         config = load_config(name)
         params = random_params(config, 1)
         images = images_for(config, 2)
-        results = [GoldenNetwork(params, form).forward(images) for form in ("matrix", "rows")]
+        results = [GoldenNetwork(params, streamed).forward(images) for streamed in (False, True)]
         assert torch.equal(*results) and results[0].dtype == torch.int64
         assert results[0].shape == (2, config.num_classes)
 
@@ -98,11 +98,6 @@ def test_inputs_are_checked(model):
     for bad in (good.astype(np.int16), good[0], good[:, :5], good.astype(np.float32)):
         with pytest.raises(UserError, match=r"expected uint8\[batch, 6, 6, 2\]"):
             network(bad)
-
-
-def test_options_are_checked():
-    with pytest.raises(UserError, match="unknown attention form 'fast'"):
-        GoldenNetwork(params_for(SHAPES["base"]), attention="fast")
 
 
 def test_carrier_types():

@@ -5,19 +5,29 @@ import json
 import os
 import time
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors
 import safetensors.numpy
 
+from s2tdpt.golden.attention.stdp import Stdp
 from s2tdpt.golden.config import config_from_dict, load_config
 from s2tdpt.golden.errors import UserError, printable, shown
 from s2tdpt.golden.network import GoldenNetwork
-from s2tdpt.golden.parameter_file import LARGEST_HEADER, MANIFEST_TYPES, METADATA_KEY, digest, tensor_layout
-from s2tdpt.golden.params import Params
+from s2tdpt.golden.parameter_file import (
+    LARGEST_HEADER,
+    MANIFEST_TYPES,
+    METADATA_KEY,
+    VERSION,
+    digest,
+    tensor_layout,
+)
+from s2tdpt.golden.params import Params, random_params
 from s2tdpt.golden.reference import ReferenceNetwork
 from s2tdpt.golden.strictjson import canonical, parse
-from tests.golden.shapes import make_config, params_for
+from tests.golden.shapes import images_for, make_config, params_for
 
 CONFIG = make_config()
 PARAMS = params_for(CONFIG, 1)
@@ -135,8 +145,8 @@ def test_no_checksum(path):
             "width of 'acc.sps.0' in the manifest is '9'; expected a whole number",
         ),
         ("provenance", "mine", "provenance in the manifest is 'mine'; expected an object"),
-        ("version", 10**1000, "was written by a newer version (format version 1000000"),
-        ("version", 1.0, "version 1.0; expected s2tdpt-parameters version 1"),
+        ("version", 10**200, "was written by a newer version (format version 1000000"),
+        ("version", 1.0, "version 1.0; expected s2tdpt-parameters version 2"),
         ("format", "x" * 10**6, "has format 'xxxxx"),
         ("format", ESCAPE, "has format '\\\\x1b[31mred\\\\x07'"),
         ("extra", 1, "unknown key 'extra' in the manifest; expected only format, version"),
@@ -151,9 +161,25 @@ def test_a_wrong_entry(path, key, value, words):
 
 def test_a_configuration_field_is_missing_or_unknown(path):
     config = body_of(PARAMS)["config"]
-    without = {key: value for key, value in config.items() if key != "kappa"}  # has a default elsewhere
-    with_body(path, {**body_of(PARAMS), "config": without})
-    assert "the configuration in the manifest lacks kappa; expected every field" in one_line(path)
+    for name in ("mlp_ratio", "attention"):  # have a default elsewhere
+        without = {key: value for key, value in config.items() if key != name}
+        with_body(path, {**body_of(PARAMS), "config": without})
+        assert f"the configuration in the manifest lacks {name}; expected every field" in one_line(path)
+    options = {key: value for key, value in config["attention"].items() if key != "kappa"}
+    with_body(path, {**body_of(PARAMS), "config": {**config, "attention": options}})
+    assert "the configuration in the manifest lacks attention.kappa; expected every field" in one_line(path)
+    for wrong, words in (
+        ({"kind": "softmax"}, "attention.kind is 'softmax'; expected one of stdp, "),
+        ({"kind": ["stdp"]}, "attention.kind is "),
+        ({}, "attention.kind is missing"),
+        ([], "field 'attention' is []"),
+        (
+            {**config["attention"], ESCAPE: 1},
+            "unknown field 'attention.\\x1b[31mred\\x07'; expected only kind, kappa",
+        ),
+    ):
+        with_body(path, {**body_of(PARAMS), "config": {**config, "attention": wrong}})
+        assert words.replace("\\\\", "\\") in one_line(path)
     with_body(path, {**body_of(PARAMS), "config": {**config, ESCAPE + "z" * 10**6: 1}})
     assert "unknown field '\\x1b[31mred\\x07zzz" in one_line(path)
     with_body(path, {**body_of(PARAMS), "config": {**config, "name": "n" * 10**6}})
@@ -252,14 +278,18 @@ def test_configuration_files(tmp_path):
     for text, words in (
         (DEEP, "nested too deeply"),
         ('{"kappa": NaN}', "NaN is no JSON number"),
-        (" " * (1 << 20) + "{}", "too large"),
+        (" " * (1 << 20) + "{}", "more than 1048576 bytes"),
+        ('{"name": "a", "name": "b"}', "a key stands twice in an object"),
+        ("9" * 301, "a number has more than 300 digits"),
+        ("[" * 65 + "]" * 65, "nested too deeply"),
+        ('["' + "[" * 99 + '\\""]', "holds a JSON list"),
         ("{", "no JSON at line 1, column 2"),
     ):
         path.write_text(text)
         with pytest.raises(UserError) as error:
             load_config(path)
         assert words in str(error.value)
-    with pytest.raises(UserError, match="no configuration '/dev/zero'"):
+    with pytest.raises(UserError, match="^cannot read /dev/zero: not a regular file; expected"):
         load_config("/dev/zero")
 
 
@@ -274,3 +304,34 @@ def test_text_of_messages():
     )
     with pytest.raises(ValueError, match="not UTF-8"):
         parse(io.BytesIO(b'{"\xff": 1}').read())
+
+
+VERSION_1 = Path(__file__).parent / "data" / "version-1.safetensors"
+"""A file that an earlier program wrote, of `make_config` with other options of STDP; seed 7."""
+
+
+def test_a_file_of_version_1_is_read_as_one_of_this_version(path):
+    manifest = json.loads(safetensors.safe_open(VERSION_1, "numpy").metadata()[METADATA_KEY])
+    assert manifest["version"] == 1 and manifest["config"]["stdp_amplitude"] == 100
+    params = Params.load(VERSION_1)
+    assert params.config.attention == Stdp(kappa=0.25, amplitude=100, offset=120, scale_log2=1)
+    assert params.checksum() != manifest["sha256"]
+    images = images_for(params.config, 2)
+    logits = [[1310938, -10635102, 19744306, -19743062, -8541013]]  # of the program that wrote it
+    logits += [[-5965614, -9928714, 20293454, -20292210, -7983329]]
+    assert GoldenNetwork(params).forward(images).tolist() == logits
+    params.save(path, force=True)
+    again = Params.load(path)
+    assert again.manifest() == params.manifest() and again.manifest()["version"] == VERSION
+    same = random_params(params.config, 7)
+    assert all(np.array_equal(same.tensors[name], tensor) for name, tensor in again.tensors.items())
+
+
+def test_a_file_of_version_1_is_checked_like_any(path):
+    data = bytearray(VERSION_1.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    assert "its checksum does not match its contents" in one_line(path)
+    body = {**body_of(Params.load(VERSION_1)), "version": 1}
+    with_body(path, body)  # planted: the configuration of version 2
+    assert "lacks kappa, stdp_amplitude, stdp_offset, attention_scale_log2" in one_line(path)

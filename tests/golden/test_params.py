@@ -73,7 +73,7 @@ def test_an_independent_reader_agrees(name, tmp_path):
 
 def test_manifest(params):
     manifest = params.manifest()
-    assert manifest["format"] == "s2tdpt-parameters" and manifest["version"] == 1
+    assert manifest["format"] == "s2tdpt-parameters" and manifest["version"] == 2
     assert manifest["widths"] == derive_bounds(params).widths()
     assert manifest["sha256"] == params.checksum() and len(params.checksum()) == 64
 
@@ -167,11 +167,11 @@ def rewrite(path, change):
 
 
 def test_other_versions(path):
-    rewrite(path, lambda m: {**m, "version": 2})
-    assert "newer version (format version 2)" in one_line(path)
+    rewrite(path, lambda m: {**m, "version": 3})
+    assert "newer version (format version 3)" in one_line(path)
     rewrite(path, lambda m: {**m, "version": 0})
-    assert "version 0; expected s2tdpt-parameters version 1" in one_line(path)
-    rewrite(path, lambda m: {**m, "format": "other", "version": 1})
+    assert "version 0; expected s2tdpt-parameters version 2" in one_line(path)
+    rewrite(path, lambda m: {**m, "format": "other"})
     assert "format 'other'" in one_line(path)
 
 

@@ -26,7 +26,7 @@ def traces_of_loops(params: Params, images: np.ndarray, directory) -> dict[str, 
 def check(config: NetworkConfig, params: Params, directory, count: int = 2) -> dict[str, np.ndarray]:
     images = images_for(config, count)
     expected = traces_of_loops(params, images, directory)
-    for network in (ReferenceNetwork(params), GoldenNetwork(params), GoldenNetwork(params, "rows")):
+    for network in (ReferenceNetwork(params), GoldenNetwork(params), GoldenNetwork(params, streamed=True)):
         got = network.trace(images)
         assert tuple(got) == trace_names(config)
         assert {name: tuple(value.shape[1:]) for name, value in got.items()} == trace_shapes(config)
@@ -96,8 +96,8 @@ def test_the_fast_model_is_the_reference(seed):
     config = random_config(seed)
     params, images = params_for(config, seed), images_for(config, 5, seed)
     expected = ReferenceNetwork(params).trace(images)
-    for attention in ("matrix", "rows"):
-        assert first_difference(expected, GoldenNetwork(params, attention).trace(images)) is None
+    for streamed in (False, True):
+        assert first_difference(expected, GoldenNetwork(params, streamed).trace(images)) is None
 
 
 @pytest.mark.parametrize("name", ["digits", "digits-int4", "s2tdpt-2-128"])

@@ -3,30 +3,41 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 
 import numpy as np
 import torch
 
-from s2tdpt.golden.bounds import Interval
+from s2tdpt.golden.attention.heads import attend
+from s2tdpt.golden.attention.stdp import LUT, Stdp
+from s2tdpt.golden.bounds import Interval, attention_intervals
 from s2tdpt.golden.config import NetworkConfig
 from s2tdpt.golden.lif import lif
-from s2tdpt.golden.stdp import attention_matrix, attention_rows
+from s2tdpt.golden.params import random_params
+from s2tdpt.hw.attention import attention_of
+from s2tdpt.hw.attention.records import K, Q, V
+from s2tdpt.hw.attention.stdp import StdpAttention, StdpHardware
+from s2tdpt.hw.attention.stdp_cycles import y_interval
+from s2tdpt.hw.attention.timeline import head_parts
+from s2tdpt.hw.attention.unit import AttentionHardware, AttentionUnit
 from s2tdpt.hw.machine import Machine
-from s2tdpt.hw.overlap import attention_lead, emission_period
-from s2tdpt.hw.program import Program, build_program
+from s2tdpt.hw.program import PROJECTIONS, Program, build_program
 from s2tdpt.hw.records import Sizes
-from s2tdpt.hw.stdp import StdpAttention
-from s2tdpt.hw.stdp_cycles import attention_timeline, head_cycles, y_interval
 from tests.hw.util import simulate
 
 
-def program_for(*, head_dim, heads, tokens, steps, lanes, post_lanes, attention_steps=1, depth=1) -> Program:
-    """A program with an attention of these sizes; the rest of the network is as small as can be."""
+def program_for(
+    *, head_dim, heads, tokens, steps, lanes, post_lanes, attention_steps=1, depth=1, rows=1, attention=None
+) -> Program:
+    """A program with an attention of these sizes; the rest of the network is as small as can be.
+
+    The tokens lie in `rows` rows.
+    """
     network = NetworkConfig(
         name="attention",
-        image_height=1,
-        image_width=tokens,
+        image_height=rows,
+        image_width=tokens // rows,
         image_channels=1,
         num_classes=2,
         timesteps=steps,
@@ -35,6 +46,7 @@ def program_for(*, head_dim, heads, tokens, steps, lanes, post_lanes, attention_
         depth=depth,
         heads=heads,
         mlp_ratio=1,
+        attention=attention or Stdp(),
     )
     machine = Machine(lanes=lanes, banks=1, post_lanes=post_lanes, queue=2, attention_steps=attention_steps)
     return build_program(network, machine, head_sum_bits=20)
@@ -55,10 +67,10 @@ def spikes(seed, program, *, q=0.3, k=0.3, v=0.2):
 
 def expected(q, k, v, lut, heads, threshold):
     """``(y, attn)`` of the golden model, ``[T, N, D]``."""
-    q, k, v = (torch.from_numpy(x).long() for x in (q, k, v))
-    lut = torch.tensor(lut)
-    y = attention_matrix(q, k, v, lut, heads)
-    assert torch.equal(y, attention_rows(q, k, v, lut, heads))
+    q, k, v = (torch.from_numpy(x).long()[:, None] for x in (q, k, v))
+    config, tensors = SimpleNamespace(heads=heads), {LUT: torch.tensor(lut)}
+    y, streamed = (attend(form, config, tensors, q, k, v)[:, 0] for form in (Stdp().y, Stdp().streamed))
+    assert torch.equal(y, streamed)
     return y.numpy(), lif(y, threshold).numpy()
 
 
@@ -74,9 +86,12 @@ class Piece:
 
 @dataclass
 class Delivery:
-    """The pieces of a block in order, each with the heads that are complete once it is there."""
+    """The pieces of a block in order, each with the heads that are complete once it is there.
 
-    pieces: list[tuple[Piece, int]] = field(default_factory=list)
+    None: a cycle without a piece.
+    """
+
+    pieces: list[tuple[Piece | None, int]] = field(default_factory=list)
 
 
 def deliver(program: Program, maps, *, once=False) -> Delivery:
@@ -89,41 +104,44 @@ def deliver(program: Program, maps, *, once=False) -> Delivery:
     """
     machine, packing = program.machine, program.head_packing
     steps, post = program.network.timesteps, machine.post_lanes
-    wide = [packing.spread(map_) for map_ in maps]
+    wide = {p: packing.spread(map_) for p, map_ in zip((Q, K, V), maps, strict=True) if map_ is not None}
     delivery = Delivery()
     for group in range(packing.groups):
         complete = min(program.network.heads, (group + 1) * machine.lanes // packing.head_slots)
         subgroups = -(-packing.lanes_of(group) // post)
-        for projection in range(3):
+        for projection in wide:
             for token in range(program.network.tokens):
                 for subgroup in range(subgroups):
                     piece = group * machine.subgroups + subgroup
                     bits = wide[projection][:, token, piece * post : (piece + 1) * post].T.reshape(-1)
                     word = sum(int(bit) << i for i, bit in enumerate(bits))
                     assert len(bits) == post * steps
-                    last = projection == 2 and token == program.network.tokens - 1
+                    last = projection == max(wide) and token == program.network.tokens - 1
                     ready = complete if last and subgroup == subgroups - 1 else 0
                     if once and group < packing.groups - 1:
                         ready = 0
                     delivery.pieces.append((Piece(projection, token, piece, word), ready))
+            if len(wide) * net_pieces(program, subgroups) < 3:
+                delivery.pieces.append((None, 0))  # no tile follows the one before at once
     return delivery
 
 
-class Attention:
+def net_pieces(program: Program, subgroups: int) -> int:
+    """Pieces of a projection in a tile."""
+    return program.network.tokens * subgroups
+
+
+class Bench:
     """One attention unit; `check` sends it blocks and compares all that can be observed."""
 
-    def __init__(self, *, lut=None, hardware_lut=None, threshold=None, hardware_threshold=None, **size):
-        self.program = program = program_for(**size)
-        net = program.network
-        self.lut = table(net.head_dim) if lut is None else lut
-        self.threshold = threshold or max(1, 30 * net.tokens)
-        self.dut = StdpAttention(
-            program,
-            Sizes(program),
-            lut=hardware_lut or self.lut,
-            threshold=hardware_threshold or self.threshold,
-            y=Interval(*y_interval(self.lut, net.tokens)),
-        )
+    hardware: AttentionHardware
+    dut: AttentionUnit
+    program: Program
+    block = 0
+
+    def expected(self, q, k, v):
+        """``(y, attn)`` of the golden model, ``[T, N, D]``."""
+        raise NotImplementedError
 
     def check(self, *blocks, gap=0.0, once=False, drop=None, deadline=200_000):
         """Sends the ``(q, k, v)`` of each block as soon as the block before is complete.
@@ -141,17 +159,73 @@ class Attention:
 
         async def testbench(ctx):
             for number, maps in enumerate(blocks):
-                if number % self.program.network.depth == 0:
+                self.block = number % self.program.network.depth
+                if self.block == 0:
                     await run.clear(ctx)
                 await run.block(ctx, maps, deliver(self.program, maps, once=once).pieces, drop)
 
         simulate(self.dut, testbench, deadline=deadline)
 
 
+class Attention(Bench):
+    """The STDP unit."""
+
+    hardware = StdpHardware()
+
+    def __init__(self, *, lut=None, hardware_lut=None, threshold=None, hardware_threshold=None, **size):
+        self.program = program = program_for(**size)
+        net = program.network
+        self.lut = table(net.head_dim) if lut is None else lut
+        self.threshold = threshold or max(1, 30 * net.tokens)
+        self.dut = StdpAttention(
+            program,
+            Sizes(program),
+            lut=hardware_lut or self.lut,
+            threshold=hardware_threshold or self.threshold,
+            y=Interval(*y_interval(self.lut, net.tokens)),
+        )
+
+    def expected(self, q, k, v):
+        return expected(q, k, v, self.lut, self.program.network.heads, self.threshold)
+
+
+class Member(Bench):
+    """The unit of any attention, with random tensors."""
+
+    def __init__(self, mechanism, *, threshold=None, hardware=None, **size):
+        """`hardware` changes the parameters that the unit is made from."""
+        self.program = program = program_for(**size, attention=mechanism)
+        self.hardware = attention_of(program)
+        params = random_params(program.network, 1)
+        self.params = replace(params, attention_threshold=threshold or params.attention_threshold)
+        y, inner = attention_intervals(self.params)
+        self.bounds = SimpleNamespace(attention=y, attention_inner=inner)
+        self.block = 0
+        built = hardware(self.params) if hardware else self.params
+        self.dut = self.hardware.unit(built, program, Sizes(program), self.bounds)
+
+    def spikes(self, seed, **rates):
+        """Random ``(q, k, v)``, None for what the attention does not have."""
+        wanted = self.program.network.attention.projections
+        maps = spikes(seed, self.program, **rates)
+        return tuple(m if kind in wanted else None for kind, m in zip(PROJECTIONS, maps, strict=True))
+
+    def expected(self, *maps):
+        config = self.program.network
+        values = {name: torch.tensor(t).long() for name, t in self.params.attention(self.block).items()}
+        parts = [None if m is None else torch.from_numpy(m).long()[:, None] for m in maps]
+        y, streamed = (
+            attend(form, config, values, *parts)[:, 0]
+            for form in (config.attention.y, config.attention.streamed)
+        )
+        assert torch.equal(y, streamed)
+        return y.numpy(), lif(y, self.params.attention_threshold).numpy()
+
+
 class _Run:
     """The cycles of one simulation."""
 
-    def __init__(self, bench: Attention, rng: random.Random, gap: float):
+    def __init__(self, bench: Bench, rng: random.Random, gap: float):
         self.bench, self.dut, self.program = bench, bench.dut, bench.program
         self.rng, self.gap = rng, gap
         self.cycle = 0
@@ -174,7 +248,7 @@ class _Run:
             key = ctx.get(dut.y_step), ctx.get(dut.y_token), ctx.get(dut.y_head)
             assert key not in self.rows, "a row was given out twice"
             self.rows[key] = [ctx.get(dut.y_data[c]) for c in range(self.program.network.head_dim)]
-            self.row_cycles.setdefault(key[2], self.cycle)
+            self.row_cycles[key[2]] = self.cycle
         if ctx.get(dut.write.en):
             word = self.words.setdefault(ctx.get(dut.write.address), {})
             subgroup = ctx.get(dut.write.subgroup)
@@ -210,7 +284,7 @@ class _Run:
                     ready[known:heads] = [when] * (heads - known)
                     known = heads
                 lost = number == drop
-                number += 1
+                number += piece is not None
                 piece = None if lost else piece
             ctx.set(port.en, piece is not None)
             if piece is not None:
@@ -225,7 +299,7 @@ class _Run:
             if ctx.get(dut.blocks) != self.blocks:
                 completed = self.cycle
         self.blocks += 1
-        for _ in range(attention_lead(self.program) * emission_period(self.program)):
+        for _ in range(dut.lead * (self.bench.hardware.period(self.program) or 0)):
             await self.tick(ctx)
         assert ctx.get(dut.blocks) == self.blocks
         assert not ctx.get(dut.write.en) and len(self.words) == words
@@ -234,7 +308,7 @@ class _Run:
 
     def compare(self, maps, base):
         net, packing = self.program.network, self.program.head_packing
-        y, attn = expected(*maps, self.bench.lut, net.heads, self.bench.threshold)
+        y, attn = self.bench.expected(*maps)
         got = np.zeros_like(y)
         assert len(self.rows) == net.heads * y.shape[0] * y.shape[1]
         for (t, token, head), sums in self.rows.items():
@@ -250,11 +324,17 @@ class _Run:
 
     def compare_cycles(self, maps, ready, completed):
         net = self.program.network
-        split = zip(*(np.split(map_, net.heads, axis=2) for map_ in maps), strict=True)
-        cycles = [head_cycles(*head, self.program) for head in split]
-        starts, end = attention_timeline(ready, cycles, self.program)
-        parts = self.program.head_packing.head_slots // self.program.machine.post_lanes
-        output = net.tokens * max(net.timesteps, parts)
-        first_rows = [start + busy - output + 7 for start, busy in zip(starts, cycles, strict=True)]
-        assert [self.row_cycles[head] for head in range(net.heads)] == first_rows
+        hardware = self.bench.hardware
+        cycles = [hardware.head_cycles(self.program, *head) for head in heads_of(maps, net.heads)]
+        starts, end = hardware.timeline(ready, cycles, self.program)
+        # The pieces of a head's last word follow its last row.
+        after = hardware.output_delay(self.program) - head_parts(self.program) - 1
+        last_rows = [start + busy + after for start, busy in zip(starts, cycles, strict=True)]
+        assert [self.row_cycles[head] for head in range(net.heads)] == last_rows
         assert completed == end
+
+
+def heads_of(maps, heads):
+    """``(q, k, v)`` of every head; what is None stays so."""
+    split = [[None] * heads if map_ is None else np.split(map_, heads, axis=2) for map_ in maps]
+    return zip(*split, strict=True)

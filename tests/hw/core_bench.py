@@ -19,12 +19,12 @@ from s2tdpt.golden.config import NetworkConfig
 from s2tdpt.golden.network import GoldenNetwork
 from s2tdpt.golden.params import Params, random_params
 from s2tdpt.hw.arrival import TileArrival, stream_shape
+from s2tdpt.hw.attention.neurons import y_shape_of
 from s2tdpt.hw.core import Core
 from s2tdpt.hw.cycles import FrameModel
 from s2tdpt.hw.images import stream_beats
 from s2tdpt.hw.machine import Machine
 from s2tdpt.hw.program import Port, Program, Step, Trace, build_program
-from s2tdpt.hw.stdp_neurons import y_shape_of
 from s2tdpt.hw.widths import Widths, derive_widths
 from s2tdpt.sim.stalls import pauses
 from tests.hw.util import simulate
@@ -138,6 +138,7 @@ def run_core(
     weights_last: int = -1,
     sink_opens: int = 0,
     reset_at: int | None = None,
+    scramble: bool = False,
     observer=None,
 ) -> Result:
     """Simulate all images of `case`, back to back.
@@ -154,13 +155,16 @@ def run_core(
         Cycle before which no result is taken.
     reset_at : int, optional
         Feed other images for that many cycles, then reset and start over.
+    scramble : bool
+        Before the reset, put any value into every register: the reset must not rely on what came before.
     observer : optional
         ``observer.find(fragment)`` sees the elaborated design, ``observer.watch`` runs from the reset on.
     """
     params, program = built_from or case.params, case.program
     core = Core(params, program, case.widths, case.bounds)
     m, reset = Module(), Signal()
-    m.submodules.core = ResetInserter(reset)(core)
+    m.submodules.core = inside = Fragment.get(ResetInserter(reset)(core), None)
+    registers = _registers(inside) if scramble else []
     frames, length = len(case.images), program.network.num_classes + 1
     recorder = _Recorder(core, case, reset)
     words: list[int] = []
@@ -179,6 +183,9 @@ def run_core(
     async def testbench(ctx):
         for _ in range(reset_at or 0):
             await ctx.tick()
+        rng = np.random.default_rng(seed)
+        for register in registers:
+            ctx.set(register, int.from_bytes(rng.bytes(-(-len(register) // 8))) & ((1 << len(register)) - 1))
         ctx.set(reset, 1)
         await ctx.tick()
         ctx.set(reset, 0)
@@ -219,6 +226,14 @@ def run_core(
     values = np.array([_signed(word, width) for word in words]).reshape(frames, -1)
     recorder.result.logits, recorder.result.classes = values[:, :-1], values[:, -1]
     return recorder.result
+
+
+def _registers(fragment: Fragment) -> list[Signal]:
+    """All registers of an elaborated unit and of those inside of it, but those of which a part is no register."""
+    assigned = {domain: statements._lhs_signals() for domain, statements in fragment.statements.items()}
+    wires = assigned.pop("comb", ())
+    found = [signal for signals in assigned.values() for signal in signals if signal not in wires]
+    return [*found, *(register for inner, _, _ in fragment.subfragments for register in _registers(inner))]
 
 
 def _signed(value: int, width: int) -> int:

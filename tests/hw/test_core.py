@@ -6,13 +6,16 @@ import numpy as np
 import pytest
 from amaranth import Signal
 
+import s2tdpt.hw.attention.unit
 import s2tdpt.hw.front
-import s2tdpt.hw.stdp_neurons
 import s2tdpt.hw.step_rom
+from s2tdpt.golden.attention import MECHANISMS
 from s2tdpt.golden.params import Params
+from s2tdpt.hw.attention import HARDWARE
+from s2tdpt.hw.attention.timeline import attention_lead, emission_period
 from s2tdpt.hw.cycles import FrameModel
 from s2tdpt.hw.machine import Machine
-from s2tdpt.hw.overlap import attention_lead, settle_cycles
+from s2tdpt.hw.overlap import settle_cycles
 from s2tdpt.hw.reader import WordReader
 from s2tdpt.hw.scanner import BankScanner
 from tests.hw.core_bench import (
@@ -89,6 +92,26 @@ def test_equals_golden_model_and_cycle_model(name):
     assert liveliness(case.golden) == 1
 
 
+ATTENTIONS = [kind for kind in MECHANISMS if kind in HARDWARE and kind != "stdp"]
+
+
+@pytest.mark.parametrize("kind", ATTENTIONS)
+def test_every_attention(kind):
+    config = network(attention=MECHANISMS[kind]())
+    case, _ = run_and_check(config, Machine(lanes=4, banks=2, post_lanes=2), seed=4, frames=1)
+    assert liveliness(case.golden) == 1
+
+
+@pytest.mark.wide
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("kind", ATTENTIONS)
+def test_every_attention_in_random_networks(kind, seed):
+    config, machine, stalls = random_case(100 + seed)
+    options = {"gate_threshold": (1, 2, 4, 8)[seed % 4]} if kind in ("sdsa", "qkca", "qkta") else {}
+    config = config.model_copy(update={"attention": MECHANISMS[kind](**options)})
+    run_and_check(config, machine, seed=seed, stalls=stalls, cycles=stalls == "none")
+
+
 @pytest.mark.parametrize(
     "weight_memory, stalls", [("rom", "bursty"), ("stream", "random"), ("stream", "starved")]
 )
@@ -114,6 +137,13 @@ def test_reset_in_the_middle_of_an_image(name, fraction):
     case = build_case(*CASES[name], seed=4, frames=1)
     total = FrameModel(case.program).frame(traces_of(case)[0]).total
     check(case, run_core(case, reset_at=int(fraction * total)))
+
+
+@pytest.mark.parametrize("name, seed", [("two_banks", 1), ("streamed", 2)])
+def test_reset_out_of_any_state(name, seed):
+    """Whatever its registers hold: what the reset leaves as it is does not matter to any image after it."""
+    case = build_case(*CASES[name], seed=4, frames=1)
+    check(case, run_core(case, reset_at=3, scramble=True, seed=seed))
 
 
 def test_wrong_weight_frame_is_flagged():
@@ -272,8 +302,8 @@ def test_attention_that_is_read_too_early_is_found(monkeypatch):
     """Its reader finds tokens of an earlier image."""
     case = build_case(*CASES["eight_steps"], seed=3)
     tokens = case.program.network.tokens
-    assert attention_lead(case.program) < tokens - 1
-    monkeypatch.setattr(s2tdpt.hw.stdp_neurons, "attention_lead", lambda program: tokens - 1)
+    assert attention_lead(case.program, emission_period(case.program)) < tokens - 1
+    monkeypatch.setattr(s2tdpt.hw.attention.unit, "attention_lead", lambda program, period: tokens - 1)
     result = run_core(case)
     assert any("u_attn" in found for found in differences(case, result)), differences(case, result)
 

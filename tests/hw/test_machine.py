@@ -67,14 +67,23 @@ def test_machine_from_a_file(tmp_path):
     assert load_machine(path) == Machine(name="m", lanes=8, banks=2, post_lanes=4)
 
 
-@pytest.mark.parametrize("text", ["{", "\udcff", "[" * 100_000], ids=["open", "no text", "deep"])
-def test_corrupt_json(tmp_path, text):
+@pytest.mark.parametrize(
+    "text, reason",
+    [
+        ("{", "no JSON at line 1, column 2"),
+        ("\udcff", "not UTF-8"),
+        ("[" * 100_000, "nested too deeply"),
+        ('{"lanes": 8, "lanes": 4}', "a key stands twice in an object"),
+    ],
+    ids=["open", "no text", "deep", "twice"],
+)
+def test_corrupt_json(tmp_path, text, reason):
     path = tmp_path / "m.json"
     path.write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(UserError) as error:
         load_machine(path)
     assert str(error.value) == (
-        f"{path} is not valid JSON; expected an object of machine fields; correct the file"
+        f"{path} is not valid JSON ({reason}); expected an object of machine fields; correct the file"
     )
 
 

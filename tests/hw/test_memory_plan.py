@@ -8,8 +8,10 @@ import pytest
 from amaranth.hdl import Fragment, Shape
 from amaranth.hdl._mem import MemoryInstance
 
+from s2tdpt.golden.attention import MECHANISMS
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.params import random_params
+from s2tdpt.hw.attention import HARDWARE
 from s2tdpt.hw.machine import Machine
 from s2tdpt.hw.memory_plan import BLOCKS, Memory, MemoryPlan, check_plan, plan_of
 from s2tdpt.hw.top import Accelerator
@@ -29,6 +31,14 @@ CASES = {
         network(sps_channels=(4, 36), heads=3, timesteps=4, depth=2),
         Machine(lanes=16, banks=4, post_lanes=4, attention_steps=3),
     ),
+}
+CASES |= {
+    kind: (
+        network(attention=MECHANISMS[kind](), timesteps=3, sps_channels=(4, 10)),
+        Machine(lanes=8, banks=2, post_lanes=4, attention_steps=2),
+    )
+    for kind in HARDWARE
+    if kind in MECHANISMS
 }
 
 

@@ -3,13 +3,12 @@
 import numpy as np
 import pytest
 
+from s2tdpt.hw.attention.timeline import attention_lead, emission_period
 from s2tdpt.hw.front_model import FrontModel, word_marks
 from s2tdpt.hw.machine import Machine
 from s2tdpt.hw.overlap import (
     ENDED_DELAY,
     START_DELAY,
-    attention_lead,
-    emission_period,
     settle_cycles,
     words_read,
 )
@@ -77,7 +76,8 @@ def test_words_come_after_their_writes_and_at_once(program):
 def test_reader_of_the_attention(program):
     """The tokens on their way are written in time, and nothing else is written before them."""
     reader = next(step for step in program.steps if step.after_attention)
-    lead, period, tokens = attention_lead(program), emission_period(program), program.network.tokens
+    period, tokens = emission_period(program), program.network.tokens
+    lead = attention_lead(program, period)
 
     def fits(lead):
         written = (np.arange(tokens) - (tokens - 1 - lead)) * period  # from the write that counts on

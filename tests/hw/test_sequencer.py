@@ -31,15 +31,17 @@ def test_records_hold_the_program():
 
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_rom_is_a_record_ahead(count):
-    """`valid` is low for two cycles after reset and after every `advance`; the records go round."""
+    """`valid` is low for a cycle after reset, for two after every `advance`; the records go round."""
     records = StepRecords(PROGRAM)
     words = records.walk_words[:count]
     dut = StepRom(records.walk_layout, words)
 
     async def testbench(ctx):
         for number in range(2 * count + 1):
-            for _ in range(2):
+            for cycle in range(2 if number else 1):
                 assert not ctx.get(dut.valid)
+                if cycle or not number:  # the cycle before
+                    assert ctx.get(dut.index) == number % count
                 await ctx.tick()
             for _ in range(3):
                 assert ctx.get(dut.valid)
@@ -62,7 +64,7 @@ def test_steps_start_a_cycle_after_their_last_condition(seed):
     starts, releases, completions = [], [], []
 
     async def testbench(ctx):
-        running, walk_left, complete, blocks, fetched = [], 0, 0, 0, 2
+        running, walk_left, complete, blocks, fetched = [], 0, 0, 0, 1
         ending, ended, since = [], 0, 0  # cycles in which steps end; how many have, and how long ago
         busy_until = -1  # until when an earlier frame counts
         goes, cycle, finished = False, 0, False

@@ -1,4 +1,4 @@
-"""The attention unit against `golden.stdp`: every sum, every spike, every cycle, and how it grows with N."""
+"""The STDP unit against `golden.attention.stdp`: every sum, every spike, every cycle; how it grows with N."""
 
 import time
 
@@ -7,21 +7,19 @@ import pytest
 
 from s2tdpt.golden.bounds import Interval
 from s2tdpt.golden.config import load_config
-from s2tdpt.golden.stdp import build_lut
-from s2tdpt.hw.overlap import attention_lead
-from s2tdpt.hw.records import Sizes
-from s2tdpt.hw.stdp import StdpAttention, StdpKernel
-from s2tdpt.hw.stdp_cycles import (
+from s2tdpt.hw.attention.records import HeadSizes
+from s2tdpt.hw.attention.stdp import StdpAttention, StdpHardware, StdpKernel
+from s2tdpt.hw.attention.stdp_cycles import (
     attention_cycles,
     attention_macs,
-    attention_timeline,
     head_cycles,
     row_memory_bits,
     row_updates,
     y_interval,
 )
-from s2tdpt.hw.stdp_records import HeadSizes
-from s2tdpt.hw.stdp_rows import RowUpdate
+from s2tdpt.hw.attention.stdp_rows import RowUpdate
+from s2tdpt.hw.attention.timeline import attention_lead, emission_period
+from s2tdpt.hw.records import Sizes
 from tests.hw.attention_bench import Attention, program_for, spikes, table
 from tests.hw.util import simulate, state_of
 
@@ -149,7 +147,7 @@ def test_digits_block():
         lanes=64,
         post_lanes=16,
         attention_steps=4,
-        lut=build_lut(config).tolist(),
+        lut=config.attention.kernel(config).tolist(),
         threshold=1024,
     )
     unit.check(spikes(1, unit.program), spikes(2, unit.program, q=0.1), gap=0.1)
@@ -261,8 +259,9 @@ def test_cost_grows_linearly_and_state_logarithmically():
 def test_timeline():
     """A head begins when it is complete and the one before has ended; the end counts a token early."""
     program = program_for(head_dim=4, heads=3, tokens=2, steps=3, lanes=4, post_lanes=2)
-    assert attention_lead(program) == 1
-    assert attention_timeline([10, 10, 200], [50, 60, 70], program) == ([12, 62, 202], 202 + 70 + 9 - 3)
+    assert attention_lead(program, emission_period(program)) == 1
+    found = StdpHardware().timeline([10, 10, 200], [50, 60, 70], program)
+    assert found == ([12, 62, 202], 202 + 70 + 9 - 3)
 
 
 def test_cycle_model_is_fast():

@@ -14,6 +14,7 @@ from rich.console import Console
 from s2tdpt.golden.errors import UserError
 from s2tdpt.hw.constraints import constraint_files
 from s2tdpt.hw.synthesis import Report, synthesize
+from s2tdpt.hw.tools import ToolError, run_tool
 from s2tdpt.hw.verilog import Port, emit
 
 # The least that Yosys and its ABC accept. A flip-flop is larger than all the gates of the tests together.
@@ -94,6 +95,48 @@ def test_ecp5(tiny, tmp_path):
         "synth_ecp5.log",
     ]
     assert json.loads(json.dumps(report.as_dict()))["fmax_median"] == report.fmax_median
+
+
+def test_a_kept_folder_saves_what_is_done(tiny, tmp_path, monkeypatch):
+    """Only steps run whose input, arguments or tool are new."""
+    work, ran = tmp_path / "work", []
+
+    def run(name, *arguments, **options):
+        ran.append(name)
+        return run_tool(name, *arguments, **options)
+
+    monkeypatch.setattr("s2tdpt.hw.synthesis_run.run_tool", run)
+    first = synthesize(tiny, "tiny", seeds=(1,), work=work)
+    assert ran == ["yosys", "nextpnr-ecp5"]
+    more = synthesize(tiny, "tiny", seeds=(1, 7), work=work)
+    assert ran == ["yosys", "nextpnr-ecp5", "nextpnr-ecp5"]
+    assert (more.fmax[1], more.used, more.seconds["synth_ecp5"]) == (
+        first.fmax[1],
+        first.used,
+        first.seconds["synth_ecp5"],
+    )
+    assert synthesize(tiny, "tiny", seeds=(7, 1), work=work).fmax == more.fmax
+    assert len(ran) == 3
+    synthesize(tiny, "tiny", seeds=(7,), frequency=60, work=work)  # what is asked for counts
+    assert ran[3:] == ["nextpnr-ecp5"]
+    other = tmp_path / "other.sv"
+    other.write_text("// changed\n" + tiny.read_text())
+    assert synthesize(other, "tiny", seeds=(7,), work=work).used == more.used
+    # The netlist may come out the same, file names and lines apart.
+    assert ran[4:5] == ["yosys"]
+
+
+def test_a_step_that_fails_is_not_kept(tiny, tmp_path, monkeypatch):
+    def stopped(name, *arguments, **options):
+        raise ToolError("stopped")
+
+    work = tmp_path / "work"
+    with monkeypatch.context() as patch:
+        patch.setattr("s2tdpt.hw.synthesis_run.run_tool", stopped)
+        with pytest.raises(ToolError, match="^stopped$"):
+            synthesize(tiny, "tiny", seeds=(1,), work=work)
+    assert not (work / "synth_ecp5.step.json").exists()
+    assert synthesize(tiny, "tiny", seeds=(1,), work=work).fmax
 
 
 def test_cell_library(tiny, tmp_path):

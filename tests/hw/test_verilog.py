@@ -326,6 +326,22 @@ def test_timeout_stops_the_tool():
         run_tool("perl", ["-e", "sleep 30"], timeout=0.2)
 
 
+def test_a_run_can_be_watched(tmp_path, monkeypatch):
+    """The newest line is told and the log grows while the tool runs."""
+    monkeypatch.setattr("s2tdpt.hw.processes.GLANCE", 0.05)
+    log, seen = tmp_path / "perl.log", []
+    script = "$| = 1; print qq(one\\n\\n); sleep 1; print STDERR qq(two\\n); print <STDIN>"
+    output = run_tool(
+        "perl",
+        ["-e", script],
+        log=log,
+        input="three\n",
+        watch=lambda line: seen.append((line, "one" in log.read_text().splitlines())),
+    )
+    assert (output, seen[-1]) == ("one\n\ntwo\nthree\n", ("one", True))
+    assert log.read_text() == f"$ perl -e {script}\n{output}"
+
+
 def test_versions_and_environment():
     found = versions()
     assert list(found) == ["amaranth", "numpy", *INSTALL]

@@ -2,7 +2,7 @@
 
 import warnings
 
-from amaranth import Value
+from amaranth import Const, Value
 from amaranth.hdl import Fragment
 from amaranth.hdl._ir import build_netlist
 from amaranth.hdl._nir import FlipFlop
@@ -49,7 +49,8 @@ def evaluate(dut, testbench):
 
 def state_of(component):
     """``(flip-flop bits, memory bits)`` of a component, counted in its elaborated netlist."""
-    ports = [Value.cast(port) for _, _, port in component.signature.flatten(component)]
+    members = [Value.cast(member) for _, _, member in component.signature.flatten(component)]
+    ports = [member for member in members if not isinstance(member, Const)]  # always ready
     netlist = build_netlist(Fragment.get(component, None), ports=ports)
     flops = sum(len(cell.data) for cell in netlist.cells if isinstance(cell, FlipFlop))
     memories = sum(cell.width * cell.depth for cell in netlist.cells if isinstance(cell, MemoryCell))

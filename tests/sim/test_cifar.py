@@ -14,9 +14,9 @@ from s2tdpt.golden.network import GoldenNetwork
 from s2tdpt.golden.params import Params, random_params
 from s2tdpt.golden.samples import sample_images
 from s2tdpt.hw.machine import Machine, load_machine
+from s2tdpt.sim.cases import build_case, liveliness
 from s2tdpt.sim.cosim import Options, cosimulate
 from s2tdpt.sim.report import CosimReport
-from tests.sim.cases import build_case, liveliness
 
 FOLDER = Path(s2tdpt.golden.__file__).parent / "models"
 SCALED = load_config("s2tdpt-2-128").model_copy(

@@ -11,10 +11,10 @@ from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.params import Params
 from s2tdpt.hw.cycles import FrameModel
 from s2tdpt.hw.machine import Machine
+from s2tdpt.sim.cases import build_case, network
 from s2tdpt.sim.cosim import Options, check_images, cosimulate
 from s2tdpt.sim.design import generate, layer_program
 from s2tdpt.sim.stalls import PATTERNS
-from tests.sim.cases import build_case, network
 
 MACHINE = Machine(lanes=8, banks=2, post_lanes=4)
 QUICK = "icarus" if shutil.which("iverilog") else "verilator"
@@ -100,7 +100,7 @@ def test_streamed_weights(case):
 
 def parameter_faults(params: Params):
     """Faults in the numbers: name -> (faulty parameters, first tensor that must differ)."""
-    lut = params.lut.copy()
+    lut = params.tensors["stdp.lut"].copy()
     theta = params.threshold("block.0.k")
     weight = params.weight("sps.1")
     return {

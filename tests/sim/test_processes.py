@@ -170,7 +170,7 @@ def test_interrupted_generator_leaves_nothing(tmp_path):
     tool = start(
         """
         from s2tdpt.sim.cosim import cosimulate
-        from tests.sim.cases import Machine, build_case, network
+        from s2tdpt.sim.cases import Machine, build_case, network
         machine = Machine(lanes=64, banks=8, post_lanes=8)
         case = build_case(network(sps_channels=(30, 60)), machine)
         cosimulate(case.params, machine, case.images)

@@ -7,9 +7,9 @@ import pytest
 
 from s2tdpt.golden.network import GoldenNetwork
 from s2tdpt.hw.machine import Machine
+from s2tdpt.sim.cases import build_case, network
 from s2tdpt.sim.cosim import Options, cosimulate
 from s2tdpt.sim.design import generate
-from tests.sim.cases import build_case, network
 from tests.sim.conftest import QUICK
 
 

@@ -7,12 +7,12 @@ import pytest
 from s2tdpt.golden.errors import UserError
 from s2tdpt.sim.bench import PERIOD
 from s2tdpt.sim.build import build
+from s2tdpt.sim.cases import build_case, network
 from s2tdpt.sim.cosim import Options, cosimulate
 from s2tdpt.sim.dump import read_dump
 from s2tdpt.sim.runner import Job, run
 from s2tdpt.sim.waveform import check_waveform
 from tests.sim import fst, standin
-from tests.sim.cases import build_case, network
 from tests.sim.conftest import PRESENT, QUICK
 
 FRAME = bytes(standin.PIXELS)

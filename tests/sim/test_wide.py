@@ -6,12 +6,14 @@ Run with ``scripts/test -m wide tests/sim``.
 import numpy as np
 import pytest
 
+from s2tdpt.golden.attention import MECHANISMS
 from s2tdpt.golden.config import load_config
 from s2tdpt.golden.params import random_params
+from s2tdpt.hw.attention import HARDWARE
 from s2tdpt.hw.machine import load_machine
+from s2tdpt.sim.cases import build_case, random_machine, random_network
 from s2tdpt.sim.cosim import Options, cosimulate
 from s2tdpt.sim.stalls import PATTERNS
-from tests.sim.cases import build_case, random_machine, random_network
 from tests.sim.conftest import PRESENT
 
 
@@ -50,4 +52,16 @@ def test_random_networks_on_random_machines(seed):
     simulator = PRESENT[seed // len(PATTERNS) % len(PRESENT)]
     options = Options(stall=stall, seed=seed, simulator=simulator)
     report = cosimulate(case.params, machine, case.images, options)
+    assert report.ok, report.first()
+
+
+@pytest.mark.wide
+@pytest.mark.parametrize("seed", range(200, 203))
+@pytest.mark.parametrize("kind", [kind for kind in MECHANISMS if kind in HARDWARE])
+def test_every_attention(kind, seed):
+    """The Verilog of every attention on random machines, every tensor and cycle."""
+    config = random_network(seed).model_copy(update={"attention": MECHANISMS[kind]()})
+    machine = random_machine(seed, config)
+    case = build_case(config, machine, seed=seed)
+    report = cosimulate(case.params, machine, case.images, Options(stall=PATTERNS[seed % 2], seed=seed))
     assert report.ok, report.first()

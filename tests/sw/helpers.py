@@ -24,7 +24,7 @@ def small(**changes) -> NetworkConfig:
         depth=2,
         heads=2,
         mlp_ratio=2,
-        attention_scale_log2=0,
+        attention={"kind": "stdp", "scale_log2": 0},
     )
     return NetworkConfig(**(fields | changes))
 
@@ -44,7 +44,9 @@ ODD_SHAPES = {
         mlp_ratio=3,
     ),
     "one token": small(image_height=2, image_width=2, sps_channels=(3, 4), sps_pool=(False, True)),
-    "coarse grid": small(residual_fraction_bits=3, v_threshold=0.5, kappa=0.3, attention_scale_log2=0),
+    "coarse grid": small(
+        residual_fraction_bits=3, v_threshold=0.5, attention={"kind": "stdp", "kappa": 0.3, "scale_log2": 0}
+    ),
     "digits": load_config("digits"),
 }
 

@@ -6,7 +6,6 @@ import torch
 
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.network import GoldenNetwork
-from s2tdpt.golden.stdp import build_lut
 from s2tdpt.sw.ablation import (
     ABLATIONS,
     Ablation,
@@ -16,6 +15,7 @@ from s2tdpt.sw.ablation import (
     replaced_attention,
     table_mean,
 )
+from s2tdpt.sw.attention.controls import RandomAttention
 from s2tdpt.sw.evaluate import evaluate
 from s2tdpt.sw.export import export
 from s2tdpt.sw.fold import fold
@@ -39,7 +39,7 @@ def integer(seed=0, config=CONFIG, **options):
 def loops(config, network, name, images, means):
     """Logits of an integer network with A replaced, by the golden model's matrix form and plain loops."""
     golden = GoldenNetwork(export(network))
-    lut = torch.as_tensor(build_lut(config).astype(np.int64))
+    lut = torch.as_tensor(config.attention.kernel(config).astype(np.int64))
 
     def attention(b):
         def y(q, k, v):
@@ -81,7 +81,7 @@ def test_integer_ablation_equals_loops(name):
     # The mean of A per head, by hand over every pair, on the grid.
     record = {}
     network(images, record)
-    means, lut = [], build_lut(CONFIG).astype(np.int64)
+    means, lut = [], CONFIG.attention.kernel(CONFIG).astype(np.int64)
     for b in range(CONFIG.depth):
         counts = [record[f"block.{b}.{p}"].long().unflatten(-1, (CONFIG.heads, -1)).sum(-1) for p in "qk"]
         sums = np.zeros(CONFIG.heads)
@@ -127,7 +127,7 @@ def test_ltp_share_and_mean_of_the_matrix():
     network, record = lively(CONFIG), {}
     report = ablate(network, IMAGES, np.zeros(40, int), ())
     network(torch.as_tensor(IMAGES), record)
-    lut = build_lut(CONFIG).astype(float) / 256
+    lut = CONFIG.attention.kernel(CONFIG).astype(float) / 256
     for b in range(CONFIG.depth):
         r_q, r_k = (
             record[f"block.{b}.{p}"].unflatten(-1, (CONFIG.heads, -1)).sum(-1).long().numpy() for p in "qk"
@@ -156,7 +156,7 @@ def test_shuffles_move_counts_within_their_head_only(name):
     class Spy(torch.nn.Module):
         def __init__(self, inner):
             super().__init__()
-            self.inner, self.threshold = inner, inner.threshold
+            self.inner, self.threshold, self.weighs_values = inner, inner.threshold, inner.weighs_values
 
         def forward(self, q, k, v):
             seen.setdefault("calls", []).append((q, k, v))
@@ -188,14 +188,22 @@ def test_a_network_that_lives_on_its_attention_loses_it_and_a_dead_one_does_not(
 
 @torch.no_grad()
 def test_controls_can_be_ablated():
-    ssa = lively(CONFIG, variant="ssa")
+    ssa = lively(small(attention={"kind": "ssa"}))
     report = ablate(ssa, IMAGES, right_answers(ssa))
     assert tuple(report.ablations) == tuple(name for name in ABLATIONS if name != "table_mean")
     assert report.a_mean == []
-    network = lively(CONFIG, variant="random")
+    network = lively(CONFIG)
+    for block in network.blocks:
+        block.attention = RandomAttention(CONFIG)
     report = ablate(network, IMAGES, right_answers(network))
     for name in ("shuffled_queries", "shuffled_keys", "other_image"):
         assert (report.ablations[name].lost, report.ablations[name].gained) == (0, 0)
+    assert report.a_mean == [] and "table_mean" not in report.ablations
+    for kind in ("uniform", "none"):  # nothing steers them: only to be without them can be tried
+        network = lively(small(attention={"kind": kind}))
+        report = ablate(network, IMAGES, right_answers(network))
+        assert tuple(report.ablations) == ("zero",) and report.ltp_share == []
+        assert set(report.rates) == {f"block.{b}.{part}" for b in (0, 1) for part in ("v", "attn")}
 
 
 def test_drop_and_its_error():

@@ -5,9 +5,12 @@ import pytest
 import torch
 
 import s2tdpt.sw.controls as controls
+from s2tdpt.golden.attention import MECHANISMS
+from s2tdpt.golden.attention.ssa import Ssa
 from s2tdpt.golden.config import load_config
 from s2tdpt.golden.errors import UserError
-from s2tdpt.sw.ablation import ABLATIONS, ConstantAttention, attention_modules, table_mean
+from s2tdpt.sw.ablation import ABLATIONS, ConstantAttention, attention_modules
+from s2tdpt.sw.attention.controls import RandomAttention
 from s2tdpt.sw.controls import (
     check_fit,
     parse_case,
@@ -18,7 +21,7 @@ from s2tdpt.sw.controls import (
     summarise,
     weak_stem,
 )
-from s2tdpt.sw.names import NAMED_CASES, VARIANTS
+from s2tdpt.sw.names import NAMED_CASES, STDP_GRADIENTS
 from s2tdpt.sw.settings import TrainSettings
 from tests.sw.helpers import separable, small
 
@@ -28,24 +31,30 @@ SETTINGS = TrainSettings(float_epochs=2, batch_size=12, augment=False, threads=1
 
 
 def test_named_cases_cover_every_attention_and_apply():
-    assert set(VARIANTS) < set(NAMED_CASES)
+    assert {*STDP_GRADIENTS, *MECHANISMS} - {"stdp"} < set(NAMED_CASES)
     for name in NAMED_CASES:
-        config, settings = parse_case(name).apply(CONFIG, SETTINGS)
-        assert config == CONFIG
-        assert settings.variant == (
-            name if name in VARIANTS else {"window+counts": "window"}.get(name, "detached")
+        case = parse_case(name)
+        config, settings = case.apply(CONFIG, SETTINGS)
+        assert config.attention.kind == (name if name in MECHANISMS else "stdp")
+        assert config.model_copy(update={"attention": CONFIG.attention}) == CONFIG
+        assert settings.gradient == (
+            name if name in STDP_GRADIENTS else "detached" if case.control else "window"
         )
         assert (settings.count_weight > 0) == (name == "window+counts")
 
 
 def test_case_changes_network_and_training():
-    case = parse_case("ssa:kappa=0.5,heads=4,count_weight=1,lr=0.1,augment=true")
+    label = "detached:attention.kappa=0.5,heads=4,count_weight=1,lr=0.1,augment=true"
+    case = parse_case(label)
     config, settings = case.apply(CONFIG, SETTINGS)
-    assert (config.kappa, config.heads) == (0.5, 4)
-    assert (settings.variant, settings.count_weight, settings.lr, settings.augment) == ("ssa", 1.0, 0.1, True)
-    assert case.label == "ssa:kappa=0.5,heads=4,count_weight=1,lr=0.1,augment=true"
-    untouched = config.differences(CONFIG)
-    assert sorted(line.partition(":")[0] for line in untouched) == ["heads", "kappa"]
+    assert (config.attention.kappa, config.heads) == (0.5, 4)
+    found = (settings.gradient, settings.count_weight, settings.lr, settings.augment)
+    assert found == ("detached", 1.0, 0.1, True)
+    assert case.label == label
+    assert config.differences(CONFIG) == ["heads: 4, 2", "attention.kappa: 0.5, 0.125"]
+    other, _ = parse_case("ssa:attention.scale_log2=2").apply(CONFIG, SETTINGS)
+    assert other.attention == Ssa(scale_log2=2)
+    assert other.differences(CONFIG) == ["attention.kind: ssa, stdp", "attention.scale_log2: 2, 0"]
 
 
 @pytest.mark.parametrize(
@@ -53,14 +62,19 @@ def test_case_changes_network_and_training():
     [
         ("windw", "unknown case 'windw'; expected one of autodiff, window"),
         ("window:kapa=1", "unknown setting 'kapa=1'; expected FIELD=VALUE"),
-        ("window:kappa", "unknown setting 'kappa'; expected FIELD=VALUE"),
+        ("window:attention.kappa", "unknown setting 'attention.kappa'; expected FIELD=VALUE"),
         ("window:num_classes=3", "unknown setting 'num_classes=3'"),
         ("window:seed=3", "unknown setting 'seed=3'"),
         ("window:lr=fast", "setting lr is 'fast'; expected float"),
         ("window:augment=1", "setting augment is 1; expected bool"),
         ("window:batch_size=true", "setting batch_size is True; expected int"),
         ("window:lr=-1", "training setting lr is -1.0; expected a positive number"),
-        ("window:kappa=-1", "case window:kappa=-1: field 'kappa' is -1"),
+        ("window:attention.kappa=-1", "case window:attention.kappa=-1: field 'attention.kappa' is -1"),
+        ("window:kappa=1", "unknown setting 'kappa=1'"),
+        (
+            "ssa:attention.kappa=1",
+            "case ssa:attention.kappa=1: unknown field 'attention.kappa'; expected only kind",
+        ),
         ("window:heads=3", "case window:heads=3: heads 3 does not divide"),
     ],
 )
@@ -73,7 +87,7 @@ def test_bad_cases_are_refused(text, message):
 
 def test_fields_are_json_or_words():
     assert parse_field("sps_channels=[64]") == ("sps_channels", [64])
-    assert parse_field("variant=ssa") == ("variant", "ssa")
+    assert parse_field("gradient=window") == ("gradient", "window")
     assert split_fields({"lr": 1, "heads": 2}) == ({"lr": 1.0}, {"heads": 2})
 
 
@@ -110,7 +124,7 @@ def test_weak_stem_is_one_convolution_with_the_same_blocks():
     config = weak_stem(base, DATA)
     assert config.layer_names()[0] == "sps.0" and config.layer_names()[1] == "block.0.q"
     assert config.tokens == 30 and config.embed_dim == 384 and config.num_classes == 3
-    kept = ("depth", "heads", "timesteps", "kappa", "attention_scale_log2", "mlp_ratio")
+    kept = ("depth", "heads", "timesteps", "attention", "mlp_ratio")
     assert all(getattr(config, name) == getattr(base, name) for name in kept)
     check_fit(config, DATA)
     with pytest.raises(UserError, match="has images .6, 5, 2. and 3 classes; expected .32, 32, 3. and 10"):
@@ -124,17 +138,17 @@ class Untrained:
     finished = True
 
 
-@pytest.mark.parametrize("name", ["none", "uniform"])
-def test_fixed_attentions_are_trained_as_such(name, monkeypatch):
+@pytest.mark.parametrize("name", ["zero", "random"])
+def test_controls_of_the_software_are_trained_as_such(name, monkeypatch):
     seen = []
     monkeypatch.setattr(
         controls, "train_stage", lambda network, *rest, **more: seen.append(network) or Untrained
     )
     run_case(parse_case(name), 0, CONFIG, SETTINGS, DATA)
     (module,) = attention_modules(seen[0])
-    assert isinstance(module, ConstantAttention)
+    assert isinstance(module, ConstantAttention if name == "zero" else RandomAttention)
     assert module.threshold == CONFIG.attention_threshold
-    assert float(module.weight) == (0 if name == "none" else table_mean(CONFIG)) and table_mean(CONFIG) > 0
+    assert name != "zero" or float(module.weight) == 0
 
 
 def test_half_a_run_is_none(monkeypatch):
@@ -155,9 +169,9 @@ def test_run_is_repeatable_and_complete():
     assert min(seconds) > 0 and first == again
     assert other["rates"] != first["rates"]
     assert first["case"] == "window:lr=0.01" and first["seed"] == 1
-    assert first["changes"] == {"variant": "window", "count_weight": 0.0, "lr": 0.01}
+    assert first["changes"] == {"gradient": "window", "count_weight": 0.0, "lr": 0.01}
     assert first["images"] == 12 and tuple(first["ablations"]) == ABLATIONS
-    assert run_case(parse_case("none"), 1, CONFIG, SETTINGS, DATA)["ablations"] == {}
+    assert run_case(parse_case("zero"), 1, CONFIG, SETTINGS, DATA)["ablations"] == {}
 
 
 def test_training_learns_and_the_whole_test_set_counts(monkeypatch):

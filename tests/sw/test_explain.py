@@ -12,7 +12,6 @@ from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.network import GoldenNetwork
 from s2tdpt.golden.parameter_file import tensor_layout
 from s2tdpt.golden.params import Params, random_params
-from s2tdpt.golden.stdp import build_lut
 from s2tdpt.sw.datasets import load_digits
 from s2tdpt.sw.explain import (
     CLASS_NAMES,
@@ -216,7 +215,7 @@ def colours() -> Params:
     tensors["block.0.fc1.threshold"][:] = 64
     tensors["block.0.fc2.shift"][:] = 4
     tensors["head.weight"][:] = [[100, -20, 0], [-20, 100, 0]]
-    tensors["stdp.lut"] = build_lut(config)
+    tensors |= config.attention.derived_tensors(config)
     assert config.residual_threshold == 64 << 5
     return Params(config=config, tensors=tensors)
 

@@ -5,8 +5,8 @@ import torch
 
 from s2tdpt.golden.config import load_config
 from s2tdpt.sw import fused
-from s2tdpt.sw.attention import StdpAttention, _LookUp
-from s2tdpt.sw.names import STDP_GRADIENTS
+from s2tdpt.sw.attention.stdp import StdpAttention, _LookUp
+from s2tdpt.sw.names import STDP_GRADIENTS, KernelGradient
 from s2tdpt.sw.network import Network
 from s2tdpt.sw.neuron import lif, use_fused
 from tests.sw.helpers import images_for, lively, small
@@ -130,7 +130,7 @@ def by_matrix(attention, q, k, v):
 @pytest.mark.parametrize("rate", [0.02, 0.3, 1.0])
 def test_attention_by_counts_is_the_matrix_form(gradient, rate):
     config = small(sps_channels=(4, 6, 8), heads=2)
-    attention, draw = StdpAttention(config, gradient), torch.Generator().manual_seed(5)
+    attention, draw = StdpAttention(config, KernelGradient(gradient)), torch.Generator().manual_seed(5)
     shape = (3, 2, 2, 30, config.head_dim)  # 30 tokens, d_h 4: more tokens than counts
     results = []
     for form in (attention, lambda *x: by_matrix(attention, *x)):
@@ -151,7 +151,7 @@ def test_attention_by_counts_is_the_matrix_form(gradient, rate):
 def test_attention_by_counts_holds_no_matrix_of_tokens(monkeypatch):
     """State does not grow with N x N: nothing that large is allocated at 4096 tokens."""
     config = small(heads=2)
-    attention = StdpAttention(config)
+    attention = StdpAttention(config, KernelGradient())
     sizes = []
 
     class Watch(torch.overrides.TorchFunctionMode):

@@ -182,8 +182,6 @@ def test_writers_have_power_of_two_scales_and_other_layers_thresholds():
 def test_mistakes_are_named():
     with pytest.raises(UserError, match="BatchNorm"):
         QatNetwork.from_folded(lively(small()), 8)
-    with pytest.raises(UserError, match="software control"):
-        export(quantised(small(), variant="ssa"))
     network = quantised(small())
     with torch.no_grad():
         network.layer("head").weight[0, 0] = float("nan")

@@ -19,19 +19,29 @@ def coloured(classes: int = 10, count: int = 12, seed: int = 0) -> Dataset:
     return Dataset("cifar10", images, labels, images[:4], labels[:4], classes, f"noise {seed}")
 
 
+def known(data: Dataset) -> Dataset:
+    """The same images, labelled by the teacher of `file`."""
+    labels = a_teacher()(torch.as_tensor(data.train_images)).argmax(1).numpy()
+    return replace(data, train_labels=labels)
+
+
+def a_teacher() -> Teacher:
+    torch.manual_seed(0)
+    return Teacher(2, 10).eval()
+
+
 @pytest.fixture
 def file(tmp_path):
-    torch.manual_seed(0)
-    teacher = Teacher(2, 10).eval()
+    teacher = a_teacher()
     path = tmp_path / "teacher.safetensors"
     save_file({n: t for n, t in teacher.state_dict().items()}, path)
     return path
 
 
 def test_the_file_tells_the_network(file):
-    tensors, known = read_teacher(file, coloured())
+    tensors, meta = read_teacher(file, known(coloured()))
     teacher = load_teacher(tensors)
-    assert len(teacher.layer1) == len(teacher.layer3) == 2 and len(known["digest"]) == 64
+    assert len(teacher.layer1) == len(teacher.layer3) == 2 and len(meta["digest"]) == 64
     x = torch.as_tensor(coloured().train_images)
     assert teacher(x).shape == (12, 10)
     # A shortcut that widens: every second pixel, the new channels zero on both sides.
@@ -42,10 +52,10 @@ def test_the_file_tells_the_network(file):
 
 
 def test_logits_are_computed_once_and_belong_to_their_data(file, tmp_path):
-    data, keep, said = coloured(), tmp_path / "run" / "teacher.safetensors", []
+    data, keep, said = known(coloured()), tmp_path / "run" / "teacher.safetensors", []
     logits = teacher_logits(file, data, keep, batch=5, say=said.append)
     assert logits.shape == (2, 12, 10) and len(said) == 1
-    mirrored = replace(data, train_images=data.train_images[:, :, ::-1].copy())
+    mirrored = known(replace(data, train_images=data.train_images[:, :, ::-1].copy()))
     other = teacher_logits(file, mirrored, batch=5)
     torch.testing.assert_close(logits[0], other[1])
     assert torch.equal(teacher_logits(file, data, keep, say=said.append), logits) and len(said) == 1
@@ -69,6 +79,16 @@ def test_wrong_teachers_are_refused_in_one_line(file, tmp_path):
     odd.write_bytes(b"not tensors")
     with pytest.raises(UserError, match="cannot read the teacher.*not a safetensors file"):
         read_teacher(odd, coloured())
+
+
+def test_a_teacher_of_other_images_is_refused_before_its_logits_are_computed(file, tmp_path):
+    data, said = known(coloured(count=40)), []
+    moved = replace(data, train_labels=(data.train_labels + 1) % 10)
+    with pytest.raises(UserError, match="gets 0 % of the first 40 training images.*expected at least 30 %"):
+        teacher_logits(file, moved, tmp_path / "kept.safetensors", say=said.append)
+    assert not said and not (tmp_path / "kept.safetensors").exists()
+    teacher_logits(file, data, tmp_path / "kept.safetensors", say=said.append)
+    assert len(said) == 1
 
 
 def test_distillation_loss_is_zero_for_the_teacher_and_scales_its_gradient():

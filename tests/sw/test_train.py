@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,12 +13,14 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 from s2tdpt.golden.complexity import input_trace
+from s2tdpt.golden.config import config_from_dict
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.network import GoldenNetwork
 from s2tdpt.golden.params import Params
 from s2tdpt.sw.augment import augment, flip_and_crop, jitter_digits
 from s2tdpt.sw.checkpoint import read_checkpoint
 from s2tdpt.sw.evaluate import evaluate
+from s2tdpt.sw.names import MEMBERS
 from s2tdpt.sw.regularise import count_spread_loss, synaptic_rate
 from s2tdpt.sw.runlog import LOG_COLUMNS
 from s2tdpt.sw.schedule import Stage, learning_rate
@@ -151,13 +154,13 @@ def test_int4_starts_from_a_finished_float_stage(tmp_path):
         )
 
 
-def test_controls_train_but_are_not_exported(tmp_path):
-    for variant in ("ssa", "random"):
-        settings = TrainSettings(
-            **{**SETTINGS.to_json(), "variant": variant, "float_epochs": 1, "qat_epochs": 1}
-        )
-        report = train_pipeline(CONFIG, DATA, settings, tmp_path / variant)
-        assert report.params is None and report.qat_result.finished
+@pytest.mark.parametrize("kind", MEMBERS)
+def test_other_attentions_train_and_are_exported(kind, tmp_path):
+    settings = replace(SETTINGS, float_epochs=1, qat_epochs=1)
+    config = config_from_dict(CONFIG.model_dump() | {"attention": {"kind": kind}})
+    report = train_pipeline(config, DATA, settings, tmp_path)
+    assert report.qat_result.finished  # and the golden model agreed with it
+    assert Params.load(report.params_path).config.attention == config.attention
 
 
 def test_nan_in_the_loss_keeps_the_last_good_checkpoint(tmp_path):
@@ -241,7 +244,7 @@ def test_data_and_configuration_must_fit(tmp_path):
         ("lr", float("nan")),
         ("batch_size", 1),
         ("label_smoothing", 1.0),
-        ("variant", "softmax"),
+        ("gradient", "softmax"),
         ("seed", -1),
         ("rate_weight", -1.0),
         ("half_width", 0.0),

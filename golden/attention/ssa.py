@@ -1,0 +1,75 @@
+"""Spiking self-attention without softmax: ``Y = Q K^T V``, counts.
+
+Ref: Spikformer (arXiv 2209.15425), Spikingformer (arXiv 2304.11954), scale 1/8 in both.
+
+Both orders of the product give the same integers. The streamed form takes the second, Q (K^T V): it adds V_j
+to every row c of a d_h x d_h state with K_jc = 1, and token i adds up the rows with Q_ic = 1.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from s2tdpt.golden.attention.base import Mechanism, Values
+from s2tdpt.golden.bounds import Interval
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+    from s2tdpt.golden.config import NetworkConfig
+
+
+class Ssa(Mechanism):
+    """``Y_i = sum_c Q_ic sum_j K_jc V_j``: agreeing channels of token i and j, times V_j; counts.
+
+    Attributes
+    ----------
+    scale_log2 : int
+        The attention scale is s = 2^-scale_log2.
+    """
+
+    kind: Literal["ssa"] = "ssa"
+    scale_log2: Annotated[int, Field(strict=True, ge=0, le=16)] = 3
+
+    @property
+    def threshold(self) -> int:
+        return 1 << self.scale_log2  # (2 * 0.5) / s
+
+    def lively_threshold(self, config: NetworkConfig, rate: float) -> int:
+        return round(1.7 * config.tokens * config.head_dim * rate**3)
+
+    def interval(self, config: NetworkConfig, values: Values) -> Interval:
+        return Interval(0, config.tokens * config.head_dim)
+
+    def inner(self, config: NetworkConfig, values: Values) -> dict[str, Interval]:
+        return {"state": Interval(0, config.tokens)}
+
+    def y(
+        self, config: NetworkConfig, values: Mapping[str, Tensor], q: Tensor, k: Tensor, v: Tensor
+    ) -> Tensor:
+        return (q @ k.mT) @ v
+
+    def streamed(
+        self, config: NetworkConfig, values: Mapping[str, Tensor], q: Tensor, k: Tensor, v: Tensor
+    ) -> Tensor:
+        return read_state(key_value_state(k, v), q)
+
+
+def key_value_state(k: Tensor, v: Tensor) -> Tensor:
+    """K^T V token by token: [..., N, d_h] each to [..., d_h, d_h], row c the sum of V_j over K_jc = 1."""
+    state = v.new_zeros((*v.shape[:-2], k.shape[-1], v.shape[-1]))
+    for j in range(v.shape[-2]):
+        state += k[..., j, :, None] * v[..., j, None, :]  # K is 0 or 1: the product selects rows
+    return state
+
+
+def read_state(state: Tensor, q: Tensor) -> Tensor:
+    """Q times the state, row by row: every token i [..., N, d_h] adds up the rows c with Q_ic = 1."""
+    y = state.new_zeros((*q.shape[:-1], state.shape[-1]))
+    for c in range(q.shape[-1]):
+        y += q[..., c, None] * state[..., c, None, :]
+    return y

@@ -1,0 +1,36 @@
+"""Attentions whose time depends on the sizes alone: tokens pass at one pace whatever they are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from s2tdpt.hw.attention.timeline import emission_period, head_parts
+from s2tdpt.hw.attention.unit import AttentionHardware
+from s2tdpt.hw.program import Program
+
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["SteadyHardware"]
+
+ROW_DELAY = 4
+"""From the beginning of the second pass to the first row at the neurons."""
+
+
+class SteadyHardware(AttentionHardware):
+    """With `reader.TokenRows`: a pass of a cycle a token or none, then one at the pace of the neurons."""
+
+    def first_pass(self, program: Program) -> int:
+        """Cycles from the beginning of a head to that of its second pass."""
+        return 0
+
+    def head_cycles(
+        self, program: Program, q: np.ndarray | None, k: np.ndarray | None, v: np.ndarray | None
+    ) -> int:
+        return self.first_pass(program) + program.network.tokens * emission_period(program) + 1
+
+    def output_delay(self, program: Program) -> int:
+        return min(program.network.timesteps, head_parts(program)) + ROW_DELAY - 1
+
+    def period(self, program: Program) -> int:
+        return emission_period(program)

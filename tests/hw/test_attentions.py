@@ -1,0 +1,191 @@
+"""The attention units beside STDP against their golden twins: every sum, every spike, every cycle."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from s2tdpt.golden.attention import MECHANISMS
+from s2tdpt.golden.config import load_config
+from s2tdpt.golden.errors import UserError
+from s2tdpt.hw import attention
+from s2tdpt.hw.attention import HARDWARE, attention_of
+from s2tdpt.hw.attention.records import HeadSizes
+from s2tdpt.hw.attention.state_records import REUSE, Rounds
+from s2tdpt.hw.attention.state_rows import StateRows
+from s2tdpt.hw.fixed import interval_shape
+from tests.hw.attention_bench import Member, program_for
+from tests.hw.util import state_of
+
+GATES = ("sdsa", "qkca", "qkta")
+FIELDS = ("lrf-ssa", "lrf-stdp")
+KINDS = [kind for kind in MECHANISMS if kind in HARDWARE and kind != "stdp"]
+
+SHAPES = [
+    # head_dim, heads, tokens, steps, lanes, post_lanes, attention_steps, rows
+    (5, 4, 8, 3, 12, 4, 2, 2),  # padded heads that straddle two tiles; an engine with one step less
+    (4, 2, 6, 2, 8, 4, 2, 3),  # all steps at once: a row may come back in the next cycle
+]
+MORE_SHAPES = [
+    (1, 1, 1, 1, 1, 1, 1, 1),
+    (3, 1, 6, 1, 3, 3, 1, 2),
+    (4, 2, 3, 3, 8, 4, 2, 3),
+    (5, 4, 8, 3, 12, 4, 3, 2),
+    (7, 2, 3, 5, 4, 1, 3, 1),  # more parts than steps
+    (8, 3, 1, 4, 4, 4, 4, 1),
+    (6, 2, 16, 8, 12, 6, 3, 4),
+    (5, 1, 12, 4, 8, 8, 1, 3),
+    (16, 2, 16, 4, 24, 8, 4, 4),
+]
+
+
+def _size(shape):
+    names = ("head_dim", "heads", "tokens", "steps", "lanes", "post_lanes", "attention_steps", "rows")
+    return dict(zip(names, shape, strict=True))
+
+
+def mechanism(kind, gate_threshold=1):
+    options = {"gate_threshold": gate_threshold} if kind in GATES else {}
+    if kind in FIELDS:
+        options = {"lrf": (1, 2)}
+    return MECHANISMS[kind](**options)
+
+
+def check_shape(kind, shape):
+    unit = Member(mechanism(kind, 2), **_size(shape), depth=2)
+    # Blocks of two frames, back to back.
+    unit.check(
+        unit.spikes(1),
+        unit.spikes(2, q=0.02, v=0.5),
+        unit.spikes(3, v=0.03),
+        unit.spikes(4, q=0.9, k=0.9, v=0.9),
+    )
+    unit = Member(mechanism(kind, 8), **_size(shape))
+    unit.check(unit.spikes(5), unit.spikes(6, q=0.6), gap=0.5)
+    unit = Member(mechanism(kind, 1), **_size(shape))
+    unit.check(unit.spikes(7, q=0, k=0, v=0), unit.spikes(8, q=1, k=1, v=1), once=True)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: "-".join(map(str, shape)))
+@pytest.mark.parametrize("kind", KINDS)
+def test_shapes(kind, shape):
+    check_shape(kind, shape)
+
+
+@pytest.mark.wide
+@pytest.mark.parametrize("shape", MORE_SHAPES, ids=lambda shape: "-".join(map(str, shape)))
+@pytest.mark.parametrize("kind", KINDS)
+def test_more_shapes(kind, shape):
+    check_shape(kind, shape)
+
+
+@pytest.mark.parametrize("attention_steps", [1, 2, 3])
+def test_rows_of_the_state_that_come_back_at_once(attention_steps):
+    """All keys have the same channel only: its row is updated in round after round."""
+    size = dict(head_dim=4, heads=1, tokens=5, steps=3, lanes=4, post_lanes=4)
+    unit = Member(mechanism("ssa"), **size, attention_steps=attention_steps)
+    q, k, v = unit.spikes(1, v=1)
+    k[:], q[:] = 0, 1
+    k[:, :, 2] = 1
+    rounds = Rounds(HeadSizes(unit.program))
+    updates = {1: 1 + (REUSE - 1), 2: 2, 3: 1}[rounds.count] * rounds.count * 5
+    cycles = 5 + updates + rounds.turn + max(attention_steps, 1) * rounds.count * 5
+    assert unit.hardware.head_cycles(unit.program, q, k, v) == cycles
+    unit.check((q, k, v))
+
+
+@pytest.mark.parametrize("tokens", [16, 1024])
+def test_state_does_not_grow_with_the_tokens(tokens):
+    """``head_dim`` rows of ``head_dim`` counts a step, as wide as the number of tokens needs."""
+    program = program_for(head_dim=4, heads=1, tokens=tokens, steps=2, lanes=4, post_lanes=4)
+    sizes = HeadSizes(program)
+    memory = state_of(StateRows(sizes, 0, interval_shape(0, 4 * tokens)))[1]
+    assert memory == 2 * 4 * 4 * tokens.bit_length()
+
+
+def test_units_hold_only_what_they_read():
+    """Every bit of the head stores: none for a projection that does not exist."""
+    size = dict(head_dim=4, heads=2, tokens=8, steps=2, lanes=8, post_lanes=4)
+    bits = {}
+    for kind in KINDS:
+        unit = Member(mechanism(kind), **size)
+        found = unit.hardware.memories(unit.program, unit.bounds)
+        bits[kind] = sum(memory.total_bits for memory in found)
+        assert state_of(unit.dut)[1] == bits[kind], kind
+    spikes = 2 * 8 * 4 * 2  # of one projection
+    assert bits["none"] == bits["uniform"] == spikes
+    assert bits["sdsa"] == 3 * spikes and bits["qkca"] == 2 * spikes
+    assert bits["qkta"] == spikes + 2 * 8 * 2 * 3  # two counts of 3 bits a token
+
+
+# ---- planted faults --------------------------------------------------------------------------------------
+
+FAULTY = dict(head_dim=3, heads=1, tokens=8, steps=4, lanes=4, post_lanes=2, rows=2)
+
+
+def _case(unit, **rates):
+    return unit.spikes(5, **{"q": 0.5, "k": 0.5, "v": 0.5, **rates})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_lost_piece_is_noticed(kind):
+    unit = Member(mechanism(kind), **FAULTY)
+    with pytest.raises(AssertionError):
+        unit.check(_case(unit, q=0.2), drop=3)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in (*GATES, "none")])
+def test_another_threshold_is_noticed(kind):
+    def double(params):
+        return dataclasses.replace(params, attention_threshold=2 * params.attention_threshold)
+
+    unit = Member(mechanism(kind), **FAULTY, hardware=double)
+    with pytest.raises(AssertionError):
+        unit.check(_case(unit))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind in GATES])
+def test_another_gate_threshold_is_noticed(kind):
+    unit = Member(mechanism(kind, 2), **FAULTY)
+    other = Member(mechanism(kind, 4), **FAULTY)
+    unit.dut = other.dut
+    with pytest.raises(AssertionError):
+        unit.check(_case(unit, q=0.3))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind in FIELDS])
+def test_an_altered_tap_is_noticed(kind):
+    def alter(params):
+        name = "block.0.lrf.weight"
+        taps = params.tensors[name].copy()
+        taps[1, 0] ^= 1
+        return dataclasses.replace(params, tensors={**params.tensors, name: taps})
+
+    unit = Member(mechanism(kind), **FAULTY, hardware=alter)
+    with pytest.raises(AssertionError):
+        unit.check(_case(unit))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind in ("ssa", *FIELDS)])
+def test_cycles_that_do_not_see_the_spikes_are_noticed(kind, monkeypatch):
+    """The formula is compared with every head: a constant in its place does not pass."""
+    unit = Member(mechanism(kind), **FAULTY)
+    constant = unit.hardware.head_cycles(unit.program, *(np.zeros((4, 8, 3), np.uint8),) * 3)
+    monkeypatch.setattr(type(unit.hardware), "head_cycles", lambda *arguments: constant)
+    with pytest.raises(AssertionError):
+        unit.check(_case(unit))
+
+
+def test_an_attention_without_hardware(monkeypatch):
+    program = program_for(head_dim=4, heads=1, tokens=4, steps=2, lanes=4, post_lanes=4)
+    monkeypatch.setattr(attention, "HARDWARE", {"none": HARDWARE["none"]})
+    with pytest.raises(UserError) as error:
+        attention_of(program)
+    assert str(error.value) == (
+        "attention stdp of attention has no hardware; expected one of none; choose another attention"
+    )
+
+
+def test_every_attention_has_hardware():
+    assert load_config("digits").attention.kind in HARDWARE
+    assert set(MECHANISMS) <= set(HARDWARE)

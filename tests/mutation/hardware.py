@@ -1,0 +1,86 @@
+"""The campaign over `hw`: which designs the mutants are found in, and which tests must notice them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from s2tdpt.hw.core import Core
+from tests.hw.core_bench import build_case
+from tests.hw.test_core import CASES
+from tests.mutation import mutants
+from tests.mutation.mutants import Mutant
+
+DESIGNS = (
+    "two_banks",
+    "streamed",
+    "streamed_int4",
+    "single_convolution",
+    "heads_wider_than_a_word",
+    "one_lane",
+)
+"""Cases of the core tests in whose accelerators the mutants are found: both weight memories, pixels of one and three
+channels, heads in one and in several words."""
+
+TESTS = {
+    "core": (),
+    "fixed": ("fixed",),
+    "lif": ("lif", "stdp"),
+    "records": (),
+    "scale": ("post",),
+    "step_rom": ("sequencer", "drain"),
+    "stdp_kernel": ("stdp",),
+    "stdp_neurons": ("stdp",),
+    "stdp_queries": ("stdp",),
+    "stdp_records": ("stdp",),
+    "stdp_rows": ("stdp",),
+    "stdp_store": ("stdp",),
+    "stdp_tokens": ("stdp",),
+}
+"""Files of a unit's own tests where they are not called as the unit is."""
+
+CO_SIMULATION = (
+    "test_equals_golden_model_and_cycle_model[two_banks]",
+    "test_equals_golden_model_and_cycle_model[streamed]",
+    "test_equals_golden_model_and_cycle_model[single_convolution]",
+    "test_equals_golden_model_and_cycle_model[heads_wider_than_a_word]",
+    "test_stalls_on_every_stream",
+    "test_wrong_weight_frame_is_flagged",
+)
+"""Whole networks against the golden model, for what the unit's own tests let pass."""
+
+RESETS = "test_reset_out_of_any_state"
+
+
+def own_tests(mutant: Mutant) -> list[str]:
+    """Nothing but a reset in the middle can tell whether a register is reset: units are tested from their first one."""
+    if mutant.change.endswith("is not reset"):
+        return [f"tests/hw/test_core.py::{RESETS}"]
+    return [f"tests/hw/test_{name}.py::" for name in TESTS.get(mutant.unit, (mutant.unit,))]
+
+
+def network_tests(mutant: Mutant) -> list[str]:
+    names = (RESETS,) if mutant.change.endswith("is not reset") else CO_SIMULATION
+    return [f"tests/hw/test_core.py::{name}" for name in names]
+
+
+def all_mutants() -> list[Mutant]:
+    """Every mutant of `hw`, in the order of the source."""
+    designs = []
+    for name in DESIGNS:
+        case = build_case(*CASES[name], attempts=1)
+        designs.append(Core(case.params, case.program, case.widths, case.bounds))
+    return mutants.catalogue(designs)
+
+
+def observer(known: list[Mutant]) -> Callable[[], Callable[[], set[str]]]:
+    """For `campaign.Campaign`: notes which of the `known` mutants could be planted."""
+    names: dict[tuple, list[str]] = {}
+    for mutant in known:
+        names.setdefault((mutant.place, mutant.change), []).append(mutant.name)
+
+    def observe():
+        met: set[tuple] = set()
+        mutants.watch(lambda sites: met.update((site.place, site.change) for site in sites))
+        return lambda: {name for key in met for name in names.get(key, ())}
+
+    return observe

@@ -25,29 +25,6 @@ TRACE_BUDGET = 1 << 27
 
 
 @dataclass
-class AttentionCounts:
-    """Work of one block's attention in its streaming form, summed over images, steps and heads.
-
-    Attributes
-    ----------
-    counted : int
-        Spikes of q and k: one increment of a count for each.
-    updates : int
-        Rows touched: for every token with a value spike (and for the first token, which defines the rows) one
-        for every query count that occurs. Each needs one subtraction of counts.
-    additions : int
-        Table entries added: one for every value spike of such a token and every query count that occurs.
-    outputs : int
-        Rows read by the tokens at the end.
-    """
-
-    counted: int = 0
-    updates: int = 0
-    additions: int = 0
-    outputs: int = 0
-
-
-@dataclass
 class Activity:
     """Counts of `images` images; :meth:`add` adds the traces of more.
 
@@ -65,7 +42,7 @@ class Activity:
         By layer with weights. `events`: spikes times taps inside the map. `reads`: the same where one row is
         read once for all steps (or T bits of a pixel or of a head sum).
     attention : dict
-        By number of the block.
+        By number of the block: what its attention counts (`Mechanism.count`), by name.
     """
 
     config: NetworkConfig
@@ -75,7 +52,7 @@ class Activity:
     spikes: dict[str, int] = field(default_factory=dict)
     events: dict[str, int] = field(default_factory=dict)
     reads: dict[str, int] = field(default_factory=dict)
-    attention: dict[int, AttentionCounts] = field(default_factory=dict)
+    attention: dict[int, dict[str, int]] = field(default_factory=dict)
 
     def rate(self, name: str) -> float:
         """Share of the neurons and steps of the trace `name` that spike, 0..1."""
@@ -121,8 +98,7 @@ class Activity:
                     events = spikes.sum((0, 1, 3), dtype=np.int64)
                     self._events(part, events, np.bitwise_or.reduce(spikes, 1).sum((0, 2)))
                 case Attention():
-                    q, k, v = (np.asarray(trace[name]) for name in (part.q, part.k, part.v))
-                    self._attention(part.index, q, k, v)
+                    self._attention(part, trace)
 
     @staticmethod
     def _put(counts: dict[str, int], name: str, count: int) -> None:
@@ -134,21 +110,13 @@ class Activity:
         self._put(self.events, layer.name, (events * fanout).sum())
         self._put(self.reads, layer.name, (reads * fanout).sum())
 
-    def _attention(self, block: int, q: np.ndarray, k: np.ndarray, v: np.ndarray) -> None:
-        """Add q, k, v: [B, T, N, D]."""
-        counts = self.attention.setdefault(block, AttentionCounts())
-        heads = self.config.heads
-        queries, values = (
-            part.reshape(*part.shape[:3], heads, -1).sum(-1, dtype=np.int64) for part in (q, v)
-        )  # [B, T, N, heads]
-        by_query = np.sort(queries, axis=2)
-        occurring = 1 + (np.diff(by_query, axis=2) != 0).sum(2)  # [B, T, heads]
-        active = values > 0
-        active[:, :, 0] = True
-        counts.counted += int(np.count_nonzero(q) + np.count_nonzero(k))
-        counts.updates += int((active.sum(2) * occurring).sum())
-        counts.additions += int((values.sum(2) * occurring).sum())
-        counts.outputs += queries.size
+    def _attention(self, part: Attention, trace: Mapping[str, np.ndarray]) -> None:
+        """Add what the attention of a block counts on its spikes."""
+        heads, counts = self.config.heads, self.attention.setdefault(part.index, {})
+        spikes = (None if name is None else np.asarray(trace[name]) for name in (part.q, part.k, part.v))
+        parts = (s if s is None else s.reshape(*s.shape[:3], heads, -1).swapaxes(2, 3) for s in spikes)
+        for name, count in self.config.attention.count(self.config, *parts).items():
+            self._put(counts, name, count)
 
 
 def tap_counts(layer: Layer) -> np.ndarray:

@@ -12,25 +12,27 @@ from s2tdpt.golden.trace import spike_traces, traces
 
 @dataclass(frozen=True)
 class Product:
-    """A row of the cost tables: a layer with weights, or one of the two products of an attention.
+    """A row of the cost tables: a layer with weights, or one of the products of an attention.
 
     Attributes
     ----------
     name : str
-        The layer's, or ``block.{b}.qk`` and ``block.{b}.av``.
+        The layer's, or ``block.{b}.`` and the name of a row of the attention: ``qk`` and ``av`` of STDP.
     part : Layer or Attention
     reads : str
-        What drives it in the literature's count: a trace of spikes, ``pixels`` or ``head.sum``. Of an
-        attention the spikes of q (`qk`) and of v (`av`).
+        What drives it in the literature's count: a trace of spikes, ``pixels`` or ``head.sum``.
     macs : int
-        Multiply-accumulates of one time step. The attention is counted as the N x N matrix products that it
+        Multiply-accumulates of one time step. An attention is counted as the matrix products that it
         replaces, so that the figures compare with other transformers.
+    row : str or None
+        Of an attention: the row's own name, as in `Mechanism.rows`.
     """
 
     name: str
     part: Layer | Attention
     reads: str
     macs: int
+    row: str | None = None
 
 
 def products(config: NetworkConfig) -> tuple[Product, ...]:
@@ -40,9 +42,10 @@ def products(config: NetworkConfig) -> tuple[Product, ...]:
         if isinstance(part, Layer):
             found.append(Product(part.name, part, part.reads, part.macs))
         elif isinstance(part, Attention):
-            count = part.tokens * part.tokens * part.channels
-            found.append(Product(f"block.{part.index}.qk", part, part.q, count))
-            found.append(Product(f"block.{part.index}.av", part, part.v, count))
+            reads = dict(zip(config.attention.projections, part.reads, strict=True))
+            for row in config.attention.rows(config):
+                name = f"block.{part.index}.{row.name}"
+                found.append(Product(name, part, reads[row.reads], row.macs, row.name))
     return tuple(found)
 
 
@@ -55,9 +58,11 @@ def parameter_count(config: NetworkConfig) -> int:
     """Trainable parameters of the float network.
 
     Convolutions and projections, the weight and bias of every batch normalisation, the biases of proj, fc1,
-    fc2 and of the head; q, k, v and the stem convolutions have no bias of their own.
+    fc2 and of the head, what the attentions learn; q, k, v and the stem convolutions have no bias of their
+    own.
     """
-    total = 0
+    own = config.attention.block_tensors(config).values()
+    total = config.depth * sum(math.prod(layout.shape) for layout in own)
     for layer in config.layers():
         norm = 0 if layer.head else 2
         total += layer.weights + (norm + layer.float_bias) * layer.outputs

@@ -14,7 +14,7 @@ from s2tdpt.golden.attention import MECHANISMS, AnyMechanism
 from s2tdpt.golden.attention.stdp import Stdp
 from s2tdpt.golden.errors import UserError, shown
 from s2tdpt.golden.layers import Layer, Part, layer_table, layers_of, parts_of
-from s2tdpt.golden.strictjson import read
+from s2tdpt.golden.strictjson import parse, read
 
 CONFIG_DIRECTORY = Path(__file__).parent / "configs"
 
@@ -217,6 +217,30 @@ def config_from_dict(values: dict[str, Any], source: str = "configuration") -> N
         return NetworkConfig(**{str(key): value for key, value in values.items()})
     except ValidationError as error:
         raise UserError(f"{source}: {_first_line(error)}") from None
+
+
+def with_attention(config: NetworkConfig, text: str) -> NetworkConfig:
+    """`config` with another attention: a kind, or a JSON object with ``kind`` and options.
+
+    The kind is appended to the name.
+
+    Raises
+    ------
+    UserError
+        Not JSON, no such kind, or an option that it does not have; one line.
+    """
+    options: Any = {"kind": text}
+    if text.lstrip().startswith("{"):
+        try:
+            options = parse(text)
+        except ValueError as error:
+            raise UserError(
+                f"attention {shown(text)} is no JSON ({error}); expected a kind or an object with kind and "
+                "options; correct it"
+            ) from None
+    values = config.model_dump(mode="json") | {"attention": options}
+    found = config_from_dict(values, source=f"attention {shown(text)}")
+    return found.model_copy(update={"name": f"{config.name[:50]}-{found.attention.kind}"})
 
 
 def load_config(name_or_path: str | Path) -> NetworkConfig:

@@ -25,9 +25,9 @@ from dataclasses import asdict, dataclass
 
 from s2tdpt.golden.activity import PIXEL_BITS, Activity, tap_counts
 from s2tdpt.golden.bounds import Interval, weight_sums
-from s2tdpt.golden.complexity import macs, memory, neurons, products
+from s2tdpt.golden.complexity import Product, macs, memory, neurons, products
 from s2tdpt.golden.config import NetworkConfig
-from s2tdpt.golden.layers import Attention, Layer
+from s2tdpt.golden.layers import Layer
 from s2tdpt.golden.network import GoldenNetwork
 
 E_MAC = 4.6
@@ -37,6 +37,8 @@ E_AC = 0.9
 E_ADD8 = 0.03
 E_ADD32 = 0.1
 """pJ, add two integers of 8 and of 32 bits."""
+E_BIT = E_ADD8 / 8
+"""pJ, AND or OR of two bits: taken as a bit of the 8-bit adder, for want of a published figure."""
 E_MULT8 = 0.2
 """pJ, multiply two integers of 8 bits; only the dense network multiplies."""
 SRAM = ((8 << 10, 10.0), (32 << 10, 20.0), (1 << 20, 100.0))
@@ -77,9 +79,9 @@ def theory_operations(
     -------
     dict
         (operations of one image, whether they are multiply-accumulates instead of additions). Layers driven
-        by spikes: rate x MACs x T additions. The attention is counted as the two N x N products that the
-        published networks form: ``qk`` at the rate of q, ``av`` at the rate of v. The head sees the mean
-        over steps, once.
+        by spikes: rate x MACs x T additions. An attention is counted as the products that the published
+        networks form: of STDP and SSA two of N x N, ``qk`` at the rate of q, ``av`` at the rate of v. The
+        head sees the mean over steps, once.
     """
     result = {}
     for product in products(config):
@@ -207,10 +209,8 @@ def energy_report(golden: GoldenNetwork, activity: Activity) -> EnergyReport:
         ops, multiplies = operations[product.name]
         if isinstance(part := product.part, Layer):
             spent = _layer(golden, activity, part, sram_energy(weight_bytes) / 64)
-        elif product.reads == part.q:
-            spent = _attention_counts(activity, part)
         else:
-            spent = _attention_rows(golden, activity, part)
+            spent = _attention(golden, activity, product)
         dense_reads = spent.pop("dense_reads", 0.0)
         rows.append(
             LayerEnergy(
@@ -273,25 +273,16 @@ def _layer(golden: GoldenNetwork, activity: Activity, layer: Layer, read: float)
     }
 
 
-def _attention_counts(activity: Activity, attention: Attention) -> dict[str, float]:
-    """Integer columns of the streamed attention's first half: counts and their differences (qk)."""
-    counts = activity.attention[attention.index]
-    additions = (counts.counted + counts.updates) / activity.images
-    adders = additions * add_energy(attention.head_dim.bit_length() + 1)  # the difference has a sign
-    return {"additions": additions, "adders": adders, "reads_each": 0.0, "reads_shared": 0.0}
-
-
-def _attention_rows(golden: GoldenNetwork, activity: Activity, attention: Attention) -> dict[str, float]:
-    """Integer columns of the streamed attention's second half: rows of sums (av)."""
-    counts, images, width = activity.attention[attention.index], activity.images, attention.head_dim
-    bits = golden.bounds.attention.unsigned_bits
-    rows = golden.config.timesteps * (width + 1)
-    moved = (2 * counts.updates + counts.outputs) / images * width * bits
-    reads = moved / 64 * sram_energy(math.ceil(rows * width * bits / 8))
-    additions = counts.additions / images
+def _attention(golden: GoldenNetwork, activity: Activity, product: Product) -> dict[str, float]:
+    """Integer columns of a row of the streamed attention."""
+    config, images = golden.config, activity.images
+    counts = activity.attention[product.part.index]
+    work = config.attention.work(config, golden.bounds, counts)[product.row]
+    reads = work.moved / images / 64 * sram_energy(math.ceil(work.memory / 8))
+    additions = work.additions / images
     return {
         "additions": additions,
-        "adders": additions * add_energy(bits),
+        "adders": additions * add_energy(work.bits) + work.bit_operations / images * E_BIT,
         "reads_each": reads,
         "reads_shared": reads,
     }

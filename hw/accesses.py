@@ -13,22 +13,19 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from s2tdpt.golden.errors import UserError
+from s2tdpt.hw.attention import attention_of
 from s2tdpt.hw.attention.latency import straddles
 from s2tdpt.hw.attention.records import HeadSizes
-from s2tdpt.hw.attention.stdp_cycles import token_schedule
+from s2tdpt.hw.attention.store import Hold, counts_spikes
 from s2tdpt.hw.axi import REGISTER_SUBGROUPS
-from s2tdpt.hw.cycles import read_words
+from s2tdpt.hw.cycles import read_words, spikes_by_head
 from s2tdpt.hw.images import tile_sizes
 from s2tdpt.hw.program import Program, Sink, Source, Step
 from s2tdpt.hw.residual import ROW_DEPTH
 from s2tdpt.hw.totals import ROW_DEPTH as TOTALS_DEPTH
 from s2tdpt.hw.widths import Widths
 
-__all__ = ["COUNTED", "FRAME", "AccessCounter", "FrameAccesses"]
-
-COUNTED = ("stdp",)
-"""Kinds of attention whose accesses are counted."""
+__all__ = ["FRAME", "AccessCounter", "FrameAccesses"]
 
 FRAME = "image"
 """What belongs to no layer: receiving the pixels and the weights."""
@@ -72,23 +69,13 @@ class AccessCounter:
     ----------
     program : Program
     widths : Widths
-
-    Raises
-    ------
-    UserError
-        The network's attention is none of `COUNTED`.
     """
 
     def __init__(self, program: Program, widths: Widths):
-        kind = program.network.attention.kind
-        if kind not in COUNTED:
-            raise UserError(
-                f"accesses of the attention {kind} of {program.network.name} are not counted; expected "
-                f"{', '.join(COUNTED)}; choose such a network"
-            )
         self._program, self._widths = program, widths
         self._heads = HeadSizes(program)
-        self._straddles = straddles(program)
+        self._attention_hardware = hardware = attention_of(program)
+        self._unfinished = straddles(program) and counts_spikes(hardware.ports)
 
     def frame(self, trace: Mapping[str, np.ndarray]) -> FrameAccesses:
         """Count one image.
@@ -203,60 +190,33 @@ class AccessCounter:
 
     def _projection(self, found: FrameAccesses, step: Step, pieces: int) -> None:
         """Pieces of q, k and v into the head store."""
-        if self._straddles:
+        parts, first = self._heads.parts, step.group * self._program.machine.subgroups
+        closed = sum((piece + 1) % parts == 0 for piece in range(first, first + pieces))
+        if self._unfinished:
             for counts in (found.reads, found.writes):
                 counts[step.layer, "unfinished counts"] += step.positions * pieces
-        if step.projection == 2:
-            found.writes[step.layer, "spikes of v"] += step.positions * pieces
-        parts = self._heads.parts
-        first = step.group * self._program.machine.subgroups
-        closed = sum((piece + 1) % parts == 0 for piece in range(first, first + pieces))
-        store = ("counts of q", "counts of k", "steps of v")[step.projection]
-        found.writes[step.layer, store] += step.positions * closed
+        for fields in self._attention_hardware.ports.values():
+            for projection, hold in fields.values():
+                if projection == step.projection:
+                    written = pieces if hold is Hold.SPIKES else closed
+                    name = f"{hold.value} of {'qkv'[projection]}"
+                    found.writes[step.layer, name] += step.positions * written
 
     def _attention(self, found: FrameAccesses, trace: Mapping[str, np.ndarray], block: int) -> None:
-        """The three passes over every head, and the block's output."""
+        """The passes over every head, the neurons, and the block's output."""
         net, sizes, layer = self._program.network, self._heads, f"block.{block}.attention"
-        q, k, v = (
-            np.asarray(trace[f"block.{block}.{letter}"]).reshape(net.timesteps, net.tokens, net.heads, -1)
-            for letter in "qkv"
-        )
-        for h in range(net.heads):
-            self._head(found, layer, q[:, :, h], v[:, :, h])
-        counted = int(np.count_nonzero(q) + np.count_nonzero(k))
-        found.additions[layer, sizes.count.width] += counted
-        outputs = net.tokens * net.embed_dim * net.timesteps
-        found.additions[layer, self._widths.attention_membrane] += 2 * outputs
+        for head in spikes_by_head(self._program, trace, block):
+            mine = self._attention_hardware.head_accesses(self._program, self._widths, *head)
+            found.reads += Counter({(layer, name): count for name, count in mine.reads.items()})
+            found.writes += Counter({(layer, name): count for name, count in mine.writes.items()})
+            found.additions += Counter({(layer, bits): count for bits, count in mine.additions.items()})
+        if not net.attention.binary:  # spikes need no neurons
+            outputs = net.tokens * net.embed_dim * net.timesteps
+            found.additions[layer, self._widths.attention_membrane] += 2 * outputs
         packing = self._program.head_packing
         subgroups = self._program.machine.subgroups
         unused = packing.groups * subgroups - net.heads * sizes.parts  # pieces of the last word
         found.writes[layer, "spikes"] += net.tokens * (net.heads * sizes.parts + unused)
-
-    def _head(self, found: FrameAccesses, layer: str, q: np.ndarray, v: np.ndarray) -> None:
-        sizes, tokens = self._heads, self._heads.tokens
-        schedule = token_schedule(q, v, sizes.engines)
-        found.reads[layer, "counts of q"] += 2 * tokens
-        for name in ("counts of k", "steps of v", "spikes of v"):
-            found.reads[layer, name] += tokens
-        updates = int(schedule.updates.sum())
-        found.writes[layer, "lists of counts"] += int(schedule.occurring.sum())
-        found.reads[layer, "lists of counts"] += updates
-        period = max(sizes.steps, sizes.parts)
-        for engine in range(sizes.engines):
-            name = "rows of the attention" if sizes.engines == 1 else f"rows of the attention, {engine}"
-            used = schedule.updates[:, engine]
-            # A row of zeros is read behind every row that none follows at once.
-            onwards = (used[:-1] == schedule.period[:-1]) & (used[1:] > 0)
-            breaks = int((used > 0).sum() - (onwards & (used[:-1] > 0)).sum())
-            emits = np.zeros((tokens, period), bool)
-            emits[:, engine : sizes.steps : sizes.engines] = True
-            emits = np.append(emits.reshape(-1), False)
-            breaks += int((emits[:-1] & ~emits[1:]).sum())
-            found.reads[layer, name] += int(used.sum()) + int(emits.sum()) + breaks
-            found.writes[layer, name] += int(used.sum())
-        sums = v.sum(-1, dtype=np.int64).T  # [N, T]
-        found.additions[layer, sizes.count.width + 1] += updates
-        found.additions[layer, self._widths.attention] += int((sums @ schedule.occurring).sum())
 
     def _frame(self, found: FrameAccesses) -> None:
         """Pixels as they come, weights where they are streamed, logits."""

@@ -112,6 +112,20 @@ def _taps(grid: np.ndarray, outside) -> np.ndarray:
     return np.stack(taps, axis=2)
 
 
+def spikes_by_head(program: Program, trace: Mapping[str, np.ndarray], block: int) -> list[tuple]:
+    """(q, k, v) of every head of a block, spikes [T, N, d_h]; None where there is no such projection."""
+    net = program.network
+    maps = []
+    for kind in PROJECTIONS:
+        name = f"block.{block}.{kind}"
+        if name not in trace:
+            maps.append([None] * net.heads)
+            continue
+        spikes = np.asarray(trace[name]).reshape(net.timesteps, net.tokens, net.heads, -1)
+        maps.append([spikes[:, :, head] for head in range(net.heads)])
+    return list(zip(*maps, strict=True))
+
+
 @dataclass
 class _Reading:
     """What the steps of a layer read: the same for every group of output channels.
@@ -231,18 +245,10 @@ class FrameModel:
 
     def _attend(self, trace, block: int, ready: list[int]) -> tuple[int, int]:
         attention = attention_of(self._program)
-        maps = (self._spikes_by_head(trace, f"block.{block}.{kind}") for kind in PROJECTIONS)
-        busy = [attention.head_cycles(self._program, *head) for head in zip(*maps, strict=True)]
+        heads = spikes_by_head(self._program, trace, block)
+        busy = [attention.head_cycles(self._program, *head) for head in heads]
         starts, complete = attention.timeline(ready, busy, self._program)
         return starts[0], complete
-
-    def _spikes_by_head(self, trace, name: str) -> list:
-        """Spikes [T, N, d_h] of every head, None where the attention has no such projection."""
-        net = self._program.network
-        if name not in trace:
-            return [None] * net.heads
-        spikes = np.asarray(trace[name]).reshape(net.timesteps, net.tokens, net.heads, -1)
-        return [spikes[:, :, h] for h in range(net.heads)]
 
     def _drained_at(self, tile: int) -> int:
         """Cycle in which the last piece of a tile is named."""

@@ -21,6 +21,7 @@ from typing import Any
 from rich.table import Table
 
 from s2tdpt.golden.errors import UserError
+from s2tdpt.hw.macro_model import MACRO_BITS
 from s2tdpt.hw.synthesis_run import SynthesisRun
 from s2tdpt.hw.tools import find_tool
 
@@ -46,9 +47,10 @@ _ECP5 = {
     "dsp": "MULT18X18D",
 }
 
-_SYNTH_ECP5 = """\
+SYNTH_ECP5 = """\
 read_verilog -sv design.sv
 synth_ecp5 -top {top} {flags} -json design.json
+write_rtlil netlist.il
 """
 
 # synth's own steps up to its "fine" part, which would turn every memory into flip-flops.
@@ -73,6 +75,7 @@ opt -fast
 abc -liberty cells.lib
 opt_clean
 tee -q -o stat.json stat -json -liberty cells.lib
+write_rtlil netlist.il
 """
 
 
@@ -159,7 +162,7 @@ def synthesize(
     frequency: float = 50.0,
     lpf: Path | str | None = None,
     liberty: Path | str | None = None,
-    macro_bits: int = 2048,
+    macro_bits: int = MACRO_BITS,
     flags: Sequence[str] = (),
     log_folder: Path | str | None = None,
     work: Path | str | None = None,
@@ -213,7 +216,7 @@ def synthesize(
         )
     if target != "liberty" and not seeds:
         raise UserError("No placement seed given; expected at least one; name a seed such as 1")
-    text = _read(verilog)
+    text = read_library(verilog)
     if log_folder is not None:
         Path(log_folder).mkdir(parents=True, exist_ok=True)
     # A private folder and relative paths: the tools' sandbox hides the system's temporary folder.
@@ -223,14 +226,15 @@ def synthesize(
         run = SynthesisRun(Path(folder).resolve(), logs, step)
         (run.work / "design.sv").write_bytes(text)
         if target == "liberty":
-            return _cell_library(run, top, _read(liberty), macro_bits)
+            return _cell_library(run, top, read_library(liberty), macro_bits)
         (run.work / "design.lpf").unlink(missing_ok=True)  # an earlier run's
         if lpf is not None:
-            (run.work / "design.lpf").write_bytes(_read(lpf))
+            (run.work / "design.lpf").write_bytes(read_library(lpf))
         return _ecp5(run, top, target, list(seeds), frequency, flags)
 
 
-def _read(path: Path | str) -> bytes:
+def read_library(path: Path | str) -> bytes:
+    """Bytes of a file, unpacked if its name ends in ``.gz``; a `UserError` if it cannot be read."""
     try:
         data = Path(path).read_bytes()
         return gzip.decompress(data) if str(path).endswith(".gz") else data
@@ -242,7 +246,7 @@ def _ecp5(
     run: SynthesisRun, top: str, target: str, seeds: list[int], frequency: float, flags: Sequence[str]
 ) -> Report:
     device, package = TARGETS[target]
-    run.yosys("synth_ecp5", _SYNTH_ECP5.format(top=top, flags=" ".join(flags)), ["design.sv"], "design.json")
+    run.yosys("synth_ecp5", SYNTH_ECP5.format(top=top, flags=" ".join(flags)), ["design.sv"], "design.json")
     constraints = []
     if (run.work / "design.lpf").exists():
         constraints = ["--lpf", "design.lpf", "--lpf-allow-unconstrained"]
@@ -317,16 +321,7 @@ def _critical_path(paths: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _cell_library(run: SynthesisRun, top: str, library: bytes, macro_bits: int) -> Report:
     (run.work / "cells.lib").write_bytes(library)
-    run.yosys("coarse", _COARSE.format(top=top), ["design.sv"], "memories.json")
-    modules = run.load("memories.json")["modules"]
-    cells = modules[top]["cells"] if top in modules else {}
-    memories = {
-        name: int(cell["parameters"]["WIDTH"], 2) * int(cell["parameters"]["SIZE"], 2)
-        for name, cell in cells.items()
-    }
-    macros = {name: bits for name, bits in memories.items() if bits > macro_bits}
-    small = [f"memory_map {top}/{name}" for name in memories if name not in macros]
-    run.yosys("fine", _FINE.format(memory_map="\n".join(small)), ["coarse.il", "cells.lib"], "stat.json")
+    macros = map_to_library(run, top, macro_bits)
     stat = run.load("stat.json")
     totals = stat["design"]
     cells = {name: count for name, count in totals["num_cells_by_type"].items() if not name.startswith("$")}
@@ -345,6 +340,29 @@ def _cell_library(run: SynthesisRun, top: str, library: bytes, macro_bits: int) 
         seconds=run.seconds,
         tools={"yosys": find_tool("yosys").version},
     )
+
+
+def map_to_library(run: SynthesisRun, top: str, macro_bits: int) -> dict[str, int]:
+    """Map ``design.sv`` to the cells of ``cells.lib``, both in the run's folder.
+
+    It makes ``netlist.il`` and ``stat.json`` there.
+
+    Returns
+    -------
+    dict of str to int
+        Memories that stay macros, and their bits.
+    """
+    run.yosys("coarse", _COARSE.format(top=top), ["design.sv"], "memories.json")
+    modules = run.load("memories.json")["modules"]
+    cells = modules[top]["cells"] if top in modules else {}
+    memories = {
+        name: int(cell["parameters"]["WIDTH"], 2) * int(cell["parameters"]["SIZE"], 2)
+        for name, cell in cells.items()
+    }
+    macros = {name: bits for name, bits in memories.items() if bits > macro_bits}
+    small = [f"memory_map {top}/{name}" for name in memories if name not in macros]
+    run.yosys("fine", _FINE.format(memory_map="\n".join(small)), ["coarse.il", "cells.lib"], "stat.json")
+    return macros
 
 
 def _flip_flops(liberty: str) -> set[str]:

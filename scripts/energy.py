@@ -116,7 +116,6 @@ def energy(params, data, data_dir, limit, against, plot, machine, counted, mhz, 
     from s2tdpt.golden.activity import measure
     from s2tdpt.golden.energy import energy_report
     from s2tdpt.golden.network import GoldenNetwork
-    from s2tdpt.hw.accesses import COUNTED
 
     if liberty is not None:
         from s2tdpt.hw.tools import find_tool
@@ -137,10 +136,7 @@ def energy(params, data, data_dir, limit, against, plot, machine, counted, mhz, 
             activity = measure(golden, images, labels, lambda done, task=task: progress.advance(task, done))
             reports.append((name, energy_report(golden, activity)))
         machine_count = None
-        kind = networks[0][1].config.attention.kind
-        if counted and kind not in COUNTED:
-            notes.print(f"accesses are counted for {', '.join(COUNTED)} alone, not for {kind}: left out")
-        elif counted:
+        if counted:
             task = progress.add_task("accesses", total=len(images[:counted]))
             machine_count = count_accesses(
                 networks[0][1], machine, images[:counted], lambda done: progress.advance(task, done)

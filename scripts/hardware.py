@@ -143,6 +143,12 @@ def parents(folder: Path):
     metavar="FIRST-LAST",
     help="With --waveform: only while these steps of the layer program run, numbered from 0.",
 )
+@click.option(
+    "--netlist",
+    metavar="ecp5|FILE",
+    help="Simulate the design after synthesis: cells of the ECP5, or of a Liberty library. Logits, classes "
+    "and cycles are compared; takes minutes to an hour.",
+)
 @click.option("--jobs", type=click.IntRange(1), default=None, help="Simulator processes; default one a core.")
 @click.option("--per-layer", is_flag=True, help="Print a line for every step of the layer program.")
 @json_option
@@ -159,6 +165,7 @@ def cosim(
     simulator,
     waveform,
     steps,
+    netlist,
     jobs,
     per_layer,
     json_path,
@@ -175,10 +182,13 @@ def cosim(
       s2tdpt cosim -p cifar.safetensors --machine ecp5-85k --per-layer
       s2tdpt cosim -p cifar.safetensors --data cifar10 --data-dir ~/data --count 100 --layers 1
       s2tdpt cosim --waveform first.fst --steps 0-2
+      s2tdpt cosim --netlist ecp5 --count 2
     """
     shown = read_steps(steps)
     if shown is not None and waveform is None:
         raise UserError("--steps belongs to --waveform; expected both; give a file or leave it out")
+    if netlist is not None:
+        check_netlist(netlist, waveform, layers, per_layer, jobs)
     numbers = load_params(params)
     chosen = choose_images(numbers, images, data, data_dir, count)
     pictures, labels = chosen.images, chosen.labels
@@ -196,7 +206,12 @@ def cosim(
         steps=shown,
     )
     with telling("starting") as tell:
-        report = cosimulate(numbers, machine, pictures, options, step=tell)
+        if netlist is not None:
+            from s2tdpt.sim.netlist import cosimulate_netlist
+
+            report = cosimulate_netlist(numbers, machine, pictures, netlist, options, step=tell)
+        else:
+            report = cosimulate(numbers, machine, pictures, options, step=tell)
     correct = None if labels is None else int((report.classes == labels[: len(report.classes)]).sum())
     if json_path is not None:
         extra = {"correct": correct, "machine": machine.model_dump(mode="json")}
@@ -209,6 +224,20 @@ def cosim(
             click.secho(text, fg="red")
     if not report.ok:
         raise click.exceptions.Exit(1)
+
+
+def check_netlist(netlist: str, waveform, layers, per_layer, jobs) -> None:
+    """Refuse a library that is none, and options that look inside."""
+    from s2tdpt.sim.netlist import ECP5
+
+    inside = {"--waveform": waveform, "--layers": layers, "--per-layer": per_layer or None, "--jobs": jobs}
+    if given := [name for name, value in inside.items() if value is not None]:
+        raise UserError(
+            f"--netlist and {given[0]} exclude each other: a netlist shows its ports alone; expected one of "
+            "them; leave one out"
+        )
+    if netlist != ECP5:
+        check_liberty(Path(netlist))
 
 
 def read_steps(text: str | None) -> tuple[int, int] | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 from rich.table import Table
 
-from s2tdpt.golden.config import load_config
+from s2tdpt.golden.config import load_config, with_attention
 from s2tdpt.scripts.options import command_line, console, data_option, folder_option, force_option, notes
 from s2tdpt.scripts.output import check_folder, json_option, quiet, write_json
 from s2tdpt.sw.names import CLOCKS, OPTIMIZERS, PRECISIONS, STDP_GRADIENTS
@@ -23,6 +23,12 @@ from s2tdpt.sw.settings import default_settings, parse_phase
     show_default=True,
     metavar="NAME|FILE",
     help="Network: the name of a configuration, or a JSON file.",
+)
+@click.option(
+    "--attention",
+    metavar="KIND|JSON",
+    help="Another attention than the configuration's: a kind, or an object with kind and options "
+    "(docs/attentions.md). The kind is appended to the network's name.",
 )
 @data_option
 @folder_option
@@ -112,6 +118,7 @@ from s2tdpt.sw.settings import default_settings, parse_phase
 @json_option
 def train(
     config,
+    attention,
     data,
     data_dir,
     out,
@@ -147,6 +154,8 @@ def train(
     from s2tdpt.sw.train import train_pipeline
 
     network = load_config(config)
+    if attention is not None:
+        network = with_attention(network, attention)
     if weight_bits is not None:
         network = network.model_copy(update={"weight_bits": int(weight_bits)})
     chosen["phases"] = tuple(map(parse_phase, phases)) or None

@@ -285,7 +285,7 @@ def _check(
         outcome, frames = share.outcome, len(share.outcome["results"])
         for number, frame in zip(share.images, outcome["results"], strict=False):
             results[number] = frame["words"]
-        report.findings += _transport_findings(share, program)
+        report.findings += transport_findings(share, program)
         complete = min(share.job.record, frames, len(share.dump.steps))
         if complete:
             rebuilt.append((share.images[:complete], replay(share.dump, program, complete, signed_y)))
@@ -294,14 +294,14 @@ def _check(
         if outcome["sent"] and cycles and not report.latency:
             report.latency = cycles[0] - outcome["sent"][0]
     numbers, trace = _check_tensors(report, params, images, rebuilt)
-    _check_results(report, params, images, results, built)
+    check_results(report, params, images, results, built)
     models = model_cycles(report, design, images, shares, times, numbers, trace)
     check_cycles(report, program, times, models)
     measure(report, design, shares, times, models)
     report.mismatches += len(report.findings)
 
 
-def _transport_findings(share: Share, program: Program) -> list[str]:
+def transport_findings(share: Share, program: Program) -> list[str]:
     """What went wrong on the buses, in words."""
     found, outcome = [], share.outcome
     if outcome["deadlock"] is not None:
@@ -344,7 +344,7 @@ def _diagnose(share: Share, program: Program) -> str:
     return f"deadlock: image {image} gave no result in {limit} cycles; {where}; {streams}"
 
 
-def _check_results(report: CosimReport, params: Params, images, results: dict, built: Build) -> None:
+def check_results(report: CosimReport, params: Params, images, results: dict, built: Build) -> None:
     """Compare logits and class of every image."""
     config = params.config
     expected = GoldenNetwork(params).forward(images).numpy()

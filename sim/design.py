@@ -27,7 +27,7 @@ class Design:
         Numbers that it was generated from.
     machine : Machine
     verilog : str
-        Text of the whole hierarchy, with the observation ports; the top module is `MODULE`.
+        Text of the whole hierarchy; the top module is `MODULE`.
     program : Program
         Layer program that the hardware runs.
     widths : Widths
@@ -61,14 +61,14 @@ def layer_program(params: Params, machine: Machine) -> tuple[Program, Widths]:
     return build_program(params.config, machine, widths.head_sum), widths
 
 
-def generate(params: Params, machine: Machine) -> Design:
-    """Generate the accelerator with its observation ports; takes seconds to a minute.
+def generate(params: Params, machine: Machine, observed: bool = True) -> Design:
+    """Generate the accelerator, with its observation ports unless told; takes seconds to a minute.
 
     Raises
     ------
     UserError
         It has more memory than can be generated.
     """
-    accelerator = Accelerator(params, machine, observed=True)
+    accelerator = Accelerator(params, machine, observed=observed)
     verilog = emit(accelerator, MODULE, accelerator.ports())
     return Design(params, machine, verilog, accelerator.program, accelerator.widths)

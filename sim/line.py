@@ -59,6 +59,8 @@ class FaultyPort:
 
     Attributes
     ----------
+    rate : float
+        May be changed at any time.
     faults : Counter
         How many of each kind there were.
     """
@@ -77,13 +79,13 @@ class FaultyPort:
 
     def __init__(self, port: Port, seed: int, rate: float, reset: Callable[[], None] | None = None):
         self.name, self.baud = port.name, port.baud
-        self._port, self._random, self._rate, self._reset = port, random.Random(seed), rate, reset
+        self._port, self._random, self.rate, self._reset = port, random.Random(seed), rate, reset
         self._old: list[bytes] = []
         self.faults: Counter[str] = Counter()
 
     def write(self, data: bytes) -> None:
         cut = len(data)
-        if self._reset is not None and self._random.random() < self._rate / 10:
+        if self._reset is not None and self._random.random() < self.rate / 10:
             cut = self._random.randrange(len(data) + 1)
             self._port.write(data[:cut])  # in mid-frame
             self._reset()
@@ -103,7 +105,7 @@ class FaultyPort:
 
     def _damaged(self, data: bytes) -> bytes:
         """The chunk, or what a fault makes of it."""
-        if not data or self._random.random() >= self._rate:
+        if not data or self._random.random() >= self.rate:
             self._remember(data)
             return data
         kind = self._random.choice(self.KINDS)

@@ -29,10 +29,7 @@ STEP_PORTS = ("start", "step", "complete", "fired")
 _STREAMS = tuple(
     f"{bus}_{signal}" for bus in ("s_axis", "m_axis") for signal in ("tdata", "tvalid", "tready", "tlast")
 )
-_REQUIRED = (
-    *("aclk", "aresetn", *_STREAMS, "error_short", "error_long", "busy"),
-    *(f"probe_{name}" for name in STEP_PORTS),
-)
+_REQUIRED = (*("aclk", "aresetn", *_STREAMS, "error_short", "error_long", "busy"),)
 _PORT = re.compile(  # one declaration a line, as Yosys writes them
     r"\b(input|output)\b\s+(?:wire\b|reg\b|logic\b)?\s*(?:signed\b)?\s*(?:\[(\d+):(\d+)\])?\s*(\w+)"
 )
@@ -58,6 +55,11 @@ class Ports:
         """Width of a port in bits, 0 when the module has no such port (a field of zero bits is not
         emitted)."""
         return self.inputs.get(name) or self.outputs.get(name) or 0
+
+    @property
+    def observed(self) -> bool:
+        """Whether the module has the observation ports; a synthesised netlist has none."""
+        return all(f"probe_{name}" in self.outputs for name in STEP_PORTS)
 
     @property
     def has_weight_stream(self) -> bool:
@@ -98,7 +100,7 @@ def read_ports(verilog: str, module: str) -> Ports:
     if missing:
         raise UserError(
             f"module {module} lacks the port(s) {', '.join(missing)}; "
-            "co-simulation needs the AXI4-Stream and observation ports that s2tdpt generate writes"
+            "co-simulation needs the ports that s2tdpt generate writes"
         )
     return ports
 

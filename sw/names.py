@@ -37,7 +37,7 @@ CROP_PADDING = 4
 CONTROLS = ("zero", "random")
 """Attentions of the software alone that are trained as controls: Y = 0, and a fixed random A."""
 
-MEMBERS = ("ssa", "uniform", "none")
+MEMBERS = ("ssa", "sdsa", "qkta", "qkca", "sssa", "lrf-ssa", "lrf-dyn", "lrf-stdp", "uniform", "none")
 """Kinds of attention, other than STDP, that `s2tdpt controls` has as cases with their default options."""
 
 DEFAULT_COUNT_WEIGHT = 0.25

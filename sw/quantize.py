@@ -24,6 +24,7 @@ from s2tdpt.golden.config import NetworkConfig
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.parameter_file import MAX_SHIFT
 from s2tdpt.sw.attention import make_attention
+from s2tdpt.sw.attention.base import rounded
 from s2tdpt.sw.forward import Record, SpikingTransformer, centred_pixels
 from s2tdpt.sw.names import KernelGradient
 from s2tdpt.sw.network import PIXEL_SCALE, Network
@@ -41,18 +42,6 @@ would otherwise ask for a threshold beyond int32, and a finer step changes nothi
 def weight_limit(bits: int) -> int:
     """Largest weight magnitude: 127 for 8 bits, 7 for 4 (symmetric)."""
     return 2 ** (bits - 1) - 1
-
-
-class _Round(torch.autograd.Function):
-    """Round to nearest even; the gradient passes straight through."""
-
-    @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
-        return torch.round(x)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> Tensor:
-        return grad
 
 
 def best_scale(rows: Tensor, limit: int, candidates: Tensor) -> Tensor:
@@ -101,11 +90,11 @@ class QuantLayer(nn.Module):
 
     def integer_weight(self) -> Tensor:
         """Weights as integers in float32, |w| <= limit."""
-        return _Round.apply(self.weight.clamp(-1.0, 1.0) * self.limit)
+        return rounded(self.weight.clamp(-1.0, 1.0) * self.limit)
 
     def integer_bias(self) -> Tensor:
         """Bias as integers in float64, within int32 unless it is the head's."""
-        bias = _Round.apply(self.bias / self.unit)
+        bias = rounded(self.bias / self.unit)
         return bias if self.threshold is None and self.gain is None else bias.clamp(-INT32_MAX, INT32_MAX)
 
     def set_real(self, weight: Tensor, bias: Tensor) -> None:

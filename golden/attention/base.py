@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from s2tdpt.golden.attention.work import Row, Work
 from s2tdpt.golden.layers import Kind
 from s2tdpt.golden.layout import TensorLayout
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from s2tdpt.golden.bounds import Interval
+    from s2tdpt.golden.bounds import Bounds, Interval
     from s2tdpt.golden.config import NetworkConfig
 
 Values = Mapping[str, np.ndarray]
@@ -124,3 +125,19 @@ class Mechanism(BaseModel, ABC):
     def inner(self, config: NetworkConfig, values: Values) -> dict[str, Interval]:
         """Intervals of what is kept on the way to Y, by name, for any spikes."""
         return {}
+
+    # What it costs ------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def rows(self, config: NetworkConfig) -> tuple[Row, ...]:
+        """Its rows of the cost tables, in the order of evaluation."""
+
+    @abstractmethod
+    def count(
+        self, config: NetworkConfig, q: np.ndarray | None, k: np.ndarray | None, v: np.ndarray | None
+    ) -> dict[str, int]:
+        """Events of the streamed form, by name, on spikes [..., H, N, d_h]; counts of more spikes add up."""
+
+    @abstractmethod
+    def work(self, config: NetworkConfig, bounds: Bounds, counts: Mapping[str, int]) -> dict[str, Work]:
+        """Integer work of every row of `rows` for `counts`, by name."""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+import numpy as np
+
 from s2tdpt.golden.attention.base import Mechanism, Values
+from s2tdpt.golden.attention.work import Row, Work
 from s2tdpt.golden.bounds import Interval
 from s2tdpt.golden.layers import Kind
 
@@ -13,6 +16,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from s2tdpt.golden.bounds import Bounds
     from s2tdpt.golden.config import NetworkConfig
 
 
@@ -40,3 +44,12 @@ class NoMixing(Mechanism):
         self, config: NetworkConfig, values: Mapping[str, Tensor], q: None, k: None, v: Tensor
     ) -> Tensor:
         return v
+
+    def rows(self, config: NetworkConfig) -> tuple[Row, ...]:
+        return ()
+
+    def count(self, config: NetworkConfig, q: None, k: None, v: np.ndarray) -> dict[str, int]:
+        return {}
+
+    def work(self, config: NetworkConfig, bounds: Bounds, counts: Mapping[str, int]) -> dict[str, Work]:
+        return {}

@@ -10,16 +10,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
+import numpy as np
 from pydantic import Field
 
 from s2tdpt.golden.attention.base import Mechanism, Values
+from s2tdpt.golden.attention.work import Row, Work
 from s2tdpt.golden.bounds import Interval
+from s2tdpt.golden.layers import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import Tensor
 
+    from s2tdpt.golden.bounds import Bounds
     from s2tdpt.golden.config import NetworkConfig
 
 
@@ -57,6 +61,30 @@ class Ssa(Mechanism):
         self, config: NetworkConfig, values: Mapping[str, Tensor], q: Tensor, k: Tensor, v: Tensor
     ) -> Tensor:
         return read_state(key_value_state(k, v), q)
+
+    def rows(self, config: NetworkConfig) -> tuple[Row, ...]:
+        count = config.tokens * config.tokens * config.embed_dim  # the N x N products that it replaces
+        return Row("qk", Kind.Q, count), Row("av", Kind.V, count)
+
+    def count(self, config: NetworkConfig, q: np.ndarray, k: np.ndarray, v: np.ndarray) -> dict[str, int]:
+        """``updates``: rows of the state touched, one for every key spike of a token with a value spike.
+        ``increments``: sums raised, one for every value spike of such a token and key spike. ``reads``: rows
+        added to an output, one for every query spike."""
+        keys, values = (part.sum(-1, dtype=np.int64) for part in (k, v))
+        return {
+            "updates": int((keys * (values > 0)).sum()),
+            "increments": int((keys * values).sum()),
+            "reads": int(np.count_nonzero(q)),
+        }
+
+    def work(self, config: NetworkConfig, bounds: Bounds, counts: Mapping[str, int]) -> dict[str, Work]:
+        width, bits = config.head_dim, bounds.attention_inner["state"].unsigned_bits
+        memory = config.timesteps * width * width * bits
+        y_bits = bounds.attention.signed_bits - (bounds.attention.lo >= 0)
+        return {
+            "qk": Work(counts["increments"], bits, moved=2 * counts["updates"] * width * bits, memory=memory),
+            "av": Work(counts["reads"] * width, y_bits, moved=counts["reads"] * width * bits, memory=memory),
+        }
 
 
 def key_value_state(k: Tensor, v: Tensor) -> Tensor:

@@ -18,8 +18,10 @@ from pydantic import Field, model_validator
 
 from s2tdpt.golden.arith import round_half_even
 from s2tdpt.golden.attention.base import Mechanism, Values
+from s2tdpt.golden.attention.work import Row, Work
 from s2tdpt.golden.bounds import Interval
 from s2tdpt.golden.latency import popcount
+from s2tdpt.golden.layers import Kind
 from s2tdpt.golden.layout import TensorLayout
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from s2tdpt.golden.bounds import Bounds
     from s2tdpt.golden.config import NetworkConfig
 
 UNITS = 256
@@ -119,6 +122,40 @@ class Stdp(Mechanism):
             # Values are 0 or 1: the product selects, and each accumulator gains one table entry or nothing.
             rows += weight.unsqueeze(-1) * v[..., j, None, :]
         return rows.gather(-2, r_q.unsqueeze(-1).expand_as(v))
+
+    def rows(self, config: NetworkConfig) -> tuple[Row, ...]:
+        count = config.tokens * config.tokens * config.embed_dim  # the N x N products that it replaces
+        return Row("qk", Kind.Q, count), Row("av", Kind.V, count)
+
+    def count(self, config: NetworkConfig, q: np.ndarray, k: np.ndarray, v: np.ndarray) -> dict[str, int]:
+        """``counted``: spikes of q and k, one increment each. ``updates``: rows touched, for every token with
+        a value spike (and for the first token, which defines the rows) one for every query count that
+        occurs; each needs one subtraction of counts. ``additions``: table entries added, one for every value
+        spike of such a token and every query count that occurs. ``outputs``: rows read by the tokens."""
+        queries, values = (part.sum(-1, dtype=np.int64) for part in (q, v))  # [..., N]
+        occurring = 1 + (np.diff(np.sort(queries, axis=-1), axis=-1) != 0).sum(-1)
+        active = values > 0
+        active[..., 0] = True
+        return {
+            "counted": int(np.count_nonzero(q) + np.count_nonzero(k)),
+            "updates": int((active.sum(-1) * occurring).sum()),
+            "additions": int((values.sum(-1) * occurring).sum()),
+            "outputs": queries.size,
+        }
+
+    def work(self, config: NetworkConfig, bounds: Bounds, counts: Mapping[str, int]) -> dict[str, Work]:
+        width, bits = config.head_dim, bounds.attention.signed_bits - (bounds.attention.lo >= 0)
+        difference = width.bit_length() + 1  # has a sign
+        row = width * bits
+        return {
+            "qk": Work(counts["counted"] + counts["updates"], difference),
+            "av": Work(
+                counts["additions"],
+                bits,
+                moved=(2 * counts["updates"] + counts["outputs"]) * row,
+                memory=config.timesteps * (width + 1) * row,
+            ),
+        }
 
 
 def table_interval(lut: np.ndarray, tokens: int) -> Interval:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
+import numpy as np
 from pydantic import Field
 
 from s2tdpt.golden.attention.base import Mechanism, Values
 from s2tdpt.golden.attention.stdp import UNITS
+from s2tdpt.golden.attention.work import Row, Work
 from s2tdpt.golden.bounds import Interval
 from s2tdpt.golden.layers import Kind
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from s2tdpt.golden.bounds import Bounds
     from s2tdpt.golden.config import NetworkConfig
 
 WEIGHT = UNITS // 2
@@ -59,3 +62,13 @@ class Uniform(Mechanism):
         for j in range(v.shape[-2]):
             counts += v[..., j, :]
         return (counts * WEIGHT).unsqueeze(-2).expand_as(v)
+
+    def rows(self, config: NetworkConfig) -> tuple[Row, ...]:
+        return (Row("av", Kind.V, config.tokens * config.embed_dim),)
+
+    def count(self, config: NetworkConfig, q: None, k: None, v: np.ndarray) -> dict[str, int]:
+        """``additions``: value spikes, one increment of a count each."""
+        return {"additions": int(np.count_nonzero(v))}
+
+    def work(self, config: NetworkConfig, bounds: Bounds, counts: Mapping[str, int]) -> dict[str, Work]:
+        return {"av": Work(counts["additions"], config.tokens.bit_length())}

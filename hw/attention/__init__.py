@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from s2tdpt.golden.errors import UserError
 from s2tdpt.hw.attention.gates import QkcaHardware, QktaHardware, SdsaHardware
+from s2tdpt.hw.attention.lrf_ssa import LrfSsaHardware
+from s2tdpt.hw.attention.lrf_stdp import LrfStdpHardware
 from s2tdpt.hw.attention.plain import NoMixingHardware, UniformHardware
 from s2tdpt.hw.attention.ssa import SsaHardware
 from s2tdpt.hw.attention.stdp import StdpHardware
@@ -23,6 +25,8 @@ HARDWARE: dict[str, AttentionHardware] = {
     "qkca": QkcaHardware(),
     "qkta": QktaHardware(),
     "ssa": SsaHardware(),
+    "lrf-ssa": LrfSsaHardware(),
+    "lrf-stdp": LrfStdpHardware(),
 }
 """By the kind of the golden mechanism."""
 

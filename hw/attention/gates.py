@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
+import numpy as np
 from amaranth import Module, Value
 from amaranth.lib import data
 
 from s2tdpt.golden.bounds import Interval
 from s2tdpt.hw.attention.columns import ColumnGates, gate_delay, steps_of_word
 from s2tdpt.hw.attention.reader import step_shift
-from s2tdpt.hw.attention.records import K, Q, V
+from s2tdpt.hw.attention.records import HeadSizes, K, Q, V
 from s2tdpt.hw.attention.sequencer import HeadSequencer
 from s2tdpt.hw.attention.steady import SteadyHardware
 from s2tdpt.hw.attention.store import Fields, HeadStore, Hold
@@ -149,6 +151,15 @@ class TokenGate(_Gate):
 
 
 class _ChannelHardware(SteadyHardware):
+    def counted(self, q: np.ndarray, k: np.ndarray, v: np.ndarray | None) -> np.ndarray:
+        """Spikes that count."""
+        raise NotImplementedError
+
+    def additions(self, program: Program, q, k, v) -> Counter[int]:
+        bits, net = program.network.attention.gate_threshold.bit_length(), program.network
+        counted = int(np.count_nonzero(self.counted(q, k, v)))
+        return Counter({bits: counted + 2 * net.timesteps * net.head_dim})
+
     def first_pass(self, program: Program) -> int:
         return program.network.tokens + 1 + gate_delay(program.network.timesteps)
 
@@ -157,6 +168,9 @@ class SdsaHardware(_ChannelHardware):
     """`SpikeDriven` as the machine sees it."""
 
     ports = SpikeDriven.ports
+
+    def counted(self, q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
+        return k & v
 
     def unit(self, params: Params, program: Program, sizes: Sizes, bounds: Bounds) -> SpikeDriven:
         return SpikeDriven(program, sizes, **_thresholds(params, program), y=bounds.attention)
@@ -167,6 +181,9 @@ class QkcaHardware(_ChannelHardware):
 
     ports = QueryKeyChannel.ports
 
+    def counted(self, q: np.ndarray, k: np.ndarray, v: None) -> np.ndarray:
+        return q
+
     def unit(self, params: Params, program: Program, sizes: Sizes, bounds: Bounds) -> QueryKeyChannel:
         return QueryKeyChannel(program, sizes, **_thresholds(params, program), y=bounds.attention)
 
@@ -175,6 +192,11 @@ class QktaHardware(SteadyHardware):
     """`TokenGate` as the machine sees it."""
 
     ports = TokenGate.ports
+
+    def additions(self, program: Program, q: np.ndarray, k: np.ndarray, v: None) -> Counter[int]:
+        net, sizes = program.network, HeadSizes(program)
+        counts = int(np.count_nonzero(q) + np.count_nonzero(k))  # both pass the counters
+        return Counter({sizes.count.width: counts + 2 * net.timesteps * net.tokens})
 
     def unit(self, params: Params, program: Program, sizes: Sizes, bounds: Bounds) -> TokenGate:
         return TokenGate(program, sizes, **_thresholds(params, program), y=bounds.attention)

@@ -11,6 +11,7 @@ from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from s2tdpt.golden.attention.lrf import TAPS, offsets
+from s2tdpt.hw.attention.accesses import HeadAccesses
 from s2tdpt.hw.attention.columns import steps_of_word
 from s2tdpt.hw.attention.records import HeadSizes, V
 from s2tdpt.hw.attention.store import HeadStore, Hold, StorePort
@@ -27,6 +28,7 @@ __all__ = [
     "TAP_BITS",
     "VALUES",
     "LocalField",
+    "add_field",
     "field_memories",
     "joined",
     "share_values",
@@ -78,6 +80,21 @@ def share_values(m: Module, store: HeadStore, field: LocalField, reader: wiring.
         field.values.value.eq(store.values.value),
         reader.value.eq(store.values.value),
     ]
+
+
+def add_field(found: HeadAccesses, program: Program, v: np.ndarray) -> None:
+    """Accesses and additions of the field for a head whose V is given, ``[T, N, d_h]``."""
+    sizes, dilations = HeadSizes(program), program.network.attention.lrf
+    inside = _on_map(program, dilations)
+    rounds = -(-sizes.steps // sizes.engines)
+    for name in ("spikes of v", "taps of the field"):
+        found.reads[name] += rounds * int(inside.sum())
+    # A spike is added to every token on whose field it lies: as many as lie on its own, mirrored.
+    _, width = program.network.map_size(-1)
+    tokens, taps = np.nonzero(inside)
+    rows, columns = np.array(offsets(tuple(dilations))).T
+    seen = tokens + rows[taps] * width + columns[taps]
+    found.additions[TAP_BITS + 4] += int(v.sum((0, 2), dtype=np.int64)[seen].sum())
 
 
 def field_memories(program: Program, dilations: Sequence[int]) -> list[Memory]:

@@ -9,9 +9,11 @@ from amaranth import Cat, Module, Value
 from amaranth.lib import data
 
 from s2tdpt.golden.bounds import Interval
+from s2tdpt.hw.attention.accesses import HeadAccesses
 from s2tdpt.hw.attention.local_field import (
     VALUES,
     LocalField,
+    add_field,
     field_memories,
     joined,
     share_values,
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from s2tdpt.golden.attention.lrf import LocalField as Options
     from s2tdpt.golden.bounds import Bounds
     from s2tdpt.golden.params import Params
+    from s2tdpt.hw.widths import Widths
 
 __all__ = ["LrfSelfAttention", "LrfSsaHardware"]
 
@@ -124,6 +127,14 @@ class LrfSsaHardware(SsaHardware):
     def head_cycles(self, program: Program, q: np.ndarray, k: np.ndarray, v: np.ndarray) -> int:
         """As `SsaHardware.head_cycles`; a round that reads has a cycle for each of the token's taps."""
         return self._head_cycles(program, q, k, v, taps_of_tokens(program, program.network.attention.lrf))
+
+    def head_accesses(
+        self, program: Program, widths: Widths, q: np.ndarray, k: np.ndarray, v: np.ndarray
+    ) -> HeadAccesses:
+        found = super().head_accesses(program, widths, q, k, v)
+        add_field(found, program, v)
+        found.additions[widths.attention] += program.network.tokens * v.shape[2] * v.shape[0]
+        return found
 
     def own_memories(self, program: Program, bounds: Bounds) -> list[Memory]:
         return super().own_memories(program, bounds) + field_memories(program, program.network.attention.lrf)

@@ -12,10 +12,12 @@ from amaranth.lib.wiring import In, Out
 
 from s2tdpt.golden.attention.stdp import LUT, table_interval
 from s2tdpt.golden.bounds import Interval
+from s2tdpt.hw.attention.accesses import HeadAccesses
 from s2tdpt.hw.attention.local_field import (
     SUMS_DELAY,
     VALUES,
     LocalField,
+    add_field,
     field_memories,
     joined,
     share_values,
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from s2tdpt.golden.attention.lrf import LocalField as Options
     from s2tdpt.golden.bounds import Bounds
     from s2tdpt.golden.params import Params
+    from s2tdpt.hw.widths import Widths
 
 __all__ = ["FieldRounds", "LrfStdpAttention", "LrfStdpHardware", "PacedQueries"]
 
@@ -302,6 +305,9 @@ class LrfStdpHardware(StdpHardware):
             field=bounds.attention_inner["field"],
         )
 
+    def emission_reads(self, sizes: HeadSizes, engine: int) -> int:
+        return 2 * sizes.tokens * len(sizes.steps_of(engine))  # no row follows at once
+
     def sums(self, program: Program, bounds: Bounds) -> Interval:
         options, field = program.network.attention, bounds.attention_inner["field"]
         lo, hi = bounds.attention.lo, bounds.attention.hi
@@ -324,6 +330,14 @@ class LrfStdpHardware(StdpHardware):
 
     def period(self, program: Program) -> None:
         return None
+
+    def head_accesses(
+        self, program: Program, widths: Widths, q: np.ndarray, k: np.ndarray, v: np.ndarray
+    ) -> HeadAccesses:
+        found = super().head_accesses(program, widths, q, k, v)
+        add_field(found, program, v)
+        found.additions[widths.attention] += program.network.tokens * v.shape[2] * v.shape[0]
+        return found
 
     def own_memories(self, program: Program, bounds: Bounds) -> list[Memory]:
         return super().own_memories(program, bounds) + field_memories(program, program.network.attention.lrf)

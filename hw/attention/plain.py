@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
 from amaranth import Cat, Module, Value
 
 from s2tdpt.golden.attention.uniform import WEIGHT
@@ -110,3 +112,6 @@ class UniformHardware(SteadyHardware):
 
     def first_pass(self, program: Program) -> int:
         return program.network.tokens + 1
+
+    def additions(self, program: Program, q: None, k: None, v: np.ndarray) -> Counter[int]:
+        return Counter({program.network.tokens.bit_length(): int(np.count_nonzero(v))})

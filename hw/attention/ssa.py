@@ -9,6 +9,7 @@ from amaranth import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 
 from s2tdpt.golden.bounds import Interval
+from s2tdpt.hw.attention.accesses import HeadAccesses, row_memory
 from s2tdpt.hw.attention.records import HeadSizes
 from s2tdpt.hw.attention.sequencer import HeadSequencer
 from s2tdpt.hw.attention.state_issue import RoundReader, StateIssue
@@ -24,6 +25,7 @@ from s2tdpt.hw.records import Sizes
 if TYPE_CHECKING:
     from s2tdpt.golden.bounds import Bounds
     from s2tdpt.golden.params import Params
+    from s2tdpt.hw.widths import Widths
 
 __all__ = ["SelfAttention", "SsaHardware"]
 
@@ -150,6 +152,27 @@ class SsaHardware(AttentionHardware):
         update = np.maximum(updates, rounds.update).sum() + rounds.update_idle * updates.size + rounds.turn
         reads = np.maximum(np.maximum(reads, beside), rounds.read)
         return FIRST_ROUND + int(update + reads.sum())
+
+    def head_accesses(
+        self, program: Program, widths: Widths, q: np.ndarray, k: np.ndarray, v: np.ndarray
+    ) -> HeadAccesses:
+        sizes, found = HeadSizes(program), HeadAccesses()
+        for fields in self.ports.values():
+            found.read_fields(fields, 2 * sizes.tokens)
+        q, k, v = (np.asarray(spikes, bool) for spikes in (q, k, v))
+        keys = k & v.any(-1, keepdims=True)
+        filled = keys.any(1, keepdims=True)
+        updates, reads = keys.sum((1, 2)), (q & filled).sum((1, 2))  # of every step
+        begun = filled.sum((1, 2))  # rows that are zero before: not read
+        for t in range(sizes.steps):
+            name = row_memory(sizes.engines, t % sizes.engines)
+            found.reads[name] += int(updates[t] - begun[t] + reads[t])
+            found.writes[name] += int(updates[t])
+        counted = int((keys.sum(-1, dtype=np.int64) * v.sum(-1, dtype=np.int64)).sum())
+        found.additions[sizes.tokens.bit_length()] += counted
+        bits = (sizes.tokens * sizes.head_dim).bit_length()
+        found.additions[bits] += int(reads.sum()) * sizes.head_dim
+        return found
 
     def output_delay(self, program: Program) -> int:
         sizes = HeadSizes(program)

@@ -7,16 +7,18 @@ from functools import reduce
 from operator import or_
 from typing import TYPE_CHECKING
 
+import numpy as np
 from amaranth import Cat, Module, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from s2tdpt.golden.attention.stdp import LUT
+from s2tdpt.golden.attention.stdp import LUT, table_interval
 from s2tdpt.golden.bounds import Interval
+from s2tdpt.hw.attention.accesses import HeadAccesses, row_memory
 from s2tdpt.hw.attention.neurons import y_shape_of
 from s2tdpt.hw.attention.records import HeadSizes
 from s2tdpt.hw.attention.sequencer import HeadSequencer
-from s2tdpt.hw.attention.stdp_cycles import head_cycles, output_delay
+from s2tdpt.hw.attention.stdp_cycles import head_cycles, output_delay, token_schedule
 from s2tdpt.hw.attention.stdp_kernel import StdpKernel, checked_lut
 from s2tdpt.hw.attention.stdp_queries import CountLister, QueryReader
 from s2tdpt.hw.attention.stdp_records import QUERIES, TOKENS, row_depth
@@ -30,10 +32,9 @@ from s2tdpt.hw.program import Program
 from s2tdpt.hw.records import Sizes
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from s2tdpt.golden.bounds import Bounds
     from s2tdpt.golden.params import Params
+    from s2tdpt.hw.widths import Widths
 
 __all__ = ["StdpAttention", "StdpHardware", "StdpKernel"]
 
@@ -195,12 +196,48 @@ class StdpHardware(AttentionHardware):
     def period(self, program: Program) -> int:
         return emission_period(program)
 
+    def head_accesses(
+        self, program: Program, widths: Widths, q: np.ndarray, k: np.ndarray, v: np.ndarray
+    ) -> HeadAccesses:
+        sizes, tokens = HeadSizes(program), program.network.tokens
+        found, schedule = HeadAccesses(), token_schedule(q, v, sizes.engines)
+        found.read_fields(QUERIES, 2 * tokens)
+        found.read_fields(TOKENS, tokens)
+        updates = int(schedule.updates.sum())
+        found.writes["lists of counts"] += int(schedule.occurring.sum())
+        found.reads["lists of counts"] += updates
+        for engine in range(sizes.engines):
+            name, used = row_memory(sizes.engines, engine), schedule.updates[:, engine]
+            # A row of zeros is read behind every row that none follows at once.
+            onwards = (used[:-1] == schedule.period[:-1]) & (used[1:] > 0)
+            breaks = int((used > 0).sum() - (onwards & (used[:-1] > 0)).sum())
+            found.reads[name] += int(used.sum()) + breaks + self.emission_reads(sizes, engine)
+            found.writes[name] += int(used.sum())
+        sums = v.sum(-1, dtype=np.int64).T  # [N, T]
+        found.additions[sizes.count.width] += int(np.count_nonzero(q) + np.count_nonzero(k))
+        found.additions[sizes.count.width + 1] += updates
+        bits = y_shape_of(self.lut_sums(program)).width
+        found.additions[bits] += int((sums @ schedule.occurring).sum())
+        return found
+
+    def lut_sums(self, program: Program) -> Interval:
+        """Interval of the rows' sums, from the table that the options give."""
+        return table_interval(program.network.attention.kernel(program.network), program.network.tokens)
+
+    def emission_reads(self, sizes: HeadSizes, engine: int) -> int:
+        """Reads of an engine's rows in the third pass, with those of the row of zeros behind them."""
+        period = max(sizes.steps, sizes.parts)
+        emits = np.zeros((sizes.tokens, period), bool)
+        emits[:, engine : sizes.steps : sizes.engines] = True
+        emits = np.append(emits.reshape(-1), False)
+        return int(emits.sum() + (emits[:-1] & ~emits[1:]).sum())
+
     def own_memories(self, program: Program, bounds: Bounds) -> list[Memory]:
         """Row engines, lists of counts."""
         sizes, found = HeadSizes(program), []
         for engine in range(sizes.engines):
             rows = row_depth(sizes, engine)
-            name = "rows of the attention" if sizes.engines == 1 else f"rows of the attention, {engine}"
+            name = row_memory(sizes.engines, engine)
             bits = sizes.head_dim * y_shape_of(self.sums(program, bounds)).width
             found.append(Memory(name, rows, bits, style="block", helps=("attention_steps", "heads")))
         lists = Memory("lists of counts", sizes.entries, sizes.count.width, sizes.steps, "distributed")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
+from s2tdpt.hw.attention.accesses import HeadAccesses
 from s2tdpt.hw.attention.timeline import emission_period, head_parts
 from s2tdpt.hw.attention.unit import AttentionHardware
 from s2tdpt.hw.program import Program
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from s2tdpt.hw.widths import Widths
 
 __all__ = ["SteadyHardware"]
 
@@ -28,6 +32,24 @@ class SteadyHardware(AttentionHardware):
         self, program: Program, q: np.ndarray | None, k: np.ndarray | None, v: np.ndarray | None
     ) -> int:
         return self.first_pass(program) + program.network.tokens * emission_period(program) + 1
+
+    def head_accesses(
+        self,
+        program: Program,
+        widths: Widths,
+        q: np.ndarray | None,
+        k: np.ndarray | None,
+        v: np.ndarray | None,
+    ) -> HeadAccesses:
+        found = HeadAccesses()
+        passes = 2 if self.first_pass(program) else 1
+        found.read_fields(self.ports["tokens"], passes * program.network.tokens)
+        found.additions += self.additions(program, q, k, v)
+        return found
+
+    def additions(self, program: Program, q, k, v) -> Counter[int]:
+        """Additions of a head, by bits."""
+        return Counter()
 
     def output_delay(self, program: Program) -> int:
         return min(program.network.timesteps, head_parts(program)) + ROW_DELAY - 1

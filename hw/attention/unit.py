@@ -11,6 +11,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from s2tdpt.golden.bounds import Interval
+from s2tdpt.hw.attention.accesses import HeadAccesses
 from s2tdpt.hw.attention.latency import RateToLatency, unfinished_memories
 from s2tdpt.hw.attention.neurons import HeadWriter, RowNeurons, y_shape_of
 from s2tdpt.hw.attention.pieces import HeadPieces
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from s2tdpt.golden.bounds import Bounds
     from s2tdpt.golden.params import Params
+    from s2tdpt.hw.widths import Widths
 
 __all__ = ["AttentionHardware", "AttentionUnit"]
 
@@ -200,6 +202,17 @@ class AttentionHardware(ABC):
     @abstractmethod
     def period(self, program: Program) -> int | None:
         """Cycles between the last pieces of two tokens of a head; None where they are not always the same."""
+
+    @abstractmethod
+    def head_accesses(
+        self,
+        program: Program,
+        widths: Widths,
+        q: np.ndarray | None,
+        k: np.ndarray | None,
+        v: np.ndarray | None,
+    ) -> HeadAccesses:
+        """Exact accesses of the memories and additions of a head, spikes as in `head_cycles`."""
 
     def own_memories(self, program: Program, bounds: Bounds) -> list[Memory]:
         """Memories of the passes."""

@@ -1,9 +1,9 @@
-// Block RAM of the ECP5 as Yosys uses it: contents, 9, 18 or 36 bits a word, no output registers.
+// Block RAM of the ECP5 as Yosys uses it: contents, 1 to 36 bits a word, no output registers.
 //
 // Yosys' own library has the ports of this cell and no model. Written from the cell's use in Yosys' memory map
 // (techlibs/lattice/brams_16kd.txt) and from Lattice's FPGA-TN-02204 (memory usage guide). A word that one port
 // writes while the other one reads it is unknown on the device: here it reads inverted, so that nothing can
-// depend on it unnoticed. Widths of 1, 2 and 4 bits are refused.
+// depend on it unnoticed. Words of 1, 2 and 4 bits share the lower eight of nine.
 module DP16KD #(
     parameter DATA_WIDTH_A = 18,
     parameter REGMODE_A = "NOREG",
@@ -93,7 +93,7 @@ module DP16KD #(
     output DOB17, DOB16, DOB15, DOB14, DOB13, DOB12, DOB11, DOB10, DOB9, DOB8, DOB7, DOB6, DOB5, DOB4, DOB3, DOB2, DOB1, DOB0
 );
     generate
-        if (DATA_WIDTH_A < 9 || DATA_WIDTH_B < 9 || REGMODE_A != "NOREG" || REGMODE_B != "NOREG")
+        if (REGMODE_A != "NOREG" || REGMODE_B != "NOREG")
             DP16KD_in_a_form_without_a_model refused();
     endgenerate
 
@@ -121,57 +121,83 @@ module DP16KD #(
     // Words of 9 bits that port A takes, one to four from base_a on, and which of them it writes.
     wire [10:0] base_a = DATA_WIDTH_A == 36 ? {ad_a[13:5], 2'b0} : DATA_WIDTH_A == 18 ? {ad_a[13:4], 1'b0} : ad_a[13:3];
     wire [3:0] enable_a = DATA_WIDTH_A == 36 ? ad_a[3:0] : DATA_WIDTH_A == 18 ? {2'b0, ad_a[1:0]} : 4'b1;
+    // Bits of such a word that it takes, from offset_a on.
+    wire [2:0] offset_a = DATA_WIDTH_A == 4 ? {ad_a[2], 2'b0} : DATA_WIDTH_A == 2 ? {ad_a[2:1], 1'b0} : DATA_WIDTH_A == 1 ? ad_a[2:0] : 3'b0;
+    wire [8:0] mask_a = DATA_WIDTH_A < 9 ? ((9'b1 << DATA_WIDTH_A) - 9'b1) << offset_a : 9'h1ff;
     wire blocked_a = RESETMODE == "SYNC" && RSTA;
     wire [3:0] write_a = CEA && WEA && !blocked_a ? enable_a : 4'b0;
     // Words of 9 bits that port B takes, one to four from base_b on, and which of them it writes.
     wire [10:0] base_b = DATA_WIDTH_B == 36 ? {ad_b[13:5], 2'b0} : DATA_WIDTH_B == 18 ? {ad_b[13:4], 1'b0} : ad_b[13:3];
     wire [3:0] enable_b = DATA_WIDTH_B == 36 ? ad_b[3:0] : DATA_WIDTH_B == 18 ? {2'b0, ad_b[1:0]} : 4'b1;
+    // Bits of such a word that it takes, from offset_b on.
+    wire [2:0] offset_b = DATA_WIDTH_B == 4 ? {ad_b[2], 2'b0} : DATA_WIDTH_B == 2 ? {ad_b[2:1], 1'b0} : DATA_WIDTH_B == 1 ? ad_b[2:0] : 3'b0;
+    wire [8:0] mask_b = DATA_WIDTH_B < 9 ? ((9'b1 << DATA_WIDTH_B) - 9'b1) << offset_b : 9'h1ff;
     wire blocked_b = RESETMODE == "SYNC" && RSTB;
     wire [3:0] write_b = CEB && WEB && !blocked_b ? enable_b : 4'b0;
 
     genvar k;
     generate
-        for (k = 0; k < DATA_WIDTH_A / 9; k = k + 1) begin : word_a
+        for (k = 0; k < (DATA_WIDTH_A + 8) / 9; k = k + 1) begin : word_a
             wire [10:0] place = base_a + k;
             wire [10:0] from_b = place - base_b;
-            wire hit = from_b < DATA_WIDTH_B / 9 && write_b[from_b[1:0]];
-            always @(posedge clk_a)
-                if (write_a[k])
-                    mem[place] <= di_a[9 * k +: 9];
+            wire hit = from_b < (DATA_WIDTH_B + 8) / 9 && write_b[from_b[1:0]];
+            wire [8:0] fresh = di_a[9 * k +: 9] << offset_a;
+            wire [8:0] before = mem[place] ^ (hit ? mask_b : 9'b0);
+            wire through = write_a[k] && WRITEMODE_A == "WRITETHROUGH";
+            wire [8:0] seen = ((through ? fresh : before) & mask_a) >> offset_a;
+            if (DATA_WIDTH_A < 9) begin : part
+                always @(posedge clk_a)
+                    if (write_a[k])
+                        mem[place] <= (fresh & mask_a) | (mem[place] & ~mask_a);
+            end else begin : whole
+                always @(posedge clk_a)
+                    if (write_a[k])
+                        mem[place] <= fresh;
+            end
             if (RESETMODE == "SYNC") begin : rest
                 always @(posedge clk_a)
                     if (RSTA)
                         do_a[9 * k +: 9] <= 9'b0;
                     else if (CEA && !(WEA && WRITEMODE_A == "NORMAL"))
-                        do_a[9 * k +: 9] <= write_a[k] && WRITEMODE_A == "WRITETHROUGH" ? di_a[9 * k +: 9] : mem[place] ^ {9{hit}};
+                        do_a[9 * k +: 9] <= seen;
             end else begin : rest
                 always @(posedge clk_a or posedge RSTA)
                     if (RSTA)
                         do_a[9 * k +: 9] <= 9'b0;
                     else if (CEA && !(WEA && WRITEMODE_A == "NORMAL"))
-                        do_a[9 * k +: 9] <= write_a[k] && WRITEMODE_A == "WRITETHROUGH" ? di_a[9 * k +: 9] : mem[place] ^ {9{hit}};
+                        do_a[9 * k +: 9] <= seen;
             end
             initial do_a[9 * k +: 9] = 9'b0;
         end
-        for (k = 0; k < DATA_WIDTH_B / 9; k = k + 1) begin : word_b
+        for (k = 0; k < (DATA_WIDTH_B + 8) / 9; k = k + 1) begin : word_b
             wire [10:0] place = base_b + k;
             wire [10:0] from_a = place - base_a;
-            wire hit = from_a < DATA_WIDTH_A / 9 && write_a[from_a[1:0]];
-            always @(posedge clk_b)
-                if (write_b[k])
-                    mem[place] <= di_b[9 * k +: 9];
+            wire hit = from_a < (DATA_WIDTH_A + 8) / 9 && write_a[from_a[1:0]];
+            wire [8:0] fresh = di_b[9 * k +: 9] << offset_b;
+            wire [8:0] before = mem[place] ^ (hit ? mask_a : 9'b0);
+            wire through = write_b[k] && WRITEMODE_B == "WRITETHROUGH";
+            wire [8:0] seen = ((through ? fresh : before) & mask_b) >> offset_b;
+            if (DATA_WIDTH_B < 9) begin : part
+                always @(posedge clk_b)
+                    if (write_b[k])
+                        mem[place] <= (fresh & mask_b) | (mem[place] & ~mask_b);
+            end else begin : whole
+                always @(posedge clk_b)
+                    if (write_b[k])
+                        mem[place] <= fresh;
+            end
             if (RESETMODE == "SYNC") begin : rest
                 always @(posedge clk_b)
                     if (RSTB)
                         do_b[9 * k +: 9] <= 9'b0;
                     else if (CEB && !(WEB && WRITEMODE_B == "NORMAL"))
-                        do_b[9 * k +: 9] <= write_b[k] && WRITEMODE_B == "WRITETHROUGH" ? di_b[9 * k +: 9] : mem[place] ^ {9{hit}};
+                        do_b[9 * k +: 9] <= seen;
             end else begin : rest
                 always @(posedge clk_b or posedge RSTB)
                     if (RSTB)
                         do_b[9 * k +: 9] <= 9'b0;
                     else if (CEB && !(WEB && WRITEMODE_B == "NORMAL"))
-                        do_b[9 * k +: 9] <= write_b[k] && WRITEMODE_B == "WRITETHROUGH" ? di_b[9 * k +: 9] : mem[place] ^ {9{hit}};
+                        do_b[9 * k +: 9] <= seen;
             end
             initial do_b[9 * k +: 9] = 9'b0;
         end

@@ -4,9 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
 from s2tdpt.golden.config import NetworkConfig
+
+
+class _Round(torch.autograd.Function):
+    """Round to nearest even; the gradient passes straight through."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        return torch.round(x)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> Tensor:
+        return grad
+
+
+rounded = _Round.apply
+"""Nearest whole numbers, ties to even; the gradient passes straight through."""
 
 
 class AttentionModule(nn.Module):

@@ -129,7 +129,7 @@ def test_counts_are_those_of_the_machine(name):
     assert mine == machine
     for block, counts in activity.attention.items():
         q, k, v = (sources[f"block.{block}.{part}"] for part in "qkv")
-        assert counts.updates == row_updates(q, k, v, heads=config.heads).sum()
+        assert counts["updates"] == row_updates(q, k, v, heads=config.heads).sum()
 
 
 def test_the_guide_has_the_constants_of_the_program():

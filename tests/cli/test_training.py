@@ -118,12 +118,13 @@ def test_quantise_another_runs_float_stage(shell, small_digits, trained):
     assert "is a checkpoint of stage qat; expected the float stage" in message
 
 
-def test_control_attention_is_trained_and_never_exported(shell, small_digits):
-    text = shell.good("train", *small_digits, "--out", "run", "--gradient", "ssa")
-    assert "A control attention has no parameter file" in text
-    assert not (shell.folder / "run" / "little.safetensors").exists()
-    message = shell.refused("export", "run/qat.safetensors", "--out", "x.safetensors")
-    assert message.startswith("attention 'ssa' is a software control")
+def test_another_attention_is_trained_and_exported(shell, small_digits):
+    fields = json.loads((shell.folder / "little.json").read_text())
+    (shell.folder / "other.json").write_text(json.dumps({**fields, "attention": {"kind": "ssa"}}))
+    shell.good("train", "--config", "other.json", *small_digits[2:], "--out", "run")
+    assert Params.load("run/little.safetensors").config.attention.kind == "ssa"
+    message = shell.refused("train", *small_digits, "--out", "x", "--start", "run/little.safetensors")
+    assert "run/little.safetensors was trained for another configuration (attention" in message
 
 
 def test_export_gives_the_integers_of_the_run(shell, trained):
@@ -178,9 +179,9 @@ def test_checkpoints_that_must_not_be_used(shell, small_digits, trained):
     for command in commands:
         assert "run/qat.safetensors is not a readable checkpoint" in shell.refused(*command)
     tensors[weight].view(-1)[0] = 0
-    save_file(tensors, path, {"s2tdpt": metadata["s2tdpt"].replace('"version": 2', '"version": 3')})
+    save_file(tensors, path, {"s2tdpt": metadata["s2tdpt"].replace('"version": 3', '"version": 4')})
     for command in commands:
-        assert "has version 3; expected 2; use the program version that wrote it" in shell.refused(*command)
+        assert "has version 4; expected 3; use the program version that wrote it" in shell.refused(*command)
     save_file(tensors, path, {"s2tdpt": metadata["s2tdpt"].replace('"stage"', '"state"')})
     assert "lacks stage in its header; expected" in shell.refused(*commands[0])
     path.unlink()

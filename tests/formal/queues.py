@@ -22,7 +22,9 @@ def small_program() -> Program:
 
 
 def slice_queue(fault: Fault | None = None) -> Contract:
-    """A marked slice leaves after as many others as were before it, once, unaltered; depth 2, words of 3 bits."""
+    """A marked slice leaves after as many others as were before it, once, unaltered; depth 2, words of 3
+    bits.
+    """
     c = Contract(fault)
     unit = SliceQueue(data.StructLayout({"word": 3}), DEPTH)
     inside = c.add("queue", unit)

@@ -76,7 +76,8 @@ def position_walker(fault: Fault | None = None) -> Contract:
 def tap_walker(fault: Fault | None = None) -> Contract:
     """Every pass, tap and word of every window is asked for once, in order, whatever window follows.
 
-    All records and windows, first taps 0 or 1 and last taps 1 or 2; requests wait as long as the reader likes.
+    All records and windows, first taps 0 or 1 and last taps 1 or 2; requests wait as long as the reader
+    likes.
     """
     c = Contract(fault)
     program = small_program()
@@ -134,14 +135,21 @@ def tap_walker(fault: Fault | None = None) -> Contract:
     c.check("last_of_the_tile", ~due | (got.mark.final == final))
     c.check("cooldown", ~due | (got.mark.cooldown == Mux(final, step.final_cooldown, step.cooldown)))
     c.check_stable("request_waits", request.valid, request.ready, got)
-    counters = (inside["ky"] == y) & (inside["kx"] == x) & (inside["word"] == word)
+    counters = Const(1)
+    for name, counter, bound in (
+        ("ky", y, work.last_y),
+        ("kx", x, work.last_x),
+        ("word", word, step.last_word),
+        ("plane_pass", plane, step.last_pass),
+    ):
+        counters &= (inside[name].value == counter) & (inside[name].last == (counter == bound))
     starts = (inside["line"].address == addresses[0]) & (inside["line"].row == rows[0])
     starts &= (inside["tap"].address == addresses[1]) & (inside["tap"].row == rows[1])
-    held = inside["held"] == work
-    c.check("invariant_place", ~due | (counters & starts & held & (inside["plane_pass"] == plane)))
+    c.check("invariant_place", ~due | (counters & starts & (inside["held"] == work)))
     for counter, first, last in ((y, work.first_y, work.last_y), (x, work.first_x, work.last_x)):
         inside_window = (first <= counter) & (counter <= last) & (first <= 1) & (last != 0) & (last != 3)
-        c.check(f"invariant_{counter.name}", ~due | (inside_window & (word <= step.last_word)))
+        counted = (word <= step.last_word) & (plane <= step.last_pass)
+        c.check(f"invariant_{counter.name}", ~due | (inside_window & counted))
     c.cover(due & request.ready & final & (down == 1) & (right == 1))
     c.cover(taken & c.past(taken))
     return c
@@ -151,8 +159,8 @@ def word_reader(fault: Fault | None = None) -> Contract:
     """Every request makes one slice for every bank, three cycles later, with its channels, row and mark.
 
     Left out where the slice has no spike and nothing ends with it. No queue overflows, however slowly it is
-    emptied, and a request is taken as soon as everything that came before has left. Two banks of three channels, two
-    time steps, queues of two slices; the words of pixels are not looked at.
+    emptied, and a request is taken as soon as everything that came before has left. Two banks of three
+    channels, two time steps, queues of two slices; the words of pixels are not looked at.
     """
     c = Contract(fault)
     program = small_program()
@@ -230,6 +238,6 @@ def _reader_room(c: Contract, unit, inside, then, levels) -> None:
         room = (following - unit.popped[bank] - dropped[bank] + fire)[:width]
         held = levels[bank] + valid_1 + valid_2 + unit.push[bank] + dropped[bank]
         c.check(f"invariant_room_{bank}", (held <= DEPTH) & (room == (DEPTH - held)[:width]))
-        c.check(f"one_of_both_{bank}", (unit.push[bank] | dropped[bank]) == then[2])
+        c.check(f"invariant_one_of_both_{bank}", (unit.push[bank] | dropped[bank]) == then[2])
         rooms.append(room != 0)
     c.check("invariant_ready", inside["room"] == Cat(rooms).all())

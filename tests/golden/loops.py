@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+PROJECTIONS = {"uniform": "v", "none": "v", "qkta": "qk", "qkca": "qk"}
+PROJECTIONS |= dict.fromkeys(("stdp", "ssa", "sdsa", "sssa", "lrf-stdp", "lrf-ssa", "lrf-dyn"), "qkv")
 TYPES = {"I8": "int8", "I16": "int16", "I32": "int32", "I64": "int64", "U8": "uint8"}
 
 
@@ -77,8 +79,105 @@ def pool(maps: np.ndarray) -> np.ndarray:
     return result
 
 
-def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, lut: np.ndarray, heads: int) -> np.ndarray:
-    """Y for spikes (T, N, D)."""
+def attention(
+    options: dict, p: dict[str, np.ndarray], block: str, s: dict[str, np.ndarray], heads: int, size: tuple
+) -> np.ndarray:
+    """Y for spikes (T, N, D) of the projections that exist, by letter."""
+    kind = options["kind"]
+    y = np.zeros(s["v" if "v" in s else "k"].shape, np.int64)
+    steps, tokens, d = y.shape
+    width = d // heads
+    if kind.startswith("lrf-"):
+        if kind == "lrf-dyn":
+            names = ("leak", "input", "sign", "shift")
+            inner = dynamics(*(p[f"{block}.dyn.{name}"] for name in names), s, heads)
+        else:
+            inner = attention({**options, "kind": kind[4:]}, p, block, s, heads, size)
+        field = local_field(p[f"{block}.lrf.weight"], options["lrf"], s["v"], size)
+        return inner * 2 ** (4 if kind == "lrf-ssa" else 0) + field * 2 ** options["tap_shift"]
+    if kind == "stdp":
+        return stdp(s["q"], s["k"], s["v"], p["stdp.lut"], heads)
+    if kind == "sssa":
+        return saccadic(p[f"{block}.sssa.weight"], p[f"{block}.sssa.threshold"], s, heads)
+    if kind == "none":
+        return s["v"]
+    for h in range(heads):
+        for c in range(h * width, (h + 1) * width):
+            own = range(h * width, (h + 1) * width)
+            if kind == "uniform":
+                y[:, :, c] = 128 * s["v"][:, :, c].sum(axis=1, keepdims=True)
+            elif kind == "ssa":
+                for i in range(tokens):
+                    for e in own:
+                        y[:, i, c] += s["q"][:, i, e] * (s["k"][:, :, e] * s["v"][:, :, c]).sum(axis=1)
+            else:
+                for i in range(tokens):
+                    if kind == "qkta":
+                        counts = s["q"][:, i, own].sum(axis=1)
+                    elif kind == "qkca":
+                        counts = s["q"][:, :, c].sum(axis=1)
+                    else:
+                        assert kind == "sdsa"
+                        counts = (s["k"][:, :, c] * s["v"][:, :, c]).sum(axis=1)
+                    opened = neurons(counts.reshape(-1, 1, 1), options["gate_threshold"])[:, 0, 0]
+                    y[:, i, c] = s["q" if kind == "sdsa" else "k"][:, i, c] * opened
+    return y
+
+
+def dynamics(leak, gain, sign, shift, s: dict[str, np.ndarray], heads: int) -> np.ndarray:
+    """Y of the dendrites of lrf-dyn for spikes (T, N, D)."""
+    steps, tokens, d = s["v"].shape
+    y = np.zeros(s["v"].shape, np.int64)
+    for t in range(steps):
+        for c in range(d):
+            h = c * heads // d
+            x = [0] * 10
+            for n in range(tokens):
+                old, token = list(x), int(s["k"][t, n, c] * s["v"][t, n, c])
+                for m in range(1, 9):
+                    e = int(leak[h, m - 1])
+                    x[m] = old[m] - (old[m] >> e) + (old[m - 1] >> (e + 2)) + (old[m + 1] >> (e + 2))
+                    x[m] += int(gain[h, m - 1]) * token
+                soma = sum(int(sign[h, m - 1]) * (x[m] >> int(shift[h, m - 1])) for m in range(1, 9))
+                y[t, n, c] = int(s["q"][t, n, c]) * (soma >> 6)
+    return y
+
+
+def saccadic(weight: np.ndarray, theta: np.ndarray, s: dict[str, np.ndarray], heads: int) -> np.ndarray:
+    """Y of sssa for spikes (T, N, D)."""
+    steps, tokens, d = s["v"].shape
+    width = d // heads
+    y = np.zeros(s["v"].shape, np.int64)
+    for h in range(heads):
+        own = slice(h * width, (h + 1) * width)
+        powers = []
+        for t in range(steps):
+            total = int(s["k"][t, :, own].sum())
+            powers.append(2 ** (total.bit_length() - 1) if total else 0)
+        for i in range(tokens):
+            p = [int(s["q"][t, i, own].sum()) * powers[t] for t in range(steps)]
+            for t in range(steps):
+                if sum(int(weight[h, t, e]) * p[e] for e in range(t + 1)) >= theta[h, t]:
+                    y[t, i, own] = s["v"][t, i, own]
+    return y
+
+
+def local_field(weight: np.ndarray, dilations: list[int], v: np.ndarray, size: tuple) -> np.ndarray:
+    """Field of V (T, N, D), before its shift."""
+    height, width = size
+    steps = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0)]
+    taps = [(0, 0)] + [(d * dy, d * dx) for d in dilations for dy, dx in steps]
+    field = np.zeros(v.shape, np.int64)
+    for n in range(height * width):
+        for tap, (dy, dx) in enumerate(taps):
+            y, x = n // width + dy, n % width + dx
+            if 0 <= y < height and 0 <= x < width:
+                field[:, n] += weight[:, tap] * v[:, y * width + x]
+    return field
+
+
+def stdp(q: np.ndarray, k: np.ndarray, v: np.ndarray, lut: np.ndarray, heads: int) -> np.ndarray:
+    """Y of STDP for spikes (T, N, D)."""
     steps, tokens, d = q.shape
     width = d // heads
     y = np.zeros(q.shape, np.int64)
@@ -138,10 +237,11 @@ def run(manifest: dict, p: dict[str, np.ndarray], image: np.ndarray) -> dict[str
             return project(spikes, p[f"{layer}.weight"]) * 2 ** p[f"{layer}.shift"] + p[f"{layer}.bias"]
 
         trace[f"{block}.x"] = x = neurons(u, manifest["residual_threshold"])
-        for part in "qkv":
-            trace[f"{block}.{part}"] = spiking(f"{block}.{part}", x)
-        q, k, v = (trace[f"{block}.{part}"] for part in "qkv")
-        trace[f"{block}.y"] = y = attention(q, k, v, p["stdp.lut"], config["heads"])
+        spikes = {}
+        for part in PROJECTIONS[config["attention"]["kind"]]:
+            trace[f"{block}.{part}"] = spikes[part] = spiking(f"{block}.{part}", x)
+        y = attention(config["attention"], p, block, spikes, config["heads"], size)
+        trace[f"{block}.y"] = y
         trace[f"{block}.attn"] = attn = neurons(y, manifest["attention_threshold"])
         trace[f"{block}.u_attn"] = u = u + written(f"{block}.proj", attn)
         trace[f"{block}.mlp_in"] = mlp_in = neurons(u, manifest["residual_threshold"])

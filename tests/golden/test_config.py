@@ -6,8 +6,9 @@ import math
 import pytest
 from pydantic import ValidationError
 
+from s2tdpt.golden.attention.ssa import Ssa
 from s2tdpt.golden.complexity import macs, memory, neurons, parameter_count
-from s2tdpt.golden.config import config_from_dict, load_config, named_configs
+from s2tdpt.golden.config import config_from_dict, load_config, named_configs, with_attention
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.trace import spike_traces, trace_shapes
 from tests.golden.shapes import SHAPES, make_config
@@ -158,3 +159,18 @@ def test_files(tmp_path):
         load_config(path)
     with pytest.raises(UserError, match="no configuration 'cifar'.*digits"):
         load_config("cifar")
+
+
+def test_another_attention():
+    config = with_attention(make_config(), "ssa")
+    assert config.name == "tiny-ssa" and config.attention == Ssa()
+    config = with_attention(make_config(), '{"kind": "ssa", "scale_log2": 1}')
+    assert config.attention_threshold == 2
+    for text, words in (
+        ("softmax", "attention 'softmax': attention.kind is 'softmax'; expected one of stdp, ssa, "),
+        ('{"kind": ', "is no JSON"),
+        ('{"kind": "ssa", "kappa": 1}', "unknown field 'attention.kappa'; expected only kind, scale_log2"),
+    ):
+        with pytest.raises(UserError) as error:
+            with_attention(make_config(), text)
+        assert words in str(error.value) and "\n" not in str(error.value)

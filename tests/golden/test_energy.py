@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from s2tdpt.golden.activity import Activity, AttentionCounts, measure, tap_counts
+from s2tdpt.golden.activity import Activity, measure, tap_counts
 from s2tdpt.golden.complexity import input_trace, macs, trace_bytes
 from s2tdpt.golden.config import load_config, named_configs
 from s2tdpt.golden.energy import (
@@ -164,7 +164,7 @@ def test_counts_of_a_projection_and_the_attention_by_hand():
     activity.add(np.zeros((1, 1, 3, 2), np.uint8), trace)
     # Token 0 defines the rows of each of the 4 (step, head): 2 and 1, 1 and 3 rows; then token 2 touches 2
     # rows in step 0, token 1 touches 3 rows in step 1.
-    assert activity.attention[0] == AttentionCounts(
+    assert activity.attention[0] == dict(
         counted=4 + 1 + 3, updates=(2 + 1 + 1 + 3) + 2 + 3, additions=3 * 2 + 1 * 3, outputs=3 * 2 * 2
     )
     for part in "qkv":
@@ -191,17 +191,17 @@ def reference_counts(config, trace):
     attention = {}
     d_h = config.head_dim
     for b in range(config.depth):
-        counts = AttentionCounts()
+        counts = dict.fromkeys(("counted", "updates", "additions", "outputs"), 0)
         for t in range(config.timesteps):
             for h in range(config.heads):
                 q, k, v = (trace[f"block.{b}.{p}"][t][:, h * d_h : (h + 1) * d_h] for p in "qkv")
                 occurring = {int(row.sum()) for row in q}
-                counts.counted += int(q.sum() + k.sum())
+                counts["counted"] += int(q.sum() + k.sum())
                 for j in range(config.tokens):
-                    counts.outputs += 1
+                    counts["outputs"] += 1
                     if j == 0 or v[j].any():
-                        counts.updates += len(occurring)
-                        counts.additions += len(occurring) * int(v[j].sum())
+                        counts["updates"] += len(occurring)
+                        counts["additions"] += len(occurring) * int(v[j].sum())
         attention[b] = counts
     return events, reads, attention
 
@@ -277,7 +277,7 @@ def test_integer_column_by_hand(weight, adder):
     layers = ["sps.0", *(f"block.0.{part}" for part in ("q", "k", "v", "proj", "fc1", "fc2")), "head"]
     activity.events = {layer: 16 + 2 * i for i, layer in enumerate(layers)}
     activity.reads = {layer: 8 + 2 * i for i, layer in enumerate(layers)}
-    activity.attention = {0: AttentionCounts(counted=10, updates=6, additions=14, outputs=16)}
+    activity.attention = {0: dict(counted=10, updates=6, additions=14, outputs=16)}
     report = energy_report(golden, activity)
     assert report.weight_bytes == 18 + 6 * 4 + 4 and report.accuracy == 0.5
     rows = {row.name: row for row in report.layers}

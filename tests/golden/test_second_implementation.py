@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from s2tdpt.golden.attention import MECHANISMS
 from s2tdpt.golden.compare import first_difference
 from s2tdpt.golden.config import NetworkConfig
 from s2tdpt.golden.network import GoldenNetwork
@@ -48,6 +49,17 @@ def test_every_trace_of_chosen_shapes(name, tmp_path):
 def test_every_trace_of_random_shapes(seed, tmp_path):
     config = random_config(seed)
     check(config, params_for(config, seed), tmp_path, count=1)
+
+
+@pytest.mark.parametrize("kind", sorted(set(MECHANISMS) - {"stdp"}))
+def test_every_trace_of_every_attention(kind, tmp_path):
+    shape = ("odd-tokens", "odd-pooled", "eight-steps")[len(kind) % 3]
+    config = SHAPES[shape].model_copy(update={"attention": MECHANISMS[kind]()})
+    assert check(config, params_for(config, len(kind)), tmp_path)["block.0.attn"].any()
+    if "gate_threshold" in MECHANISMS[kind].model_fields:
+        config = config.model_copy(update={"attention": MECHANISMS[kind](gate_threshold=2)})
+        (tmp_path / "gate").mkdir()
+        check(config, params_for(config, len(kind)), tmp_path / "gate")
 
 
 def test_large_integers_need_and_get_a_wider_type(tmp_path):

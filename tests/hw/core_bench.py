@@ -229,7 +229,9 @@ def run_core(
 
 
 def _registers(fragment: Fragment) -> list[Signal]:
-    """All registers of an elaborated unit and of those inside of it, but those of which a part is no register."""
+    """All registers of an elaborated unit and of those inside of it, but those of which a part is no
+    register.
+    """
     assigned = {domain: statements._lhs_signals() for domain, statements in fragment.statements.items()}
     wires = assigned.pop("comb", ())
     found = [signal for signals in assigned.values() for signal in signals if signal not in wires]

@@ -8,7 +8,9 @@ import pytest
 from amaranth import Cat, Signal
 from amaranth.hdl._mem import MemoryInstance
 
+from s2tdpt.golden.attention import MECHANISMS
 from s2tdpt.hw.accesses import AccessCounter, FrameAccesses
+from s2tdpt.hw.attention import HARDWARE
 from s2tdpt.hw.machine import Machine
 from tests.hw.core_bench import build_case, network, run_core, traces_of
 
@@ -32,6 +34,14 @@ CASES = {
         Machine(lanes=2, banks=1, post_lanes=2, attention_steps=2),
     ),
 }
+CASES |= {
+    kind: (
+        network(timesteps=3, attention=MECHANISMS[kind]()),
+        Machine(lanes=4, banks=2, post_lanes=2, attention_steps=2),
+    )
+    for kind in MECHANISMS
+    if kind in HARDWARE and kind != "stdp"
+}
 
 # Memories that are read without a clock: there is no enable to count. Writes tell how often they are read.
 UNCLOCKED = (
@@ -54,6 +64,9 @@ PLACES = {
     "post/combiner/totals": "totals of planes",
     "post/head/sums": "totals of the head",
     "sender/logits": "logits",
+    "store/queries": "spikes of q",
+    "store/keys": "spikes of k",
+    "field/taps": "taps of the field",
     "store/query_counts": "counts of q",
     "store/key_counts": "counts of k",
     "store/value_steps": "steps of v",

@@ -195,3 +195,29 @@ def test_an_interrupted_build_leaves_nothing(tools, monkeypatch, tmp_path, stop)
     with pytest.raises(stop):
         build_bitstream(PARAMS, MACHINE, load_board("ulx3s-85f"))
     assert list((tmp_path / "cache" / "bitstreams").iterdir()) == []
+
+
+STAND_IN = f"""\
+module {bitstream.SERIAL}(input clk, input rst, input rx, output tx, output life, output fault);
+  reg [23:0] count = 0;
+  always @(posedge clk) count <= rst ? 24'd0 : count + 24'd1;
+  assign tx = rx;
+  assign life = count[23];
+  assign fault = rst;
+endmodule
+"""
+
+
+@pytest.mark.wide
+@pytest.mark.parametrize("name", named_boards())
+def test_tools_make_a_bitstream(name, monkeypatch, tmp_path):
+    """The real tools of every family, PLL and pins included, with a counter in place of the accelerator."""
+    monkeypatch.setenv("S2TDPT_CACHE", str(tmp_path))
+    monkeypatch.setattr(bitstream, "emit", lambda core, name, ports: STAND_IN)
+    board = load_board(name)
+    made = build_bitstream(PARAMS, MACHINE, board)
+    assert made.fmax >= made.line.clock / 1e6 and made.line.clock == pytest.approx(
+        board.frequency * 1e6, rel=0.05
+    )
+    assert (made.folder / made.file).stat().st_size > 10_000
+    assert 5 < made.used["lut"] < 300 and made.available["lut"] == board.luts

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from pathlib import Path
-
-for threads in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
-    os.environ[threads] = "1"  # a process of several threads cannot be forked safely
 
 import click
 import pytest
@@ -45,8 +41,8 @@ LOG = Path("build/mutation/hardware.jsonl")
 def main(count, seed, units, only, jobs, path, again, report_only, json_path):
     """Alter the hardware, run the tests that cover each alteration, and report what they do not notice.
 
-    A campaign that was interrupted goes on where it was. The unit's own tests come first; what they let pass goes
-    through whole networks against the golden model.
+    A campaign that was interrupted goes on where it was. The unit's own tests come first; what they let pass
+    goes through whole networks against the golden model.
     """
     console = Console(stderr=True)
     log = Log(path)
@@ -81,10 +77,8 @@ def _run(chosen, tests_of, stage, log: Log, jobs: int, again: bool, console: Con
         log.add(verdict)
         if verdict.status in UNNOTICED or done % 20 == 0 or done == len(waiting):
             rest = (time.monotonic() - began) / done * (len(waiting) - done) / 60
-            console.print(
-                f"{stage}: {done} of {len(waiting)}, {rest:.0f} minutes left; {verdict.status}: {verdict.name}",
-                markup=False, highlight=False,
-            )  # fmt: skip
+            line = f"{stage}: {done} of {len(waiting)}, {rest:.0f} minutes left; {verdict.status}: "
+            console.print(line + verdict.name, markup=False, highlight=False)
 
     files = sorted({prefix.split("::")[0] for mutant in waiting for prefix in tests_of(mutant)})
     budget = NETWORK_SECONDS if stage == "networks" else OWN_SECONDS

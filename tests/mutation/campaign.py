@@ -1,7 +1,8 @@
 """Runs the tests that cover a mutant until one fails, in a process of its own.
 
-pytest collects the tests once. Every mutant is then planted in a fork of that process, which runs the tests that
-build the altered place, the quickest first, so that a mutant costs little more than the test that kills it.
+pytest collects the tests once. Every mutant is then planted in a fork of that process, which runs the tests
+that build the altered place, the quickest first, so that a mutant costs little more than the test that kills
+it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ import pytest
 from _pytest.runner import runtestprotocol
 
 START_SECONDS, PATIENCE = 10, 4
-"""CPU time of a mutant: that of its tests times the one, and the other beside it. Whoever needs more hangs."""
+"""CPU time of a mutant: that of its tests times the one, and the other beside it. Whoever needs more hangs.
+"""
 
 
 class Planter(Protocol):

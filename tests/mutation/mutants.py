@@ -1,4 +1,4 @@
-"""The mutants of the hardware: found in elaborated accelerators, named by their source, planted in any unit."""
+"""The mutants of the hardware: found in elaborated accelerators, named by their source, planted anywhere."""
 
 from __future__ import annotations
 
@@ -67,13 +67,18 @@ def watch(hook: Callable[[list[Site]], None]) -> None:
 
 def plant(mutant: Mutant) -> Callable[[], int]:
     """From now on every unit that holds the mutant's place is altered; returns how many were so far."""
+    return plant_where(lambda site: (site.place, site.change) == (mutant.place, mutant.change), mutant.last)
+
+
+def plant_where(wanted: Callable[[Site], bool], last: bool = False) -> Callable[[], int]:
+    """`plant`, of the first or last site that is wanted."""
     planted = 0
 
     def alter(sites):
         nonlocal planted
-        found = [site for site in sites if (site.place, site.change) == (mutant.place, mutant.change)]
+        found = [site for site in sites if wanted(site)]
         if found:
-            found[-1 if mutant.last else 0].apply()
+            found[-1 if last else 0].apply()
             planted += 1
 
     watch(alter)
@@ -111,10 +116,7 @@ def catalogue(designs: Iterable) -> list[Mutant]:
 
 
 def _shown(place: Place) -> str:
-    text = place.text
-    if text.startswith("with "):  # Python gives the place of a condition as all that depends on it
-        text = text[: text.index(": ")]
-    return text if len(text) <= 100 else text[:97] + "..."
+    return place.head if len(place.head) <= 100 else place.head[:97] + "..."
 
 
 def sample(mutants: list[Mutant], count: int, seed: int) -> list[Mutant]:

@@ -1,8 +1,8 @@
 """Where in the generator's source a piece of hardware was written, to the column.
 
-Amaranth notes a file and a line for every value and statement. Mutants need more: two operators on one line are two
-mutants, and what a helper of Amaranth built belongs to the line that called it. `trace` replaces that note for
-the process.
+Amaranth notes a file and a line for every value and statement. Mutants need more: two operators on one line
+are two mutants, and what a helper of Amaranth built belongs to the line that called it. `trace` replaces that
+note for the process.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Place(NamedTuple):
     Attributes
     ----------
     module : str
-        Name of the module in `hw`.
+        Name of the module in `hw`, with those of the packages it lies in.
     function : str
         Qualified name, without the marks of nested functions.
     line, column, end_line, end_column : int
@@ -46,11 +46,17 @@ class Place(NamedTuple):
     @property
     def text(self) -> str:
         """The source between its ends, on one line."""
-        path = f"{HARDWARE}/{self.module}.py"
+        path = f"{HARDWARE}/{self.module.replace('.', '/')}.py"
         lines = [linecache.getline(path, n).encode() for n in range(self.line, self.end_line + 1)]
         lines[-1] = lines[-1][: self.end_column]
         lines[0] = lines[0][self.column :]
         return " ".join(b" ".join(lines).decode().split())
+
+    @property
+    def head(self) -> str:
+        """The same, but a condition without what depends on it: Python takes the two for one place."""
+        text = self.text
+        return text[: text.index(": ")] if text.startswith("with ") else text
 
 
 class Location(tuple):
@@ -66,7 +72,7 @@ def _locate(code, instruction: int) -> Location:
     found = Location((code.co_filename, line))
     if code.co_filename.startswith(HARDWARE) and None not in positions:
         parts = [part for part in code.co_qualname.split(".") if not part.startswith("<")]
-        name = Path(code.co_filename).stem
+        name = ".".join(Path(code.co_filename).relative_to(HARDWARE).with_suffix("").parts)
         found.place = Place(name, ".".join(parts), line, column, end_line, end_column)
     return found
 

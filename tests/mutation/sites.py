@@ -1,7 +1,7 @@
 """Everything in an elaborated unit that can be altered, and how.
 
-A unit's statements are walked as Amaranth elaborated them, before anything is optimised or named: the mutant is
-what a slip in the generator would have made. Five kinds of mutations:
+A unit's statements are walked as Amaranth elaborated them, before anything is optimised or named: the mutant
+is what a slip in the generator would have made. Five kinds of mutations:
 
 ========== ===================================================================================================
 operator   & | ^ + - and comparisons become their neighbours, ``~`` is left out, an operand is ignored, the

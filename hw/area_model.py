@@ -14,9 +14,10 @@ import numpy as np
 
 from s2tdpt.golden.bounds import Bounds, derive_bounds
 from s2tdpt.hw.area_table import CASES, Counts, count_cells, read_table
-from s2tdpt.hw.memory_plan import LUTRAM_BITS, LUTRAM_WORDS, plan_for
+from s2tdpt.hw.attention.records import HeadSizes
+from s2tdpt.hw.memory import LUTRAM_BITS, LUTRAM_WORDS
+from s2tdpt.hw.memory_plan import plan_for
 from s2tdpt.hw.program import Program, build_program
-from s2tdpt.hw.stdp_records import HeadSizes
 from s2tdpt.hw.widths import Widths, derive_widths
 
 __all__ = ["AreaModel", "Example", "area_model", "features", "fit", "held_out_errors"]

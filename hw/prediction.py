@@ -107,7 +107,7 @@ def default_rates(config: NetworkConfig) -> dict[str, float]:
             found[layer.reads] = rates.of(layer)
     for block in range(config.depth):
         found |= {f"block.{block}.q": rates.q, f"block.{block}.k": rates.k, f"block.{block}.v": rates.q}
-    return found
+    return {name: rate for name, rate in found.items() if name in spike_traces(config)}
 
 
 def check_rates(config: NetworkConfig, rates: Mapping[str, float]) -> dict[str, float]:

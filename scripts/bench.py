@@ -50,6 +50,7 @@ FIGURES = {
     "cycles_per_image": ("digits: cycles an image", "", None, "max"),
     "idle_share": ("digits: share of cycles without an accumulate", "", None, "max"),
     "accumulates_per_cycle": ("digits: useful accumulates a cycle, whole image", "", None, "min"),
+    "counted_energy_nj": ("digits: accesses and additions of an image, counted, 45 nm", "nJ", None, "max"),
     "cycle_model_error": ("cycle model against RTL, largest error", "cycles", 0, "max"),
     "attention_bits_growth": ("attention state, growth a sum from N = 64 to 4096", "bits", 6, "max"),
     "s2tdpt_2_128_cycles": ("2-128 int8: cycles an image", "", None, "max"),
@@ -358,7 +359,23 @@ def measure_cycles(
     figures["s2tdpt_2_128_cycles"] = found[SMALL].cycles
     figures["s2tdpt_4_384_cycles"] = found[LARGE].cycles
     figures["s2tdpt_4_384_idle_share"] = found[LARGE].idle_share
+    figures["counted_energy_nj"] = counted_energy(work["digits"]) / 1e3
     return {name: result.interval for name, result in found.items()}
+
+
+def counted_energy(load: Workload) -> float:
+    """pJ of the accesses and additions of an image, mean of the first `SAMPLES`."""
+    from s2tdpt.golden.network import GoldenNetwork
+    from s2tdpt.hw.counted_energy import count_energy
+    from s2tdpt.hw.estimate import image_traces
+    from s2tdpt.hw.program import build_program
+    from s2tdpt.hw.widths import derive_widths
+
+    golden = GoldenNetwork(load.params)
+    widths = derive_widths(load.params, golden.bounds)
+    program = build_program(golden.config, load.machine, widths.head_sum)
+    traces = image_traces(golden, load.images[:SAMPLES])
+    return count_energy(program, widths, golden.bounds, traces).energy
 
 
 def derive_synthesis(reports: dict[str, dict[str, Any]], intervals: dict[str, float], figures: dict) -> None:

@@ -48,7 +48,7 @@ def test_energy_is_that_of_the_counts(shell, digits):
     data = shell.json("energy", "--limit", 30, "--counted", 0)
     assert (
         data
-        == {"counted": None}
+        == {"counted": None, "netlist": None}
         | {"params": "digits", "data": "digits test images", "against": []}
         | report.as_dict()
     )

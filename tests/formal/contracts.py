@@ -351,7 +351,14 @@ ARITHMETIC = {
         1,
         0,
         (),
-        (Fault("fits_unsigned_12_to_unsigned_5", "value <= hi", "<= becomes <"),),
+        (
+            Fault("fits_unsigned_12_to_unsigned_5", "value <= hi", "<= becomes <"),
+            Fault(
+                "saturate_signed_12_to_unsigned_5",
+                "Mux(value < lo, Const(lo, shape), result)",
+                "arms swapped",
+            ),
+        ),
     ),
     "rounding": Case(
         arithmetic.rounding,

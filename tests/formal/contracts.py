@@ -97,7 +97,7 @@ CASES = {
     "tap_walker": Case(
         walk.tap_walker,
         7,
-        2,
+        0,
         ("TapWalker",),
         (
             Fault("a_request_while_one_is_due", "request.valid.eq(window.valid)", "stuck at 1"),

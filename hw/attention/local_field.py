@@ -72,11 +72,14 @@ def joined(options: Options, layout: data.ArrayLayout, y: data.View, field: data
     return Cat(exact((a << options.y_shift) + (b << options.tap_shift), layout.elem_shape) for a, b in pairs)
 
 
-def share_values(m: Module, store: HeadStore, field: LocalField, reader: wiring.PureInterface) -> None:
-    """The values are read by a `reader` of tokens first, then by the field: one port serves both."""
+def share_values(
+    m: Module, store: HeadStore, field: LocalField, reader: wiring.PureInterface, wanted: Value | int = 1
+) -> None:
+    """The values are read by a `reader` of tokens first, as long as they are `wanted`, then by the field: one
+    port serves both."""
     m.d.comb += [
         store.values.address.eq(Mux(field.values.en, field.values.address, reader.address)),
-        store.values.en.eq(field.values.en | reader.en),
+        store.values.en.eq(field.values.en | (reader.en & wanted)),
         field.values.value.eq(store.values.value),
         reader.value.eq(store.values.value),
     ]

@@ -95,7 +95,7 @@ class LrfSelfAttention(SelfAttention):
             *(field.last.eq(issue.beside_last), issue.beside.eq(field.single)),
             field.clear.eq(self.clear),
         ]
-        share_values(m, store, field, reader.tokens)
+        share_values(m, store, field, reader.tokens, ~reader.second)
         fields = (getattr(field, f"sums{engine}").as_value() for engine in range(self._sizes.engines))
         sums = [Cat(pair) for pair in zip(self._state(m, sequencer, reader, issue), fields, strict=True)]
         en, row = collect(m, self._sizes, issue, sums)
@@ -132,6 +132,7 @@ class LrfSsaHardware(SsaHardware):
         self, program: Program, widths: Widths, q: np.ndarray, k: np.ndarray, v: np.ndarray
     ) -> HeadAccesses:
         found = super().head_accesses(program, widths, q, k, v)
+        found.reads["spikes of v"] -= program.network.tokens  # the second pass needs none
         add_field(found, program, v)
         found.additions[widths.attention] += program.network.tokens * v.shape[2] * v.shape[0]
         return found

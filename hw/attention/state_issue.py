@@ -36,6 +36,8 @@ class RoundReader(wiring.Component):
     start : ``In(1)``
         Pulse, when nothing is offered.
     tokens : ``Out(StorePort)``, `TOKENS`
+    second : ``Out(1)``
+        The word that is asked for belongs to the second pass, which needs no value.
     valid : ``Out(1)``, take : ``In(1)``
         A round is offered; it is taken.
     round : ``Out``
@@ -54,6 +56,7 @@ class RoundReader(wiring.Component):
                 "base": In(sizes.word),
                 "start": In(1),
                 "tokens": Out(StorePort(sizes, TOKENS)),
+                "second": Out(1),
                 "valid": Out(1),
                 "take": In(1),
                 "round": Out(index_shape(self._rounds.count)),
@@ -67,7 +70,7 @@ class RoundReader(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         sizes, port = self._sizes, self.tokens
-        more, emits = Signal(), Signal()  # words are left to be read; in the second pass
+        more, emits = Signal(), self.second  # words are left to be read; in the second pass
         index, last = Signal(sizes.token), Signal()
         read, read_emits, read_last = Signal(), Signal(), Signal()  # a word is at the port; what it is
         load = Signal()

@@ -321,7 +321,7 @@ CASES = {
     ),
     "image_buffer": Case(
         link.image_buffer,
-        12,
+        14,
         0,
         ("ImageBuffer",),
         (
@@ -394,8 +394,6 @@ ARITHMETIC = {
 
 CONNECTIONS = {
     "Core": "connects the receiver's, the sender's and the weights' ends to its ports",
-    "Accelerator": "connects the core's",
-    "SerialAccelerator": "connects the responder to an accelerator",
     "Responder": "its streams are those of LinkReceiver, ImageBuffer, Reply and LinkSender",
 }
 """Units with streams that are other units' ends."""

@@ -175,7 +175,7 @@ def test_input_stuck_not_ready_is_a_deadlock(case, design):
 
 def test_lost_end_of_a_step_is_a_deadlock_in_a_named_step(case, design):
     # Steps that only follow the one before start without it.
-    report = broken_run(case, held(design, "sequencer", "tiles__complete", "1'b0"), limit=2000)
+    report = broken_run(case, held(design, "sequencer", "tile_complete", "1'b0"), limit=2000)
     assert re.match(
         r"deadlock: image 0 gave no result in 2000 cycles; step 2 \(block\.0\.q\) was complete in cycle "
         r"\d+ and none followed; ",

@@ -135,12 +135,13 @@ module DP16KD #(
     wire blocked_b = RESETMODE == "SYNC" && RSTB;
     wire [3:0] write_b = CEB && WEB && !blocked_b ? enable_b : 4'b0;
 
+    // The address of a port that never writes is unknown in a ROM: such a port must hit nothing.
     genvar k;
     generate
         for (k = 0; k < (DATA_WIDTH_A + 8) / 9; k = k + 1) begin : word_a
             wire [10:0] place = base_a + k;
             wire [10:0] from_b = place - base_b;
-            wire hit = from_b < (DATA_WIDTH_B + 8) / 9 && write_b[from_b[1:0]];
+            wire hit = write_b != 4'b0 && from_b < (DATA_WIDTH_B + 8) / 9 && write_b[from_b[1:0]];
             wire [8:0] fresh = di_a[9 * k +: 9] << offset_a;
             wire [8:0] before = mem[place] ^ (hit ? mask_b : 9'b0);
             wire through = write_a[k] && WRITEMODE_A == "WRITETHROUGH";
@@ -172,7 +173,7 @@ module DP16KD #(
         for (k = 0; k < (DATA_WIDTH_B + 8) / 9; k = k + 1) begin : word_b
             wire [10:0] place = base_b + k;
             wire [10:0] from_a = place - base_a;
-            wire hit = from_a < (DATA_WIDTH_A + 8) / 9 && write_a[from_a[1:0]];
+            wire hit = write_a != 4'b0 && from_a < (DATA_WIDTH_A + 8) / 9 && write_a[from_a[1:0]];
             wire [8:0] fresh = di_b[9 * k +: 9] << offset_b;
             wire [8:0] before = mem[place] ^ (hit ? mask_a : 9'b0);
             wire through = write_b[k] && WRITEMODE_B == "WRITETHROUGH";

@@ -64,7 +64,7 @@ module memory(input clk, input [{a}:0] wa, ra, input [{w}:0] d, input we, re, ou
   integer i;
   initial for (i = 0; i <= {last}; i = i + 1) words[i] = i * 40503 + (i >> 3);
   always @(posedge clk) begin
-    if (we) words[wa] <= d;
+    if ({writes}) words[wa] <= d;
     if (re) q <= words[ra];
   end
 endmodule
@@ -91,10 +91,17 @@ endmodule
 
 @pytest.mark.skipif(not shutil.which("iverilog"), reason="a bench of its own, for Icarus alone")
 @pytest.mark.wide
+@pytest.mark.parametrize("writes", ["we", "0"], ids=["ram", "rom"])
 @pytest.mark.parametrize("width, words", [(1, 16384), (4, 4096), (9, 2048), (18, 1024), (36, 512), (30, 700)])
-def test_block_ram_is_the_memory_that_was_mapped(tmp_path, width, words):
-    """Written, read, and read while it is written: in cells and before mapping, the same."""
-    names = {"a": (words - 1).bit_length() - 1, "w": width - 1, "last": words - 1, "words": words}
+def test_block_ram_is_the_memory_that_was_mapped(tmp_path, width, words, writes):
+    """Written, read, and read while it is written: in cells and before mapping, the same. And a ROM."""
+    names = {
+        "a": (words - 1).bit_length() - 1,
+        "w": width - 1,
+        "last": words - 1,
+        "words": words,
+        "writes": writes,
+    }
     (tmp_path / "memory.v").write_text(MEMORY.format(**names))
     (tmp_path / "dp16kd.v").write_text(DP16KD.read_text())
     (tmp_path / "map.ys").write_text(

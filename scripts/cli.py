@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from importlib import import_module
@@ -74,12 +75,21 @@ class Group(click.Group):
         except MemoryError:
             fail("out of memory; expected more of it; use a smaller network, or fewer or smaller images")
         except OSError as error:
+            _drop_unwritten()
             where = f" {error.filename}" if error.filename else " the disk"
             fail(
                 f"cannot use{where}: {error.strerror or error}; expected a readable, writable place "
                 "with room; check the path and the disk"
             )
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def _drop_unwritten() -> None:
+    """What standard output cannot take must not be tried again when the interpreter ends: exit code 120."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def fail(message: str) -> None:

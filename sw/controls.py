@@ -15,6 +15,7 @@ STEP: arXiv 2505.11151 (controls; a stem of one convolution is the sensitive ins
 
 from __future__ import annotations
 
+import copy
 import statistics
 import tempfile
 import time
@@ -126,7 +127,7 @@ def parse_case(text: str) -> Case:
             f"unknown case {name!r}; expected one of {', '.join(NAMED_CASES)}, then "
             ":FIELD=VALUE,... if wanted; choose one of these"
         )
-    changes = dict(NAMED_CASES[name])
+    changes = copy.deepcopy(NAMED_CASES[name])
     control = changes.pop("control", None)
     changes |= dict(parse_field(part) for part in rest.split(",") if part)
     return Case(text, *split_fields(changes), control)

@@ -50,6 +50,8 @@ def test_case_changes_network_and_training():
     assert (config.attention.kappa, config.heads) == (0.5, 4)
     found = (settings.gradient, settings.count_weight, settings.lr, settings.augment)
     assert found == ("detached", 1.0, 0.1, True)
+    parse_case("ssa:attention.scale_log2=7")  # leaves the named case as it is
+    assert NAMED_CASES["ssa"]["attention"] == {"kind": "ssa"}
     assert case.label == label
     assert config.differences(CONFIG) == ["heads: 4, 2", "attention.kappa: 0.5, 0.125"]
     other, _ = parse_case("ssa:attention.scale_log2=2").apply(CONFIG, SETTINGS)

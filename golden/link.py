@@ -20,6 +20,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from s2tdpt.golden.params import Params
 
+BAUD = 3_000_000
+"""Bits a second unless told otherwise."""
+
 FLAG, ESCAPE, FLIP = 0x7E, 0x7D, 0x20
 """A frame's bounds; what an escaped byte follows, and what it is combined with by exclusive or."""
 

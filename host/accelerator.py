@@ -9,15 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from s2tdpt.golden.errors import UserError
-from s2tdpt.golden.link import Frame, Identity, Kind, unpack_result
+from s2tdpt.golden.link import BAUD, Frame, Identity, Kind, unpack_result
 from s2tdpt.host.exchange import Exchange, LinkError, Statistics
 from s2tdpt.host.port import Port, SerialPort
 
 if TYPE_CHECKING:
     from s2tdpt.golden.params import Params
-
-BAUD = 3_000_000
-"""Unless told: that of the boards that come with the project (`s2tdpt boards`)."""
 
 GREETINGS = 5
 """Times that a board is greeted before it counts as absent."""
@@ -117,10 +114,9 @@ class Accelerator:
         """
         if self.identity.digest.hex() != params.checksum():
             raise LinkError(
-                f"the board at {self._port.name} holds other parameters ({self.identity.digest.hex()[:12]}); "
-                f"expected those of {params.config.name} ({params.checksum()[:12]}); name its parameter "
-                "file, or "
-                "load another bitstream"
+                f"the board at {self._port.name} holds other parameters "
+                f"({self.identity.digest.hex()[:12]}); expected those of {params.config.name} "
+                f"({params.checksum()[:12]}); name its parameter file, or load another bitstream"
             )
 
     def classify(self, images: np.ndarray) -> np.ndarray:
@@ -192,13 +188,11 @@ class Accelerator:
             if seen.received:
                 raise LinkError(
                     f"{name} sends {seen.received} bytes that make no sense at {self._port.baud} baud; "
-                    "expected a "
-                    "board with this baud rate; check --baud and the port"
+                    "expected a board with this baud rate; check --baud and the port"
                 ) from None
             raise LinkError(
                 f"nothing answers at {name} at {self._port.baud} baud; expected a board with its bitstream "
-                "loaded; "
-                "check cable, port, bitstream and --baud"
+                "loaded; check cable, port, bitstream and --baud"
             ) from None
         return found[0]
 
@@ -212,8 +206,7 @@ class Accelerator:
         if reply.payload[4:8] != identity.mark:
             raise LinkError(
                 f"the board at {self._port.name} was given other parameters meanwhile; expected those that "
-                "it had at "
-                "the start; run again"
+                "it had at the start; run again"
             )
         words = unpack_result(identity, reply.payload)
         if words[-1] != words.index(max(words[:-1])):

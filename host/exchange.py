@@ -174,10 +174,8 @@ class Exchange:
         if one.attempts == self._attempts:
             raise LinkError(
                 f"the board at {self.port.name} did not answer ({one.attempts} attempts, the last one: "
-                f"{one.why}; "
-                f"{done} of {count} requests done); expected an answer within {patience:.2g} s; check "
-                "cable, baud "
-                "rate and board"
+                f"{one.why}; {done} of {count} requests done); expected an answer within {patience:.2g} s; "
+                "check cable, baud rate and board"
             )
         one.attempts += 1
         self.statistics.repeats += 1

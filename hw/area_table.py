@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from s2tdpt.golden import strictjson
 from s2tdpt.golden.config import NetworkConfig
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.params import Params, random_params
@@ -165,7 +166,7 @@ def read_table(path: Path = TABLE) -> dict[str, dict[str, int]]:
         The file is none of `table_of`.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = strictjson.read(path)
         if found["format"] == FORMAT:
             return found["rows"]
     except (OSError, ValueError, KeyError, TypeError):

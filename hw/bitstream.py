@@ -9,9 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -21,11 +18,12 @@ from typing import Any
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.params import Params
 from s2tdpt.hw.board import Board, Wiring, wiring_of
+from s2tdpt.hw.cache import cache_folder, keep_log, make_entry, used
 from s2tdpt.hw.families import TOP
 from s2tdpt.hw.machine import Machine
 from s2tdpt.hw.pll import Pll
 from s2tdpt.hw.serial import SerialAccelerator, SerialLine
-from s2tdpt.hw.tools import cache_folder, run_tool, versions
+from s2tdpt.hw.tools import run_tool, versions
 from s2tdpt.hw.verilog import emit
 
 __all__ = ["Bitstream", "board_top", "build_bitstream"]
@@ -174,8 +172,8 @@ def build_bitstream(
     else:
         raise UserError(
             f"{params.config.name} on machine {machine.name} reaches {found['fmax']:.2f} MHz on "
-            f"{board.name}, not "
-            f"the {pll.megahertz:.2f} of its PLL; expected a clock that is proved; give a lower --frequency"
+            f"{board.name}, not the {pll.megahertz:.2f} of its PLL; expected a clock that is proved; give a "
+            "lower --frequency"
         )
     return Bitstream(
         board=board.name,
@@ -197,8 +195,7 @@ def _line(board: Board, pll: Pll, window: int) -> SerialLine:
     if board.baud * 8 > clock:
         raise UserError(
             f"{pll.megahertz:.3g} MHz is too slow for {board.baud} baud on {board.name}; expected 8 cycles "
-            "a bit or "
-            "more; give a higher --frequency, or a board file with a lower baud"
+            "a bit or more; give a higher --frequency, or a board file with a lower baud"
         )
     return SerialLine(clock=clock, baud=board.baud, window=window)
 
@@ -231,26 +228,14 @@ class _Work:
     def result(self) -> dict[str, Any]:
         """Fields of `Bitstream` that the tools give."""
         if self.cached:
-            os.utime(self.folder)
+            used(self.folder)
             return json.loads((self.folder / "result.json").read_text())
-        try:
-            self.folder.parent.mkdir(parents=True, exist_ok=True)
-            work = Path(tempfile.mkdtemp(prefix="work-", dir=self.folder.parent))
-        except OSError as error:
-            raise UserError(
-                f"cannot write the build cache {self.folder.parent} ({error.strerror}); expected a writable "
-                "folder; set S2TDPT_CACHE to one"
-            ) from None
-        try:
+        with make_entry(self.folder) as work:
             found = self._run(work)
             (work / "result.json").write_text(json.dumps(found, indent=2) + "\n")
             for file in ("design.json", "routed.config", "routed.asc", "routed.json"):
                 (work / file).unlink(missing_ok=True)
-            if not self.folder.exists():  # another process may have been faster
-                work.rename(self.folder)
-            return found
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+        return found
 
     def _run(self, work: Path) -> dict[str, Any]:
         family, seconds = self._board.tools, {}
@@ -267,9 +252,7 @@ class _Work:
             try:
                 run_tool(tool, arguments, cwd=work, log=work / log)
             except UserError as error:
-                kept = self.folder.parent / f"failed-{log}"
-                shutil.copyfile(work / log, kept)
-                raise UserError(str(error).replace(str(work / log), str(kept))) from None
+                raise UserError(str(error).replace(str(work / log), str(keep_log(work / log)))) from None
             seconds[name] = round(time.monotonic() - start, 1)
         report = json.loads((work / "report.json").read_text())
         counts = report["utilization"]

@@ -170,8 +170,7 @@ def wiring_of(board: Board) -> Wiring:
     except (ImportError, AttributeError):
         raise UserError(
             f"board {board.name}: no {board.platform} in amaranth-boards; expected its module and class; "
-            "install "
-            "it with: pip install 'amaranth-boards==0.0.21'"
+            "install it with: pip install 'amaranth-boards==0.0.21'"
         ) from None
     places = {
         "clk_pin": Place(name=platform.default_clk),
@@ -186,20 +185,46 @@ def wiring_of(board: Board) -> Wiring:
     return Wiring(platform.default_clk_frequency / 1e6, device, package, pins)
 
 
-def memory_verdict(board: Board, plan: MemoryPlan) -> str:
-    """Whether the memories of a plan fit a board, or by how much not.
+@dataclass(frozen=True)
+class MemoryFit:
+    """The memories of a plan against those of a board.
+
+    Attributes
+    ----------
+    needed, available : int
+    unit : str
+        What both count.
+    exact : bool
+        Whether what is not over does fit; else it may.
+    """
+
+    needed: int
+    available: int
+    unit: str
+    exact: bool
+
+    @property
+    def over(self) -> int:
+        """What is missing, 0 or more."""
+        return max(0, self.needed - self.available)
+
+    def __str__(self) -> str:
+        words = "fits" if self.exact else "may fit"
+        if self.over:
+            words = f"over by {self.over:,}"
+        return f"{words}: {self.needed:,} of {self.available:,} {self.unit}"
+
+
+def memory_fit(board: Board, plan: MemoryPlan) -> MemoryFit:
+    """Whether the memories of a plan fit a board.
 
     The plan counts blocks as the ECP5 has them; boards with others are compared by bits, below which no
     arrangement can go.
     """
     if board.family == "ecp5":
-        over = plan.blocks - board.block_rams
-        verdict = f"over by {over} block RAMs" if over > 0 else "fits"
-        return f"{verdict}: {plan.blocks} of {board.block_rams}"
-    kilobits, available = -(-plan.bits // 1024), board.block_rams * board.block_bits // 1024
-    over = kilobits - available
-    verdict = f"over by {over:,} kbit" if over > 0 else "may fit, by its bits"
-    return f"{verdict}: {kilobits:,} of {available:,}"
+        return MemoryFit(plan.blocks, board.block_rams, "block RAMs", exact=True)
+    available = board.block_rams * board.block_bits // 1024
+    return MemoryFit(-(-plan.bits // 1024), available, "kbit", exact=False)
 
 
 def _pin(platform, board: Board, port: str, place: Place) -> Pin:

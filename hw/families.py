@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from s2tdpt.hw.pll import Pll, ecp5_pll, gowin_pll, ice40_pll
+from s2tdpt.hw.synthesis import ECP5_CELLS, ROUTER
 
 TOP = "s2tdpt_board"
 """Name of the top module of a bitstream."""
@@ -78,12 +79,10 @@ class Family:
 
 
 def _lpf(pins: tuple[Pin, ...]) -> str:
-    lines = []
-    for pin in pins:
-        lines.append(f'LOCATE COMP "{pin.port}" SITE "{pin.site}";')
-        settings = " ".join(f"{name}={value}" for name, value in pin.attributes)
-        lines.append(f'IOBUF PORT "{pin.port}" {settings};')
-    return "\n".join(lines) + "\n"
+    return "".join(
+        f'LOCATE COMP "{pin.port}" SITE "{pin.site}";\nIOBUF PORT "{pin.port}" {_settings(pin)};\n'
+        for pin in pins
+    )
 
 
 def _pcf(pins: tuple[Pin, ...]) -> str:
@@ -94,12 +93,13 @@ def _pcf(pins: tuple[Pin, ...]) -> str:
 
 
 def _cst(pins: tuple[Pin, ...]) -> str:
-    lines = []
-    for pin in pins:
-        lines.append(f'IO_LOC "{pin.port}" {pin.site};')
-        settings = " ".join(f"{name}={value}" for name, value in pin.attributes)
-        lines.append(f'IO_PORT "{pin.port}" {settings};')
-    return "\n".join(lines) + "\n"
+    return "".join(
+        f'IO_LOC "{pin.port}" {pin.site};\nIO_PORT "{pin.port}" {_settings(pin)};\n' for pin in pins
+    )
+
+
+def _settings(pin: Pin) -> str:
+    return " ".join(f"{name}={value}" for name, value in pin.attributes)
 
 
 def _ecp5_part(platform) -> tuple[str, str]:
@@ -115,19 +115,12 @@ FAMILIES = {
         packer="ecppack",
         constraints="design.lpf",
         bitstream="design.bit",
-        used={
-            "lut": "TRELLIS_COMB",
-            "ff": "TRELLIS_FF",
-            "lutram": "TRELLIS_RAMW",
-            "bram": "DP16KD",
-            "dsp": "MULT18X18D",
-        },
+        used=ECP5_CELLS,
         part=_ecp5_part,
         pll=ecp5_pll,
         pins=_lpf,
-        # The default router takes a quarter of an hour and more on the digits accelerator, this one minutes.
         route=lambda device, package: [
-            *(f"--{device}", "--package", package, "--speed", "6", "--router", "router2"),
+            *(f"--{device}", "--package", package, "--speed", "6", *ROUTER),
             *("--lpf", "design.lpf", "--textcfg", "routed.config"),
         ],
         pack=lambda device: ["--compress", "routed.config", "design.bit"],

@@ -37,8 +37,6 @@ class Activity:
         Words read.
     written : int64 [write ports]
         Bits written.
-    write_cycles : int64 [write ports]
-        Cycles with a write.
     """
 
     cycles: int
@@ -49,7 +47,6 @@ class Activity:
     states: np.ndarray
     reads: np.ndarray
     written: np.ndarray
-    write_cycles: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -242,10 +239,7 @@ class GateModel:
         counts = (np.zeros(spare, np.int64), np.zeros(spare, np.int64))
         shared = (np.zeros(self._inputs.shape), np.zeros(self._inputs.shape))
         states = np.zeros((len(self.flops), 4), np.int64)
-        ports = tuple(
-            np.zeros(max(1, size), np.int64)
-            for size in (len(self._reads), len(self._writes), len(self._writes))
-        )
+        ports = tuple(np.zeros(max(1, size), np.int64) for size in (len(self._reads), len(self._writes)))
         words = np.zeros((1 << 16, 3), np.int64)
         values = np.zeros(spare, np.uint8)
         values[1] = 1
@@ -267,7 +261,7 @@ class GateModel:
 
 @numba.njit(cache=True)
 def _put(values, net, value, counts, counting):
-    """Set a net that no gate drives."""
+    """Set a net and count its edge."""
     if values[net] != value:
         values[net] = value
         if counting:
@@ -276,19 +270,19 @@ def _put(values, net, value, counts, counting):
 
 
 @numba.njit(cache=True)
+def _look_up(values, inputs, table):
+    """Value of a truth table at the nets of its inputs."""
+    index = 0
+    for place in range(LARGEST):
+        index |= values[inputs[place]] << place
+    return np.uint8((table >> np.uint64(index)) & np.uint64(1))
+
+
+@numba.njit(cache=True)
 def _evaluate(values, gates, counts, counting):
     inputs, tables, outputs = gates
     for at in range(len(outputs)):
-        index = 0
-        for place in range(LARGEST):
-            index |= values[inputs[at, place]] << place
-        value = np.uint8((tables[at] >> np.uint64(index)) & np.uint64(1))
-        net = outputs[at]
-        if values[net] != value:
-            values[net] = value
-            if counting:
-                counts[0][net] += 1
-                counts[1][net] += value
+        _put(values, outputs[at], _look_up(values, inputs[at], tables[at]), counts, counting)
 
 
 @numba.njit(cache=True)
@@ -319,109 +313,120 @@ def _number(values, lists, first, size):
 
 
 @numba.njit(cache=True)
+def _drive(values, now, sent, bus, pixels, counts, counting):
+    """Inputs of a cycle: the reset for two, then bytes without a gap; whether a byte is offered."""
+    resetn, tdata, tvalid, tlast, _, out_ready, _, _, _ = bus
+    size = pixels.shape[1]
+    valid = now >= 2 and sent < pixels.shape[0] * size
+    _put(values, resetn[0], np.uint8(now >= 2), counts, counting)
+    _put(values, tvalid[0], np.uint8(valid), counts, counting)
+    if valid:
+        byte = pixels[sent // size, sent % size]
+        for bit in range(len(tdata)):
+            _put(values, tdata[bit], np.uint8(byte >> bit & 1), counts, counting)
+        _put(values, tlast[0], np.uint8(sent % size == size - 1), counts, counting)
+    _put(values, out_ready[0], np.uint8(1), counts, counting)
+    return valid
+
+
+@numba.njit(cache=True)
+def _next_states(values, flops, following, states, counting):
+    """What every flip-flop takes at the edge."""
+    inputs, tables, nets = flops
+    spare = len(values) - 1
+    for at in range(len(tables)):
+        following[at] = _look_up(values, inputs[at], tables[at])
+        if counting:
+            state = values[nets[at, 0]] if nets[at, 0] != spare else 1 - values[nets[at, 1]]
+            states[at, following[at] + 2 * state] += 1
+
+
+@numba.njit(cache=True)
+def _fetch(values, reads, lists, contents, fetched, does, counts, counting):
+    """Words that the read ports take at the edge; `does`: 0 nothing, 1 a read, 2 the reset's value."""
+    for port in range(len(reads)):
+        row = reads[port]
+        enable, reset = values[row[3]], values[row[7]]
+        does[port] = 0
+        if reset and (enable or not row[8]):
+            does[port] = 2
+            for bit in range(row[2]):
+                fetched[row[6] + bit] = lists[row[9] + bit]
+        elif enable:
+            does[port] = 1
+            address = _number(values, lists, row[4], row[5])
+            for bit in range(row[2]):
+                inside = address < row[1]
+                fetched[row[6] + bit] = contents[row[0] + address * row[2] + bit] if inside else 0
+            counts[port] += counting
+
+
+@numba.njit(cache=True)
+def _write(values, writes, lists, contents, counts, counting):
+    """The write ports at the edge."""
+    for port in range(len(writes)):
+        row = writes[port]
+        address = _number(values, lists, row[4], row[5])
+        for bit in range(row[2]):
+            if values[lists[row[3] + bit]]:
+                counts[port] += counting
+                if address < row[1]:
+                    contents[row[0] + address * row[2] + bit] = values[lists[row[6] + bit]]
+
+
+@numba.njit(cache=True)
+def _settle(values, reads, lists, fetched, does, nets, following, counts, counting):
+    """Outputs of read ports and flip-flops behind the edge."""
+    spare = len(values) - 1
+    for port in range(len(reads)):
+        if does[port]:
+            row = reads[port]
+            for bit in range(row[2]):
+                _put(values, lists[row[6] + bit], fetched[row[6] + bit], counts, counting)
+    for at in range(len(following)):
+        if nets[at, 0] != spare:
+            _put(values, nets[at, 0], following[at], counts, counting)
+        if nets[at, 1] != spare:
+            _put(values, nets[at, 1], np.uint8(1 - following[at]), counts, counting)
+
+
+@numba.njit(cache=True)
 def _simulate(
     values, gates, flops, contents, reads, writes, lists, bus, pixels, window, limit, counts, shared, states,
     ports, words,
 ):  # fmt: skip
-    resetn, tdata, tvalid, tlast, tready, out_ready, out_valid, out_data, out_last = bus
-    next_inputs, next_tables, state_nets = flops
-    size = pixels.shape[1]
-    total = pixels.shape[0] * size
+    """Cycle by cycle; returns result words, counted cycles, and whether the window has ended."""
+    _, _, _, _, tready, _, out_valid, out_data, out_last = bus
     sent, found, results, cycles = 0, 0, 0, 0
     counting = False
     before = values.copy()
-    following = np.zeros(len(next_tables), np.uint8)
+    following = np.zeros(len(flops[1]), np.uint8)
     fetched = np.zeros(len(lists), np.uint8)
     does = np.zeros(max(1, len(reads)), np.uint8)
     for now in range(limit):
-        _put(values, resetn[0], np.uint8(now >= 2), counts, counting)
-        valid = now >= 2 and sent < total
-        _put(values, tvalid[0], np.uint8(valid), counts, counting)
-        if valid:
-            byte = pixels[sent // size, sent % size]
-            for bit in range(len(tdata)):
-                _put(values, tdata[bit], np.uint8(byte >> bit & 1), counts, counting)
-            _put(values, tlast[0], np.uint8(sent % size == size - 1), counts, counting)
-        _put(values, out_ready[0], np.uint8(1), counts, counting)
+        valid = _drive(values, now, sent, bus, pixels, counts, counting)
         _evaluate(values, gates, counts, counting)
         if counting:
             _share(values, before, gates, shared)
             cycles += 1
-        for net in range(len(values)):
-            before[net] = values[net]
+        before[:] = values
         if valid and values[tready[0]]:
             sent += 1
         start, stop = now == 1 and window == 0, False
         if now >= 2 and values[out_valid[0]]:
             words[found, 0] = _number(values, out_data, 0, min(32, len(out_data)))
-            words[found, 1] = _high(values, out_data)
+            words[found, 1] = _number(values, out_data, 32, max(0, len(out_data) - 32))
             words[found, 2] = values[out_last[0]]
             found += 1
             if values[out_last[0]]:
                 start, stop = start or results + 1 == window, results == window
                 results += 1
-        # Clock edge: everything is sampled before anything changes.
-        for at in range(len(next_tables)):
-            index = 0
-            for place in range(LARGEST):
-                index |= values[next_inputs[at, place]] << place
-            following[at] = np.uint8((next_tables[at] >> np.uint64(index)) & np.uint64(1))
-            if counting:
-                state = values[state_nets[at, 0]]
-                if state_nets[at, 0] == len(values) - 1:
-                    state = 1 - values[state_nets[at, 1]]
-                states[at, following[at] + 2 * state] += 1
-        for port in range(len(reads)):
-            row = reads[port]
-            enable, reset = values[row[3]], values[row[7]]
-            does[port] = 0
-            if reset and (enable or not row[8]):
-                does[port] = 2
-                for bit in range(row[2]):
-                    fetched[row[6] + bit] = lists[row[9] + bit]
-            elif enable:
-                does[port] = 1
-                address = _number(values, lists, row[4], row[5])
-                for bit in range(row[2]):
-                    inside = address < row[1]
-                    fetched[row[6] + bit] = contents[row[0] + address * row[2] + bit] if inside else 0
-            if counting and does[port] == 1:
-                ports[0][port] += 1
-        for port in range(len(writes)):
-            row = writes[port]
-            written = 0
-            address = _number(values, lists, row[4], row[5])
-            for bit in range(row[2]):
-                if values[lists[row[3] + bit]]:
-                    written += 1
-                    if address < row[1]:
-                        contents[row[0] + address * row[2] + bit] = values[lists[row[6] + bit]]
-            if counting and written:
-                ports[1][port] += written
-                ports[2][port] += 1
-        # What changes at the edge counts for the cycle behind it.
-        behind = (counting or start) and not stop
-        for port in range(len(reads)):
-            if does[port]:
-                row = reads[port]
-                for bit in range(row[2]):
-                    _put(values, lists[row[6] + bit], fetched[row[6] + bit], counts, behind)
-        spare = len(values) - 1
-        for at in range(len(following)):
-            if state_nets[at, 0] != spare:
-                _put(values, state_nets[at, 0], following[at], counts, behind)
-            if state_nets[at, 1] != spare:
-                _put(values, state_nets[at, 1], np.uint8(1 - following[at]), counts, behind)
-        counting = behind
+        # Clock edge: everything is sampled before anything changes, and counts for the cycle behind it.
+        _next_states(values, flops, following, states, counting)
+        _fetch(values, reads, lists, contents, fetched, does, ports[0], counting)
+        _write(values, writes, lists, contents, ports[1], counting)
+        counting = (counting or start) and not stop
+        _settle(values, reads, lists, fetched, does, flops[2], following, counts, counting)
         if stop:
             return found, cycles, True
     return found, cycles, False
-
-
-@numba.njit(cache=True)
-def _high(values, nets):
-    """Bits above 32."""
-    number = 0
-    for bit in range(32, len(nets)):
-        number |= np.int64(values[nets[bit]]) << (bit - 32)
-    return number

@@ -1,8 +1,7 @@
 """The accelerator as cells of a library: synthesis with blocks kept apart, large memories kept as macros.
 
-Yosys maps every block on its own, so that no optimisation crosses from block to block and every cell
-belongs to
-one. Memories above `macro_model.MACRO_BITS` bits that are read with a clock stay what they are; the others
+Yosys maps every block on its own, so that no optimisation crosses from block to block and every cell belongs
+to one. Memories above `macro_model.MACRO_BITS` bits that are read with a clock stay what they are; the others
 become flip-flops and gates.
 """
 
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from s2tdpt.golden.errors import UserError
+from s2tdpt.hw.cache import cache_folder, make_entry, used
 from s2tdpt.hw.macro_model import MACRO_BITS
 from s2tdpt.hw.tools import find_tool, run_tool
 
@@ -155,10 +155,9 @@ def map_to_cells(
     top: str,
     liberty: str,
     *,
-    cache: Path | None = None,
     step: Callable[[str], None] | None = None,
 ) -> Netlist:
-    """Synthesise a design onto a library; minutes.
+    """Synthesise a design onto a library, or take it from the cache; minutes.
 
     Parameters
     ----------
@@ -166,8 +165,6 @@ def map_to_cells(
         As `hw.verilog.emit` writes it.
     liberty : str
         Text of the library.
-    cache : Path, optional
-        Folder that keeps netlists; one of the same text, library and Yosys is taken from there.
     step : callable, optional
         Told in words what begins.
 
@@ -178,16 +175,15 @@ def map_to_cells(
     """
     blocks = blocks_of(verilog, top)
     texts = (verilog, top, liberty, _COARSE, _FINE, str(MACRO_BITS), find_tool("yosys").version)
-    kept = cache and cache / f"{hashlib.sha256(chr(0).join(texts).encode()).hexdigest()[:24]}.json.gz"
-    if kept is not None and kept.is_file():
-        data = json.loads(gzip.decompress(kept.read_bytes()))
+    key = hashlib.sha256(chr(0).join(texts).encode()).hexdigest()[:24]
+    entry, file = cache_folder() / "netlists" / key, "netlist.json.gz"
+    if (entry / file).is_file():
+        used(entry)
+        data = json.loads(gzip.decompress((entry / file).read_bytes()))
     else:
-        data = _synthesise(verilog, top, liberty, blocks, step or (lambda text: None))
-        if kept is not None:
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            partial = kept.with_suffix(".partial")
-            partial.write_bytes(gzip.compress(json.dumps(data).encode(), 1))
-            partial.replace(kept)
+        with make_entry(entry) as work:
+            data = _synthesise(verilog, top, liberty, blocks, step or (lambda text: None))
+            (work / file).write_bytes(gzip.compress(json.dumps(data).encode(), 1))
     paths = sorted((name.removeprefix(f"{top}__").replace("__", ".") for name in blocks), key=len)
     return _netlist(data, top, tuple(reversed(paths)))
 

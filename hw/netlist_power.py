@@ -1,10 +1,9 @@
 """Energy of a netlist from the activity of its pins and the power tables of its library.
 
-For every gate: each edge of its output at the energy that the library gives for the input that caused it
-and the
-load that it drives. For every flip-flop: its clock pin in every cycle, by the state it is in, its data
-pin, its
-output. For every net: half C V^2 an edge, with the capacitances of the pins on it and nothing for wires.
+For every gate: each edge of its output at the energy that the library gives for the input that caused it and
+the load that it drives. For every flip-flop: its clock pin in every cycle, by the state it is in, its data
+pin, its output. For every net: half C V^2 an edge, with the capacitances of the pins on it and nothing for
+wires.
 Leakage is the library's mean of each cell over the time of the window; macros cost what `macro_model` says.
 
 Left out: wires, the clock tree's buffers, glitches (the simulation has no delays).

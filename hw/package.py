@@ -6,20 +6,16 @@ inputs and tools give equal bytes; the manifest holds no date and no path.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
 import re
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s2tdpt.golden.errors import UserError
-from s2tdpt.golden.strictjson import LARGEST_RESULT, read
 from s2tdpt.hw.constraints import FREQUENCY, check_frequency, constraint_files
+from s2tdpt.hw.folders import MANIFEST, check_folder, make_folder
 from s2tdpt.hw.machine import Machine
 from s2tdpt.hw.tools import versions
 from s2tdpt.hw.verilog import LINT_WAIVERS, Port, emit, read_ports
@@ -31,7 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["check_package", "default_name", "describe", "generate", "instantiation", "write_package"]
 
 FORMAT = "s2tdpt-package"
-MANIFEST = "manifest.json"
 
 TOOLS = ("amaranth", "yosys")
 """What the Verilog depends on, beside this program."""
@@ -238,7 +233,12 @@ def write_package(
         "tools": versions(("s2tdpt", *TOOLS)),
     }
     texts[MANIFEST] = json.dumps(content, indent=2) + "\n"
-    _write(folder, texts, force, tell or (lambda line: None))
+
+    def fill(place: Path) -> None:
+        for file, text in texts.items():
+            (place / file).write_text(text)
+
+    make_folder(folder, fill, force, tell)
     return folder
 
 
@@ -255,66 +255,4 @@ def check_package(folder: Path, name: str, force: bool = False) -> None:
             f"{name!r} cannot be a module name; expected a letter, then letters, digits or "
             "underscores, at most 64, and no keyword; choose another name"
         )
-    _check_place(folder, force)
-
-
-def _check_place(folder: Path, force: bool) -> None:
-    if not os.path.lexists(folder):
-        return
-    if not force:
-        raise UserError(f"{folder} exists; expected a new folder; choose another name or use --force")
-    try:
-        ours = read(folder / MANIFEST, LARGEST_RESULT).get("format") == FORMAT
-    except (OSError, ValueError, AttributeError):
-        ours = False
-    if not ours:
-        raise UserError(
-            f"{folder} is not a generated package; only such a folder is replaced; "
-            "choose another name or remove it yourself"
-        )
-
-
-def _write(folder: Path, files: Mapping[str, str], force: bool, tell: Callable[[str], None]) -> None:
-    try:
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    except OSError as error:
-        raise _failed(folder, error) from error
-    try:
-        try:
-            for file, text in files.items():
-                (temporary / file).write_text(text)
-            temporary.chmod(0o755)  # mkdtemp makes it private
-        except OSError as error:
-            raise _failed(folder, error) from error
-        for file in sorted(files):
-            tell(f"{folder / file}  ({(temporary / file).stat().st_size:,} bytes)")
-        try:
-            _place(temporary, folder, force)
-        except OSError as error:
-            raise _failed(folder, error) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _place(temporary: Path, folder: Path, force: bool) -> None:
-    """Rename the finished folder; an earlier one goes only when the new one is in its place."""
-    if not (force and folder.exists()):
-        temporary.rename(folder)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
-    folder.rename(old)
-    try:
-        temporary.rename(folder)
-    except OSError:
-        old.rename(folder)
-        raise
-    shutil.rmtree(old)
-
-
-def _failed(folder: Path, error: OSError) -> UserError:
-    """The error in words."""
-    if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-        return UserError(f"{folder} appeared meanwhile; expected a new folder; choose another name")
-    return UserError(
-        f"Cannot write {folder}: {error.strerror}; expected a writable place; choose another folder"
-    )
+    check_folder(folder, FORMAT, "generated package", force)

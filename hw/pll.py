@@ -37,8 +37,7 @@ def _best(kind: str, source: float, wanted: float, settings) -> tuple:
     if not fitting:
         raise UserError(
             f"the PLL of {kind} makes no clock of {wanted:.3g} MHz or less from {source:g} MHz; expected a "
-            "higher "
-            "frequency; choose a smaller machine, or give --frequency"
+            "higher frequency; choose a smaller machine, or give --frequency"
         )
     return max(fitting, key=lambda setting: (setting[0], -setting[1]))
 

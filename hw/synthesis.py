@@ -35,11 +35,11 @@ TARGETS = {
     "liberty": None,
 }
 
-# The default router takes a quarter of an hour and more on the digits accelerator, this one minutes.
-_ROUTER = ("--router", "router2")
+ROUTER = ("--router", "router2")
+"""The default router takes a quarter of an hour and more on the digits accelerator, this one minutes."""
 
 # nextpnr's names of the ECP5's resources.
-_ECP5 = {
+ECP5_CELLS = {
     "lut": "TRELLIS_COMB",
     "ff": "TRELLIS_FF",
     "lutram": "TRELLIS_RAMW",
@@ -274,7 +274,7 @@ def _ecp5(
                 "--freq",
                 str(frequency),
                 "--timing-allow-fail",
-                *_ROUTER,
+                *ROUTER,
                 *constraints,
             ],
             reads=["design.json", *constraints[1:2]],
@@ -287,8 +287,8 @@ def _ecp5(
             if fmax[seed] == min(fmax.values()):
                 path = _critical_path(report["critical_paths"])
         counts = report["utilization"]
-        used = {name: counts.get(cell, {}).get("used", 0) for name, cell in _ECP5.items()}
-        available = {name: counts[cell]["available"] for name, cell in _ECP5.items() if cell in counts}
+        used = {name: counts.get(cell, {}).get("used", 0) for name, cell in ECP5_CELLS.items()}
+        available = {name: counts[cell]["available"] for name, cell in ECP5_CELLS.items() if cell in counts}
     return Report(
         top,
         target,

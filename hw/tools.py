@@ -26,7 +26,6 @@ __all__ = [
     "Finding",
     "Tool",
     "ToolError",
-    "cache_folder",
     "find_tool",
     "run_tool",
     "survey",
@@ -197,14 +196,6 @@ def _find_gowin_pack() -> Tool:
         raise _missing("gowin_pack")
     code = "from apycula.gowin_pack import main; main()"
     return Tool("gowin_pack", (sys.executable, "-P", "-c", code), importlib.metadata.version("apycula"))
-
-
-def cache_folder() -> Path:
-    """Folder of what is slow to build: ``$S2TDPT_CACHE``, else in the user's cache folder."""
-    named = os.environ.get("S2TDPT_CACHE")
-    if named:
-        return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "s2tdpt"
 
 
 def _missing(name: str) -> ToolError:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,8 +17,6 @@ from s2tdpt.scripts.output import check_folder, json_option, quiet, write_json
 if TYPE_CHECKING:
     from s2tdpt.hw.bitstream import Bitstream
     from s2tdpt.hw.board import Board
-
-MANIFEST = "manifest.json"
 
 
 @click.command(short_help="Boards, and which networks their memories hold.")
@@ -37,7 +34,7 @@ def boards(machine, json_path) -> None:
       s2tdpt boards --machine small --json boards.json
     """
     from s2tdpt.golden.shipped import load, shipped_models
-    from s2tdpt.hw.board import load_board, memory_verdict, named_boards, wiring_of
+    from s2tdpt.hw.board import load_board, memory_fit, named_boards, wiring_of
     from s2tdpt.hw.memory_plan import plan_of
 
     plans = {name: plan_of(load(name), machine) for name in shipped_models()}
@@ -46,7 +43,7 @@ def boards(machine, json_path) -> None:
         board = load_board(name)
         wiring = wiring_of(board)
         fields = board.model_dump(mode="json") | {"device": wiring.device, "oscillator": wiring.clock}
-        fits = {network: memory_verdict(board, plan) for network, plan in plans.items()}
+        fits = {network: str(memory_fit(board, plan)) for network, plan in plans.items()}
         found.append(fields | {"networks": fits})
     if json_path is not None:
         write_json(json_path, {"machine": machine.model_dump(mode="json"), "boards": found})
@@ -114,26 +111,27 @@ def build(board_name, params, machine, out, frequency, seed, window, force, json
       s2tdpt build --board ulx3s-85f --out build/ulx3s
       s2tdpt build --board ulx3s-85f -p digits-int4 --frequency 60 --seed 2 --out build/int4
     """
-    from s2tdpt.hw.bitstream import build_bitstream
-    from s2tdpt.hw.board import load_board, memory_verdict
+    from s2tdpt.hw import folders
+    from s2tdpt.hw.bitstream import FORMAT, build_bitstream
+    from s2tdpt.hw.board import load_board, memory_fit
     from s2tdpt.hw.memory_plan import plan_of
     from s2tdpt.hw.tools import find_tool
 
     board = load_board(board_name)
     if frequency is not None and not 0 < frequency < 1000:
         raise UserError(f"--frequency is {frequency:g}; expected MHz from 0 to 1000; for instance 60")
-    check_place(out, force)
+    check_folder(out.parent)
+    folders.check_folder(out, FORMAT, "folder of a bitstream", force)
     for tool in ("yosys", board.tools.router, board.tools.packer):
         find_tool(tool)
     numbers = load_params(params)
     plan = plan_of(numbers, machine)
-    verdict = memory_verdict(board, plan)
-    if verdict.startswith("over"):
+    fit = memory_fit(board, plan)
+    if fit.over:
         largest = max(plan.memories, key=lambda memory: memory.total_bits)
         raise UserError(
-            f"{numbers.config.name} on machine {machine.name} does not fit {board.name}: {verdict}; "
-            "expected less memory; "
-            f"the largest is {largest.name}, fields that help: "
+            f"{numbers.config.name} on machine {machine.name} does not fit {board.name}: {fit}; "
+            f"expected less memory; the largest is {largest.name}, fields that help: "
             f"{', '.join(largest.helps) or 'a smaller network'}"
         )
     with telling("starting") as tell:
@@ -148,39 +146,17 @@ def build(board_name, params, machine, out, frequency, seed, window, force, json
         console.print(f"{out / result.file}: load it with openFPGALoader, then s2tdpt run --port PORT")
 
 
-def check_place(out: Path, force: bool) -> None:
-    """Refuse a folder that exists, unless it is an earlier bitstream and is to be replaced."""
-    check_folder(out.parent)
-    if not out.exists():
-        return
-    if not force:
-        raise UserError(f"{out} exists; expected a new folder; choose another name or use --force")
-    try:
-        ours = json.loads((out / MANIFEST).read_text())["format"] == "s2tdpt-bitstream"
-    except (OSError, ValueError, KeyError, TypeError):
-        ours = False
-    if not ours:
-        raise UserError(
-            f"{out} is no folder of a bitstream; only such a folder is replaced; choose another name or "
-            "remove it "
-            "yourself"
-        )
-
-
 def place(result: Bitstream, out: Path, force: bool) -> None:
-    """Copy bitstream, logs and manifest to a folder that is whole or absent."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
+    """Copy bitstream, logs and manifest to the folder."""
+    from s2tdpt.hw.folders import MANIFEST, make_folder
+
+    def fill(folder: Path) -> None:
         for name in (result.file, "design.sv", "report.json", *(p.name for p in result.folder.glob("*.log"))):
-            shutil.copyfile(result.folder / name, temporary / name)
-        (temporary / MANIFEST).write_text(json.dumps(result.manifest(), indent=2) + "\n")
-        temporary.chmod(0o755)
-        if force and out.exists():
-            shutil.rmtree(out)
-        temporary.rename(out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            shutil.copyfile(result.folder / name, folder / name)
+        (folder / MANIFEST).write_text(json.dumps(result.manifest(), indent=2) + "\n")
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(out, fill, force)
 
 
 def summary(result: Bitstream, board: Board) -> Table:

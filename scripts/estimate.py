@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ import click
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from s2tdpt.golden import strictjson
 from s2tdpt.golden.config import load_config
 from s2tdpt.golden.errors import UserError
 from s2tdpt.scripts.options import console, load_params, machine_options, machine_words, notes
@@ -95,9 +95,9 @@ def read_rates(path: Path, config: NetworkConfig) -> dict[str, float]:
         It cannot be read, is no profile, or was measured on another network.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = strictjson.read(path, strictjson.LARGEST_RESULT)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "no JSON"
+        reason = getattr(error, "strerror", None) or error
         raise UserError(f"cannot read rates {path}: {reason}; expected a JSON file; check the path") from None
     if not isinstance(data, dict):
         raise UserError(f"{path} is no rate profile; expected a JSON object; make one with `s2tdpt energy`")

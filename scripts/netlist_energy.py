@@ -24,7 +24,6 @@ from s2tdpt.hw.program import build_program
 from s2tdpt.hw.top import Accelerator
 from s2tdpt.hw.verilog import emit
 from s2tdpt.hw.widths import derive_widths
-from s2tdpt.sim.build import cache_folder
 
 TOP = "s2tdpt"
 
@@ -71,7 +70,7 @@ def measure_netlist(
     tell("generating Verilog")
     accelerator = Accelerator(golden.params, machine)
     verilog = emit(accelerator, TOP, accelerator.ports())
-    mapped = map_to_cells(verilog, TOP, text, cache=cache_folder() / "netlists", step=tell)
+    mapped = map_to_cells(verilog, TOP, text, step=tell)
     tell("reading the library")
     model = GateModel(mapped, read_library(text, [cell.kind for cell in mapped.cells]))
     found = []

@@ -10,6 +10,7 @@ import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from s2tdpt.golden.link import BAUD
 from s2tdpt.scripts.images import Chosen, choose_images, data_option
 from s2tdpt.scripts.options import console, folder_option, load_params, notes, params_option
 from s2tdpt.scripts.output import json_option, quiet, write_json
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
     from s2tdpt.golden.params import Params
     from s2tdpt.host.accelerator import Accelerator, Inference
-
-BAUD = 3_000_000
 
 SHOWN = 20
 """Classes of images that the table shows one by one."""

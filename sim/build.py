@@ -6,10 +6,8 @@ whose key is the hash of everything that goes in. What was started ends with it,
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import importlib.metadata
-import os
 import shutil
 import sys
 import tempfile
@@ -19,24 +17,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from s2tdpt.golden.errors import UserError
+from s2tdpt.hw.cache import cache_folder, keep_log, make_entry, used
 from s2tdpt.hw.processes import Process, check_room, interruptible
-from s2tdpt.hw.tools import cache_folder, find_tool
+from s2tdpt.hw.tools import find_tool
 from s2tdpt.sim.wrapper import BENCH, Ports, bench_top, read_ports
 
 SIMULATORS = ("verilator", "icarus")
 """Supported simulators; the first is the default."""
-
-KEEP_BUILDS = 24
-"""Builds that the cache keeps; the longest unused go first."""
 
 _PROBE = Path(__file__).with_name("probe.sv")
 _MAIN = Path(__file__).with_name("verilator") / "main.cpp"
 _FST = Path(__file__).with_name("verilator") / "fst"
 """Headers of the compressors that Verilator's FST writer wants, in place of libraries."""
 
-# The design's text comes from Yosys: `case` without default and implicit zero extension are its way of
-# writing, not faults. Everything else that Verilator warns of stops the build.
-_VERILATOR_FLAGS = (
+VERILATOR_FLAGS = (
     "-O3",
     "--x-assign",
     "fast",
@@ -50,6 +44,8 @@ _VERILATOR_FLAGS = (
     "-Wno-UNSIGNED",
     "-Wno-CMPCONST",
 )
+"""The design's text comes from Yosys: `case` without default and implicit zero extension are its way of
+writing, not faults. Everything else that Verilator warns of stops the build."""
 _MAKE_FLAGS = ("OPT_FAST=-O2", "OPT_SLOW=-O0", "OPT_GLOBAL=-O2")
 # A waveform is of one image: compiling fast is worth more than running fast.
 _MAKE_FLAGS_WAVES = ("OPT_FAST=-O1", "OPT_SLOW=-O0", "OPT_GLOBAL=-O0")
@@ -158,7 +154,7 @@ def _key(texts: Sequence[str], simulator: str, waves: bool) -> str:
         *versions,
         *(path.read_text(encoding="utf-8") for path in (_MAIN, *sorted(_FST.glob("*.h")))),
         sys.prefix,
-        *_VERILATOR_FLAGS,
+        *VERILATOR_FLAGS,
         *_MAKE_FLAGS,
         *_MAKE_FLAGS_WAVES,
     ):
@@ -213,35 +209,12 @@ def build(verilog: str, module: str, simulator: str = "verilator", waves: bool =
     runner = runner_of(simulator)
     folder = cache_folder() / "builds" / _key(tuple(texts.values()), simulator, waves)
     if (folder / _product(simulator)).is_file():
-        os.utime(folder)
+        used(folder)
         return Build(folder, simulator, ports, waves, 0.0)
     started = time.perf_counter()
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix="work-", dir=folder.parent))
-    except OSError as error:
-        raise UserError(
-            f"cannot write the build cache {folder.parent} ({error.strerror}); expected a writable folder; "
-            "set S2TDPT_CACHE to one"
-        ) from None
-    try:
-        with interruptible():
-            _compile(runner, work, texts, simulator, waves)
-        with contextlib.suppress(OSError):  # another process was faster with the same build
-            work.rename(folder)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-    _prune(folder.parent)
+    with interruptible(), make_entry(folder) as work:
+        _compile(runner, work, texts, simulator, waves)
     return Build(folder, simulator, ports, waves, time.perf_counter() - started)
-
-
-def keep_log(log: Path) -> Path:
-    """A place for the log that outlives its folder."""
-    kept = cache_folder() / f"failed-{log.name}"
-    with contextlib.suppress(OSError):
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(log, kept)
-    return kept
 
 
 def _product(simulator: str) -> str:
@@ -263,7 +236,7 @@ def _compile(runner, work: Path, texts: dict[str, str], simulator: str, waves: b
         sources=[work / name for name in texts],
         hdl_toplevel=BENCH,
         build_dir=work,
-        build_args=list(_VERILATOR_FLAGS) if simulator == "verilator" else [],
+        build_args=list(VERILATOR_FLAGS) if simulator == "verilator" else [],
         timescale=("1ns", "1ns"),
         waves=waves,
         always=True,
@@ -306,20 +279,6 @@ def _keep_runtime(work: Path, runtime: Path) -> None:
         fresh.rename(runtime)
     except OSError:  # another process was faster
         shutil.rmtree(fresh, ignore_errors=True)
-
-
-def _prune(folder: Path) -> None:
-    """Drop the builds that were not used for longest, and what an interrupted build left behind."""
-    entries = []
-    for path in folder.iterdir():
-        try:
-            entries.append((path.stat().st_mtime, path))
-        except OSError:  # removed by another process
-            continue
-    finished = sorted(entry for entry in entries if not entry[1].name.startswith(("work-", "library-")))
-    stale = [path for age, path in entries if path.name.startswith("work-") and age < time.time() - 3600]
-    for path in [path for _, path in finished[:-KEEP_BUILDS]] + stale:
-        shutil.rmtree(path, ignore_errors=True)
 
 
 def _first_error(log: Path) -> str:

@@ -24,7 +24,7 @@ class Case:
 
 
 def network(**changes) -> NetworkConfig:
-    """A network of a few hundred cycles: 5x4 grey image, 12 channels in 2 heads, 3 x 2 tokens."""
+    """A network of a few hundred cycles: 5x4 grey image, 6 channels in 2 heads, 3 x 2 tokens."""
     fields = dict(
         name="tiny",
         image_height=5,
@@ -41,15 +41,17 @@ def network(**changes) -> NetworkConfig:
     return NetworkConfig(**{**fields, **changes})
 
 
-def build_case(config: NetworkConfig, machine: Machine, *, seed: int = 0, frames: int = 2) -> Case:
+def build_case(
+    config: NetworkConfig, machine: Machine, *, seed: int = 0, frames: int = 2, attempts: int = 40
+) -> Case:
     """Random parameters and images.
 
     Of the seeds from `seed` on, the first is taken with which some neurons of every layer fire and some do
-    not, or the best of a few: in a tiny network a layer is easily silent, and would then prove nothing about
-    those behind it.
+    not, or the best of `attempts`: in a tiny network a layer is easily silent, and would then prove nothing
+    about those behind it.
     """
     best, most = None, -1.0
-    for attempt in range(seed, seed + 40):
+    for attempt in range(seed, seed + attempts):
         case = _attempt(config, machine, attempt, frames)
         lively = liveliness(config, case.golden)
         if lively > most:

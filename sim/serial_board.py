@@ -18,12 +18,13 @@ from pathlib import Path
 
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.params import Params
+from s2tdpt.hw.cache import cache_folder, keep_log, make_entry, used
 from s2tdpt.hw.machine import Machine
 from s2tdpt.hw.processes import Process, interruptible
 from s2tdpt.hw.serial import SerialAccelerator, SerialLine
-from s2tdpt.hw.tools import cache_folder, find_tool, tool_environment
+from s2tdpt.hw.tools import find_tool, tool_environment
 from s2tdpt.hw.verilog import LINT_WAIVERS, emit
-from s2tdpt.sim.build import keep_log
+from s2tdpt.sim.build import VERILATOR_FLAGS
 
 MODULE = "s2tdpt_serial"
 CYCLES = 4
@@ -34,20 +35,8 @@ CLOCK = 40_000_000
 
 _MAIN = Path(__file__).with_name("verilator") / "serial.cpp"
 _FLAGS = (
-    *(
-        "--cc",
-        "--exe",
-        "--build",
-        "-j",
-        "2",
-        "-O3",
-        "--x-assign",
-        "fast",
-        "--x-initial",
-        "fast",
-        "--no-assert",
-    ),
-    *("--output-split", "20000", "--prefix", "Vtop", "--top-module", MODULE, "-o", "board"),
+    *("--cc", "--exe", "--build", "-j", "2", *VERILATOR_FLAGS),
+    *("--prefix", "Vtop", "--top-module", MODULE, "-o", "board"),
     *("-MAKEFLAGS", "OPT_FAST=-O2 OPT_SLOW=-O0 OPT_GLOBAL=-O2"),
 )
 
@@ -116,16 +105,9 @@ def _build(verilog: str) -> Path:
     key = hashlib.sha256(repr((verilog, main, _FLAGS, [tool.version for tool in tools])).encode()).hexdigest()
     folder = cache_folder() / "boards" / key[:24]
     if (folder / "board").is_file():
+        used(folder)
         return folder / "board"
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix="work-", dir=folder.parent))
-    except OSError as error:
-        raise UserError(
-            f"cannot write the build cache {folder.parent} ({error.strerror}); expected a writable folder; "
-            "set S2TDPT_CACHE to one"
-        ) from None
-    try:
+    with make_entry(folder) as work:
         (work / "design.sv").write_text(verilog, encoding="utf-8")
         command = [*tools[0].command, *_FLAGS, "-Mdir", "objects", str(LINT_WAIVERS), "design.sv", str(_MAIN)]
         log = work / "build.log"
@@ -139,8 +121,4 @@ def _build(verilog: str) -> Path:
             )
         shutil.copy(work / "objects" / "board", work / "board")
         shutil.rmtree(work / "objects")
-        with contextlib.suppress(OSError):  # another process was faster
-            work.rename(folder)
-        return folder / "board"
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+    return folder / "board"

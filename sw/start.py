@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from s2tdpt.golden import parameter_file, shipped
+from s2tdpt.golden import parameter_file, shipped, strictjson
 from s2tdpt.golden.config import NetworkConfig, config_from_dict
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.params import Params
@@ -150,7 +149,7 @@ def _format(path: Path) -> str | None:
     """What kind of file this is, by its header; None: not one of ours, which its reader will say."""
     try:
         with safe_open(path, "pt") as file:
-            return json.loads((file.metadata() or {})[parameter_file.METADATA_KEY])["format"]
+            return strictjson.parse((file.metadata() or {})[parameter_file.METADATA_KEY].encode())["format"]
     except (OSError, SafetensorError, ValueError, KeyError, TypeError):
         return None
 

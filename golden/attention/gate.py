@@ -8,6 +8,7 @@ often, and give it the memory of a neuron.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from s2tdpt.golden.attention.base import Mechanism, Values
@@ -42,9 +43,9 @@ class Gated(Mechanism):
     def interval(self, config: NetworkConfig, values: Values) -> Interval:
         return Interval(0, 1)
 
+    @abstractmethod
     def most(self, config: NetworkConfig) -> int:
         """Largest count of a gate in one step."""
-        raise NotImplementedError
 
     def inner(self, config: NetworkConfig, values: Values) -> dict[str, Interval]:
         count = Interval(0, self.most(config))

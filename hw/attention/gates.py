@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -59,13 +60,13 @@ class ChannelGate(_Gate):
     `HeadStore` of the spikes, `ColumnGates`, a register of a token.
     """
 
+    @abstractmethod
     def _counted(self, token: data.View) -> Value:
         """Spikes of a token that count."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _passed(self, token: data.View) -> Value:
         """Spikes of a token that pass where the gate is open."""
-        raise NotImplementedError
 
     def _passes(self, m: Module, store: HeadStore, sequencer: HeadSequencer) -> tuple[Value, Value]:
         sizes = self._sizes
@@ -151,9 +152,9 @@ class TokenGate(_Gate):
 
 
 class _ChannelHardware(SteadyHardware):
+    @abstractmethod
     def counted(self, q: np.ndarray, k: np.ndarray, v: np.ndarray | None) -> np.ndarray:
         """Spikes that count."""
-        raise NotImplementedError
 
     def additions(self, program: Program, q, k, v) -> Counter[int]:
         bits, net = program.network.attention.gate_threshold.bit_length(), program.network

@@ -141,7 +141,7 @@ class LocalField(wiring.Component):
     single : ``Out(1)``
         Its round has no tap after this cycle's.
     values : ``Out(StorePort)``, `VALUES`
-    sums : ``Out(ArrayLayout(sum_shape, head_dim))``, one an engine: ``sums0`` ...
+    sums : ``Out(ArrayLayout(sum_shape, head_dim))``, array, one an engine
 
     References
     ----------
@@ -165,7 +165,7 @@ class LocalField(wiring.Component):
                 "last": In(1),
                 "single": Out(1, init=1),
                 "values": Out(StorePort(sizes, VALUES)),
-                **{f"sums{engine}": Out(sums) for engine in range(sizes.engines)},
+                "sums": Out(sums).array(sizes.engines),
             }
         )
 
@@ -272,7 +272,7 @@ class LocalField(wiring.Component):
         return head
 
     def _add(self, m: Module, engine: int, fetched: data.View, ready: data.View, weights: data.View) -> None:
-        sizes, sums = self._sizes, getattr(self, f"sums{engine}")
+        sizes, sums = self._sizes, self.sums[engine]
         steps = steps_of_word(self.values.value, sizes)
         mine = [steps[t] for t in sizes.steps_of(engine)]
         mine += [0] * ((1 << len(fetched.step)) - len(mine))

@@ -96,15 +96,15 @@ class LrfSelfAttention(SelfAttention):
             field.clear.eq(self.clear),
         ]
         share_values(m, store, field, reader.tokens, ~reader.second)
-        fields = (getattr(field, f"sums{engine}").as_value() for engine in range(self._sizes.engines))
-        sums = [Cat(pair) for pair in zip(self._state(m, sequencer, reader, issue), fields, strict=True)]
+        rows = self._state(m, sequencer, reader, issue)
+        sums = [Cat(row, taps) for row, taps in zip(rows, field.sums, strict=True)]
         en, row = collect(m, self._sizes, issue, sums)
         width = self._sizes.head_dim * self._sum_shape.width
         return en, joined(
             self._options,
             self.y_data.shape(),
             data.View(data.ArrayLayout(self._sum_shape, self._sizes.head_dim), row[:width]),
-            data.View(field.sums0.shape(), row[width:]),
+            data.View(field.sums[0].shape(), row[width:]),
         )
 
 

@@ -280,8 +280,7 @@ class LrfStdpAttention(StdpAttention):
             m.d.sync += later.eq(done)
             done = later
         held = None
-        for engine in reversed(range(self._sizes.engines)):
-            sums = getattr(field, f"sums{engine}")
+        for engine, sums in reversed(list(enumerate(field.sums))):
             here = Signal(sums.shape(), name=f"held{engine}")
             m.d.sync += here.eq(Mux(done, sums.as_value(), 0 if held is None else held.as_value()))
             held = here

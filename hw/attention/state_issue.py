@@ -130,7 +130,8 @@ class StateIssue(wiring.Component):
     clear : ``In(1)``
         Pulse: a head begins; all rows are empty.
     reader : the members of `RoundReader` from `valid` on, seen from here
-    use : ``Out(StateUse)``, one an engine: ``use0`` ...
+    use0, use1 ... : ``Out(StateUse)``
+        One an engine; no array, since an engine with fewer steps has fewer rows.
     done : ``Out(1)``
         A round of the second pass ends with the uses of this cycle.
     short : ``Out(1)``

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
 import torch
@@ -26,7 +27,7 @@ rounded = _Round.apply
 """Nearest whole numbers, ties to even; the gradient passes straight through."""
 
 
-class AttentionModule(nn.Module):
+class AttentionModule(nn.Module, ABC):
     """Base of the trainable attentions, the same in the float network and in the integer one.
 
     Spikes are {0, 1} of shape [T, B, h, N, d_h], None where the mechanism has no such projection; the result
@@ -51,8 +52,9 @@ class AttentionModule(nn.Module):
         self.threshold = config.attention_threshold
         self.kernel = config.attention.kernel(config)
 
+    @abstractmethod
     def forward(self, q: Tensor | None, k: Tensor | None, v: Tensor | None) -> Tensor:
-        raise NotImplementedError
+        """Y of spikes q, k and v."""
 
     def integers(self) -> dict[str, Tensor]:
         """The block's trained tensors as whole numbers, by short name as in `Mechanism.block_tensors`."""

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from s2tdpt.golden.params import random_params
 from s2tdpt.scripts.cli import main
-from tests.hw.core_bench import network
+from s2tdpt.sim.cases import network
 
 torch.set_num_threads(1)
 

@@ -28,7 +28,7 @@ from s2tdpt.golden.parameter_file import MANIFEST_TYPES, METADATA_KEY, digest, t
 from s2tdpt.golden.params import Params, random_params
 from s2tdpt.golden.strictjson import canonical
 from s2tdpt.hw.machine import Machine, load_machine
-from tests.hw.core_bench import network
+from s2tdpt.sim.cases import network
 
 MEMORY = 1 << 30
 """Bytes of address space that a refusal may take beyond what the program has after its start."""

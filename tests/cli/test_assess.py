@@ -16,10 +16,10 @@ from s2tdpt.hw.machine import Machine
 from s2tdpt.scripts import hardware
 from s2tdpt.scripts.assess import LEFT_OUT, parameter_file
 from s2tdpt.sim import cosim as cosim_module
+from s2tdpt.sim.cases import network
 from s2tdpt.sim.design import generate as generate_design
 from s2tdpt.sw.datasets import load_digits
 from s2tdpt.sw.quantize import QatNetwork
-from tests.hw.core_bench import network
 
 QUICK = "icarus" if shutil.which("iverilog") else "verilator"
 MACHINE = ("--set", "lanes=8", "--set", "banks=2", "--set", "post_lanes=4")

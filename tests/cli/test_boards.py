@@ -34,7 +34,7 @@ def test_build_refuses(shell):
         "mine exists; expected a new"
     )
     message = shell.refused("build", "--board", "ulx3s-85f", "--out", "mine", "--force")
-    assert message.startswith("mine is no folder of a bitstream")
+    assert message.startswith("mine is not a folder of a bitstream")
     message = shell.refused("build", "--board", "ulx3s-85f", "--set", "weight_memory=stream", "--out", "x")
     assert "streams its weights, which the serial line does not carry" in message
 

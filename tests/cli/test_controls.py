@@ -13,10 +13,10 @@ import s2tdpt.scripts.controls as command
 import s2tdpt.sw.controls as sw_controls
 from s2tdpt.golden.network import GoldenNetwork
 from s2tdpt.scripts.options import load_params
+from s2tdpt.sim.cases import network
 from s2tdpt.sw.ablation import ABLATIONS
 from s2tdpt.sw.datasets import load_dataset
 from s2tdpt.sw.names import NAMED_CASES
-from tests.hw.core_bench import network
 
 
 @pytest.fixture

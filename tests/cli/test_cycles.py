@@ -16,10 +16,11 @@ from s2tdpt.hw import cycles
 from s2tdpt.hw.estimate import count_cycles, interval
 from s2tdpt.hw.machine import Machine, load_machine
 from s2tdpt.scripts.images import choose_images
+from s2tdpt.sim.cases import network
 from s2tdpt.sim.cosim import Options, cosimulate
 from s2tdpt.sim.design import layer_program
 from s2tdpt.sw.datasets import load_digits
-from tests.hw.core_bench import build_case, network
+from tests.hw.core_bench import build_case
 
 QUICK = "icarus" if shutil.which("iverilog") else "verilator"
 """Simulator of these tests: Icarus builds in a moment."""

@@ -16,9 +16,9 @@ import s2tdpt.scripts.images
 from s2tdpt.golden.network import GoldenNetwork
 from s2tdpt.golden.params import Params, random_params
 from s2tdpt.golden.shipped import FOLDER as MODELS
+from s2tdpt.sim.cases import network
 from s2tdpt.sw.datasets import Dataset, load_digits
 from tests.cli.conftest import listing
-from tests.hw.core_bench import network
 
 
 def png_size(path: Path) -> tuple[int, int]:

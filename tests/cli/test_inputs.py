@@ -19,7 +19,7 @@ from s2tdpt.golden.config import load_config
 from s2tdpt.golden.errors import UserError
 from s2tdpt.scripts.cli import COMMANDS, main
 from s2tdpt.scripts.image_files import load_images
-from tests.hw.core_bench import network
+from s2tdpt.sim.cases import network
 
 
 def digits(**changes):

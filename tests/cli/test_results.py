@@ -21,9 +21,10 @@ from s2tdpt.golden.shipped import FOLDER as MODELS
 from s2tdpt.golden.shipped import shipped_models
 from s2tdpt.hw.machine import Machine, load_machine
 from s2tdpt.sim import cosim as cosim_module
+from s2tdpt.sim.cases import network
 from s2tdpt.sim.design import generate as generate_design
 from s2tdpt.sw.datasets import load_digits
-from tests.hw.core_bench import build_case, network
+from tests.hw.core_bench import build_case
 
 FIELDS = {"lanes": 8, "banks": 2, "post_lanes": 4}
 MACHINE = tuple(word for name, value in FIELDS.items() for word in ("--set", f"{name}={value}"))

@@ -14,8 +14,8 @@ from s2tdpt.hw.program import build_program
 from s2tdpt.hw.records import STREAM_CONSTANT_TILES, Sizes
 from s2tdpt.hw.weights import WeightStream, _TileRings
 from s2tdpt.hw.widths import derive_widths
+from s2tdpt.sim.cases import network
 from tests.formal.prove import Contract, Fault
-from tests.hw.core_bench import network
 
 POSITIONS, CHANNELS = 2, 2
 FRAME = POSITIONS * CHANNELS

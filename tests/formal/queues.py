@@ -9,8 +9,8 @@ from s2tdpt.hw.machine import Machine
 from s2tdpt.hw.program import Program, build_program
 from s2tdpt.hw.records import Sizes
 from s2tdpt.hw.scanner import BankScanner, PositionEnd, SliceQueue
+from s2tdpt.sim.cases import network
 from tests.formal.prove import Contract, Fault
-from tests.hw.core_bench import network
 
 BANKS, CHANNELS, STEPS, DEPTH = 2, 3, 2, 2
 

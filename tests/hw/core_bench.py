@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from amaranth import Cat, Module, ResetInserter, Signal
@@ -16,8 +16,7 @@ from amaranth.hdl import Fragment
 
 from s2tdpt.golden.bounds import Bounds, derive_bounds
 from s2tdpt.golden.config import NetworkConfig
-from s2tdpt.golden.network import GoldenNetwork
-from s2tdpt.golden.params import Params, random_params
+from s2tdpt.golden.params import Params
 from s2tdpt.hw.arrival import TileArrival, stream_shape
 from s2tdpt.hw.attention.neurons import y_shape_of
 from s2tdpt.hw.core import Core
@@ -26,6 +25,7 @@ from s2tdpt.hw.images import stream_beats
 from s2tdpt.hw.machine import Machine
 from s2tdpt.hw.program import Port, Program, Step, Trace, build_program
 from s2tdpt.hw.widths import Widths, derive_widths
+from s2tdpt.sim import cases
 from s2tdpt.sim.stalls import pauses
 from tests.hw.util import simulate
 
@@ -69,64 +69,15 @@ class Result:
     errors: tuple[int, ...] = ()
 
 
-def network(**changes) -> NetworkConfig:
-    """A network of a few hundred cycles: 5x4 grey image, 6 channels in 2 heads, 3 x 2 tokens."""
-    fields = dict(
-        name="tiny",
-        image_height=5,
-        image_width=4,
-        image_channels=1,
-        num_classes=3,
-        timesteps=2,
-        sps_channels=(4, 6),
-        sps_pool=(False, True),
-        depth=1,
-        heads=2,
-        mlp_ratio=2,
-    )
-    return NetworkConfig(**{**fields, **changes})
-
-
 def build_case(
     config: NetworkConfig, machine: Machine, *, seed: int = 0, frames: int = 2, attempts: int = 40
 ) -> Case:
-    """Random parameters and images with their golden trace.
-
-    Of the seeds from `seed` on, the first is taken with which some neurons of every layer fire and some do
-    not, or the best of a few: in a tiny network a layer is easily silent, and would then prove nothing about
-    those behind it.
-    """
-    best, most = None, -1.0
-    for attempt in range(seed, seed + attempts):
-        candidate = _attempt(config, attempt, frames)
-        lively = liveliness(candidate[2])
-        if lively > most:
-            best, most = candidate, lively
-        if lively == 1:
-            break
-    params, images, golden = best
-    bounds = derive_bounds(params)
-    widths = derive_widths(params, bounds)
+    """`sim.cases.build_case` with what the hardware is described from."""
+    case = cases.build_case(config, machine, seed=seed, frames=frames, attempts=attempts)
+    bounds = derive_bounds(case.params)
+    widths = derive_widths(case.params, bounds)
     program = build_program(config, machine, widths.head_sum)
-    return Case(params, machine, program, widths, bounds, images, golden)
-
-
-def _attempt(config: NetworkConfig, seed: int, frames: int):
-    """Random parameters with lowered thresholds, images, and the golden trace."""
-    params = random_params(config, seed)
-    params = replace(
-        params,
-        residual_threshold=max(1, params.residual_threshold // 3),
-        attention_threshold=max(1, params.attention_threshold // 2),
-    )
-    shape = (frames, config.image_height, config.image_width, config.image_channels)
-    images = np.random.default_rng(seed).integers(0, 256, shape).astype(np.uint8)
-    return params, images, {name: t.numpy() for name, t in GoldenNetwork(params).trace(images).items()}
-
-
-def liveliness(golden: dict[str, np.ndarray]) -> float:
-    """Fraction of spike tensors that hold both zeros and ones."""
-    return float(np.mean([0 < value.mean() < 1 for value in golden.values() if value.dtype == np.uint8]))
+    return Case(case.params, machine, program, widths, bounds, case.images, case.golden)
 
 
 def run_core(

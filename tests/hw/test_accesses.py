@@ -12,7 +12,8 @@ from s2tdpt.golden.attention import MECHANISMS
 from s2tdpt.hw.accesses import AccessCounter, FrameAccesses
 from s2tdpt.hw.attention import HARDWARE
 from s2tdpt.hw.machine import Machine
-from tests.hw.core_bench import build_case, network, run_core, traces_of
+from s2tdpt.sim.cases import network
+from tests.hw.core_bench import build_case, run_core, traces_of
 
 CASES = {
     "two_banks": (network(), Machine(lanes=4, banks=2, post_lanes=2, attention_steps=1)),

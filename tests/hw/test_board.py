@@ -10,13 +10,13 @@ from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.params import random_params
 from s2tdpt.hw import bitstream
 from s2tdpt.hw.bitstream import board_top, build_bitstream
-from s2tdpt.hw.board import BOARD_DIRECTORY, load_board, memory_verdict, named_boards, wiring_of
+from s2tdpt.hw.board import BOARD_DIRECTORY, load_board, memory_fit, named_boards, wiring_of
 from s2tdpt.hw.machine import Machine
 from s2tdpt.hw.memory_plan import plan_of
 from s2tdpt.hw.pll import ecp5_pll, gowin_pll, ice40_pll
 from s2tdpt.hw.serial import SerialAccelerator, SerialLine
 from s2tdpt.hw.verilog import emit, lint
-from tests.hw.core_bench import network
+from s2tdpt.sim.cases import network
 
 MACHINE = Machine(lanes=4, banks=2, post_lanes=2)
 PARAMS = random_params(network(), 3)
@@ -42,10 +42,12 @@ def test_boards():
 
 def test_memories_of_a_board():
     plan = plan_of(PARAMS, MACHINE)
-    assert memory_verdict(load_board("ulx3s-85f"), plan).startswith("fits: ")
-    assert memory_verdict(load_board("icebreaker"), plan).startswith("may fit, by its bits: ")
+    assert str(memory_fit(load_board("ulx3s-85f"), plan)) == f"fits: {plan.blocks} of 208 block RAMs"
+    assert str(memory_fit(load_board("icebreaker"), plan)).startswith("may fit: ")
     small = load_board("ulx3s-85f").model_copy(update={"block_rams": 1})
-    assert memory_verdict(small, plan) == f"over by {plan.blocks - 1} block RAMs: {plan.blocks} of 1"
+    assert memory_fit(small, plan).over == plan.blocks - 1
+    words = f"over by {plan.blocks - 1}: {plan.blocks} of 1 block RAMs"
+    assert str(memory_fit(small, plan)) == words
 
 
 @pytest.mark.parametrize(

@@ -18,12 +18,11 @@ from s2tdpt.hw.machine import Machine
 from s2tdpt.hw.overlap import settle_cycles
 from s2tdpt.hw.reader import WordReader
 from s2tdpt.hw.scanner import BankScanner
+from s2tdpt.sim.cases import liveliness, network
 from tests.hw.core_bench import (
     build_case,
     check,
     differences,
-    liveliness,
-    network,
     run_and_check,
     run_core,
     traces_of,
@@ -89,7 +88,7 @@ def test_equals_golden_model_and_cycle_model(name):
     config, machine = CASES[name]
     case, _ = run_and_check(config, machine, seed=4, frames=3 if name == "two_banks" else 2)
     # Nothing is proven about what lies behind a layer that is silent.
-    assert liveliness(case.golden) == 1
+    assert liveliness(case.params.config, case.golden) == 1
 
 
 ATTENTIONS = [kind for kind in MECHANISMS if kind in HARDWARE and kind != "stdp"]
@@ -99,7 +98,7 @@ ATTENTIONS = [kind for kind in MECHANISMS if kind in HARDWARE and kind != "stdp"
 def test_every_attention(kind):
     config = network(attention=MECHANISMS[kind]())
     case, _ = run_and_check(config, Machine(lanes=4, banks=2, post_lanes=2), seed=4, frames=1)
-    assert liveliness(case.golden) == 1
+    assert liveliness(case.params.config, case.golden) == 1
 
 
 @pytest.mark.wide

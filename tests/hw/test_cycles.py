@@ -18,7 +18,8 @@ from s2tdpt.hw.overlap import settle_cycles
 from s2tdpt.hw.program import Source, build_program
 from s2tdpt.hw.widths import derive_widths
 from s2tdpt.hw.window import FIRST_WINDOW
-from tests.hw.core_bench import build_case, network
+from s2tdpt.sim.cases import network
+from tests.hw.core_bench import build_case
 from tests.hw.test_front import events_of
 from tests.hw.test_window import windows as windows_of
 

@@ -8,7 +8,7 @@ from s2tdpt.hw.machine import Machine
 from s2tdpt.hw.program import Sink, Source, build_program
 from s2tdpt.hw.records import FETCH_CYCLES, STREAM_CONSTANT_TILES, Sizes
 from s2tdpt.hw.step_rom import StepRecords
-from tests.hw.core_bench import network
+from s2tdpt.sim.cases import network
 from tests.hw.util import simulate
 
 PROGRAMS = {

@@ -10,7 +10,7 @@ from s2tdpt.hw.machine import Machine
 from s2tdpt.hw.program import Source, build_program
 from s2tdpt.hw.records import FETCH_CYCLES, Sizes
 from s2tdpt.hw.step_rom import StepRecords, walk_fields
-from tests.hw.core_bench import network
+from s2tdpt.sim.cases import network
 from tests.hw.test_walker import requests
 from tests.hw.util import simulate
 

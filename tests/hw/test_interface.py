@@ -10,7 +10,8 @@ from amaranth.sim import Simulator
 from s2tdpt.hw.images import stream_beats, stream_width
 from s2tdpt.hw.machine import Machine
 from s2tdpt.hw.top import Accelerator
-from tests.hw.core_bench import build_case, network
+from s2tdpt.sim.cases import network
+from tests.hw.core_bench import build_case
 
 PAGE = (Path(__file__).parents[2] / "docs" / "interface.md").read_text()
 MACHINE = Machine(lanes=8, banks=2, post_lanes=4)

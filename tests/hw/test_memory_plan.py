@@ -15,7 +15,7 @@ from s2tdpt.hw.attention import HARDWARE
 from s2tdpt.hw.machine import Machine
 from s2tdpt.hw.memory_plan import BLOCKS, Memory, MemoryPlan, check_plan, plan_of
 from s2tdpt.hw.top import Accelerator
-from tests.hw.core_bench import network
+from s2tdpt.sim.cases import network
 
 CASES = {
     "on chip": (network(), Machine(lanes=8, banks=2, post_lanes=4)),

@@ -18,7 +18,8 @@ from s2tdpt.hw.netlist_power import sum_power
 from s2tdpt.hw.top import Accelerator
 from s2tdpt.hw.truth import truth_table
 from s2tdpt.hw.verilog import emit
-from tests.hw.core_bench import build_case, network, traces_of
+from s2tdpt.sim.cases import network
+from tests.hw.core_bench import build_case, traces_of
 
 LIBERTY = (Path(__file__).parent / "data" / "simple.lib").read_text()
 

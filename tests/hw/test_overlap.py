@@ -15,7 +15,7 @@ from s2tdpt.hw.overlap import (
 from s2tdpt.hw.program import Source, build_program
 from s2tdpt.hw.records import FETCH_CYCLES, FIRST_REQUEST, VISIBLE_DELAY
 from s2tdpt.hw.timing import PostTiming, drain_delay
-from tests.hw.core_bench import network
+from s2tdpt.sim.cases import network
 
 CASES = {
     "tiny": (network(), Machine(lanes=4, banks=2, post_lanes=2)),

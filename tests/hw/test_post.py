@@ -20,7 +20,7 @@ from s2tdpt.hw.scale import Scale
 from s2tdpt.hw.step_rom import SinkField
 from s2tdpt.hw.timing import SUMS_DELAY, PostTiming
 from s2tdpt.hw.widths import derive_widths
-from tests.hw.core_bench import network
+from s2tdpt.sim.cases import network
 from tests.hw.util import simulate
 
 

@@ -17,7 +17,7 @@ from s2tdpt.hw.machine import Machine, load_machine
 from s2tdpt.hw.prediction import check_rates, default_rates, predict, random_trace
 from s2tdpt.hw.program import build_program
 from s2tdpt.hw.widths import derive_widths
-from tests.hw.core_bench import network
+from s2tdpt.sim.cases import network
 
 PLACED = {("digits", "digits"): Counts(lut=23216, ff=26970, bram=122)}
 """Measured by place and route (README); not in the table."""

@@ -9,7 +9,7 @@ from s2tdpt.golden.trace import trace_shapes
 from s2tdpt.hw.machine import Machine
 from s2tdpt.hw.program import Port, Sink, Source, build_program
 from s2tdpt.hw.records import constant_words, final_cooldown, weight_rows
-from tests.hw.core_bench import network
+from s2tdpt.sim.cases import network
 from tests.hw.test_core import CASES, random_case
 
 SHAPES = {**CASES, "digits": (load_config("digits"), Machine())}

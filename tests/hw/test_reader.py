@@ -8,7 +8,7 @@ from s2tdpt.hw.program import build_program
 from s2tdpt.hw.reader import WordReader
 from s2tdpt.hw.records import Sizes
 from s2tdpt.hw.step_rom import SourceField
-from tests.hw.core_bench import network
+from s2tdpt.sim.cases import network
 from tests.hw.util import simulate
 
 LATENCY = 3

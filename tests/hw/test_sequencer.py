@@ -9,7 +9,7 @@ from s2tdpt.hw.program import Source, build_program
 from s2tdpt.hw.records import FETCH_CYCLES, Sizes
 from s2tdpt.hw.sequencer import Sequencer
 from s2tdpt.hw.step_rom import StepRecords, StepRom, drain_fields, walk_fields
-from tests.hw.core_bench import network
+from s2tdpt.sim.cases import network
 from tests.hw.util import simulate
 
 PROGRAM = build_program(network(depth=2), Machine(lanes=4, banks=2, post_lanes=2), 20)

@@ -7,7 +7,7 @@ from s2tdpt.hw.machine import Machine
 from s2tdpt.hw.program import build_program
 from s2tdpt.hw.records import Sizes
 from s2tdpt.hw.spike_memory import SpikeMemory
-from tests.hw.core_bench import network
+from s2tdpt.sim.cases import network
 from tests.hw.util import simulate
 
 WRITE = 2

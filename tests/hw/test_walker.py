@@ -11,7 +11,7 @@ from s2tdpt.hw.program import build_program
 from s2tdpt.hw.records import FETCH_CYCLES, Sizes
 from s2tdpt.hw.step_rom import StepRecords, walk_fields
 from s2tdpt.hw.walker import PositionWalker, TapWalker
-from tests.hw.core_bench import network
+from s2tdpt.sim.cases import network
 from tests.hw.util import simulate
 
 PROGRAMS = {

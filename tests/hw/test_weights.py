@@ -9,6 +9,7 @@ from s2tdpt.hw.images import rom_images, stream_beats, tile_beats
 from s2tdpt.hw.machine import Machine
 from s2tdpt.hw.records import STREAM_CONSTANT_TILES, WEIGHT_DELAY
 from s2tdpt.hw.weights import READY_DELAY, ROOM_DELAY, WeightRom, WeightStream
+from s2tdpt.sim.cases import network
 from tests.hw.util import simulate, state_of
 from tests.hw.weight_bench import (
     CASES,
@@ -20,7 +21,6 @@ from tests.hw.weight_bench import (
     observed,
     run_stream,
     setting,
-    tiny,
 )
 
 
@@ -210,7 +210,7 @@ def test_comparison_notices_a_fault(fault):
 
 def test_registers_are_few():
     """Beside the registers at both sides of the memories, only pointers and counters."""
-    case = derive(tiny(), Machine(lanes=8, banks=4, post_lanes=4, weight_memory="stream"))
+    case = derive(network(), Machine(lanes=8, banks=4, post_lanes=4, weight_memory="stream"))
     dut = WeightStream(case.program, case.sizes, case.widths)
     flops, _ = state_of(dut)
     row, word = 8 * case.params.config.weight_bits, len(dut.constants.data.as_value())

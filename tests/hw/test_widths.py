@@ -13,13 +13,13 @@ from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.network import GoldenNetwork
 from s2tdpt.golden.params import random_params
 from s2tdpt.hw.widths import derive_widths, shift_range
-from tests.hw.weight_bench import tiny
+from s2tdpt.sim.cases import network
 
 NETWORKS = {
-    "tiny": tiny(),
-    "signed pixels": tiny(pixel_zero_point=128, image_channels=3),
-    "int4": tiny(weight_bits=4, depth=2, num_classes=7),
-    "one convolution": tiny(sps_channels=(6,), sps_pool=(False,), timesteps=5),
+    "tiny": network(),
+    "signed pixels": network(pixel_zero_point=128, image_channels=3),
+    "int4": network(weight_bits=4, depth=2, num_classes=7),
+    "one convolution": network(sps_channels=(6,), sps_pool=(False,), timesteps=5),
 }
 PASS_PLANES = range(1, 9)
 

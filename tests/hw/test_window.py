@@ -9,7 +9,7 @@ from s2tdpt.hw.machine import Machine
 from s2tdpt.hw.program import build_program
 from s2tdpt.hw.records import Sizes
 from s2tdpt.hw.window import COLUMN_CYCLES, FIRST_WINDOW, ColumnReader, PixelWindow
-from tests.hw.core_bench import network
+from s2tdpt.sim.cases import network
 from tests.hw.util import simulate, state_of
 
 MAPS = [(1, 1), (1, 13), (13, 1), (2, 2), (8, 8)]

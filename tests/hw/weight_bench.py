@@ -15,50 +15,32 @@ from s2tdpt.hw.program import Program, build_program
 from s2tdpt.hw.records import STREAM_CONSTANT_TILES, WEIGHT_DELAY, Sizes, constant_words, weight_rows
 from s2tdpt.hw.weights import WeightStream
 from s2tdpt.hw.widths import Widths, derive_widths
+from s2tdpt.sim.cases import network
 from tests.hw.util import simulate
 
-
-def tiny(**changes) -> NetworkConfig:
-    """5x4 grey image, 6 channels in 2 heads, 3 x 2 tokens."""
-    fields = dict(
-        name="tiny",
-        image_height=5,
-        image_width=4,
-        image_channels=1,
-        num_classes=3,
-        timesteps=2,
-        sps_channels=(4, 6),
-        sps_pool=(False, True),
-        depth=1,
-        heads=2,
-        mlp_ratio=2,
-    )
-    return NetworkConfig(**{**fields, **changes})
-
-
 CASES = {
-    "partial groups": (tiny(), Machine(lanes=4, banks=2, post_lanes=2)),
-    "one lane": (tiny(), Machine(lanes=1, banks=1, post_lanes=1)),
+    "partial groups": (network(), Machine(lanes=4, banks=2, post_lanes=2)),
+    "one lane": (network(), Machine(lanes=1, banks=1, post_lanes=1)),
     "six lanes, three banks, odd T": (
-        tiny(timesteps=3, weight_bits=4, num_classes=5),
+        network(timesteps=3, weight_bits=4, num_classes=5),
         Machine(lanes=6, banks=3, post_lanes=2),
     ),
     "pixels of three channels on 48 lanes": (
-        tiny(image_channels=3, timesteps=5),
+        network(image_channels=3, timesteps=5),
         Machine(lanes=48, banks=8, post_lanes=8),
     ),
     "heads with slots left over": (
-        tiny(sps_channels=(4, 12), heads=4, depth=2),
+        network(sps_channels=(4, 12), heads=4, depth=2),
         Machine(lanes=8, banks=2, post_lanes=4),
     ),
     "heads across words": (
-        tiny(sps_channels=(5, 20), heads=4, num_classes=9),
+        network(sps_channels=(5, 20), heads=4, num_classes=9),
         Machine(lanes=12, banks=3, post_lanes=4),
     ),
-    "rows of an odd number of nibbles": (tiny(weight_bits=4), Machine(lanes=3, banks=3, post_lanes=1)),
-    "more banks than post-processing lanes": (tiny(), Machine(lanes=16, banks=8, post_lanes=2)),
+    "rows of an odd number of nibbles": (network(weight_bits=4), Machine(lanes=3, banks=3, post_lanes=1)),
+    "more banks than post-processing lanes": (network(), Machine(lanes=16, banks=8, post_lanes=2)),
     "a tile that fills the ring": (
-        tiny(sps_channels=(4, 8), mlp_ratio=8),
+        network(sps_channels=(4, 8), mlp_ratio=8),
         Machine(lanes=4, banks=1, post_lanes=2),
     ),
 }

@@ -89,7 +89,6 @@ endmodule
 """
 
 
-@pytest.mark.skipif(not shutil.which("iverilog"), reason="a bench of its own, for Icarus alone")
 @pytest.mark.wide
 @pytest.mark.parametrize("writes", ["we", "0"], ids=["ram", "rom"])
 @pytest.mark.parametrize("width, words", [(1, 16384), (4, 4096), (9, 2048), (18, 1024), (36, 512), (30, 700)])

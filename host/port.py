@@ -117,5 +117,7 @@ def _not_opened(name: str, error: Exception) -> PortError:
         )
     if number in (errno.EBUSY, errno.EAGAIN, errno.EWOULDBLOCK) or "lock" in str(error):
         return PortError(f"{name} is busy; expected a port that no other program uses; close that program")
+    if number == errno.ENOTTY or "Inappropriate ioctl" in str(error):
+        return PortError(f"{name} is no serial port; expected one; check the name")
     reason = getattr(error, "strerror", None) or error
     return PortError(f"cannot open {name} ({reason}); expected a serial port; check the name")

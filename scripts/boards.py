@@ -129,10 +129,11 @@ def build(board_name, params, machine, out, frequency, seed, window, force, json
     fit = memory_fit(board, plan)
     if fit.over:
         largest = max(plan.memories, key=lambda memory: memory.total_bits)
+        helps = [field for field in largest.helps if field != "weight_memory=stream"]  # the link carries none
         raise UserError(
             f"{numbers.config.name} on machine {machine.name} does not fit {board.name}: {fit}; "
             f"expected less memory; the largest is {largest.name}, fields that help: "
-            f"{', '.join(largest.helps) or 'a smaller network'}"
+            f"{', '.join(helps) or 'a smaller network'}"
         )
     with telling("starting") as tell:
         result = build_bitstream(

@@ -15,10 +15,8 @@ from s2tdpt.hw.attention.columns import ColumnGates, gate_delay, steps_of_word
 from s2tdpt.hw.attention.reader import step_shift
 from s2tdpt.hw.attention.records import HeadSizes, K, Q, V
 from s2tdpt.hw.attention.sequencer import HeadSequencer
-from s2tdpt.hw.attention.steady import SteadyHardware
+from s2tdpt.hw.attention.steady import SteadyHardware, SteadyUnit
 from s2tdpt.hw.attention.store import Fields, HeadStore, Hold
-from s2tdpt.hw.attention.timeline import emission_period
-from s2tdpt.hw.attention.unit import AttentionUnit
 from s2tdpt.hw.lif import LifCell, membrane_interval
 from s2tdpt.hw.program import Program
 from s2tdpt.hw.records import Sizes
@@ -34,7 +32,7 @@ QKCA: Fields = {"query": (Q, Hold.SPIKES), "key": (K, Hold.SPIKES)}
 QKTA: Fields = {"query": (Q, Hold.COUNTS), "key": (K, Hold.SPIKES)}
 
 
-class _Gate(AttentionUnit):
+class _Gate(SteadyUnit):
     """Base: a gate's threshold beside that of the attention's neurons.
 
     Parameters
@@ -47,7 +45,7 @@ class _Gate(AttentionUnit):
 
     def __init__(self, program: Program, sizes: Sizes, *, gate_threshold: int, threshold: int, y: Interval):
         self._gate_threshold = gate_threshold
-        super().__init__(program, sizes, threshold=threshold, y=y, period=emission_period(program))
+        super().__init__(program, sizes, threshold=threshold, y=y)
 
 
 class ChannelGate(_Gate):

@@ -9,15 +9,12 @@ import numpy as np
 from amaranth import Cat, Module, Value
 
 from s2tdpt.golden.attention.uniform import WEIGHT
-from s2tdpt.golden.bounds import Interval
 from s2tdpt.hw.attention.columns import ColumnCounts, steps_of_word
 from s2tdpt.hw.attention.reader import step_shift
 from s2tdpt.hw.attention.records import V
 from s2tdpt.hw.attention.sequencer import HeadSequencer
-from s2tdpt.hw.attention.steady import SteadyHardware
+from s2tdpt.hw.attention.steady import SteadyHardware, SteadyUnit
 from s2tdpt.hw.attention.store import HeadStore, Hold
-from s2tdpt.hw.attention.timeline import emission_period
-from s2tdpt.hw.attention.unit import AttentionUnit
 from s2tdpt.hw.fixed import exact
 from s2tdpt.hw.program import Program
 from s2tdpt.hw.records import Sizes
@@ -31,16 +28,11 @@ __all__ = ["NoMixing", "NoMixingHardware", "Uniform", "UniformHardware"]
 PORTS = {"tokens": {"value": (V, Hold.SPIKES)}}
 
 
-class NoMixing(AttentionUnit):
+class NoMixing(SteadyUnit):
     """``Y = V``, token by token.
 
     Latency and throughput: ``max(T, parts)`` cycles a token. Resources: a `HeadStore` of V, a register of a
     token.
-
-    Parameters
-    ----------
-    program, sizes, threshold, y
-        As in `AttentionUnit`.
 
     References
     ----------
@@ -49,25 +41,17 @@ class NoMixing(AttentionUnit):
 
     ports = PORTS
 
-    def __init__(self, program: Program, sizes: Sizes, *, threshold: int, y: Interval):
-        super().__init__(program, sizes, threshold=threshold, y=y, period=emission_period(program))
-
     def _passes(self, m: Module, store: HeadStore, sequencer: HeadSequencer) -> tuple[Value, Value]:
         m.submodules.reader = reader = self._reader(m, store, sequencer, scans=False)
         row = step_shift(m, reader.load, steps_of_word(reader.tokens.value, self._sizes), "value")
         return reader.row_en, row
 
 
-class Uniform(AttentionUnit):
+class Uniform(SteadyUnit):
     """``Y_i = 128 sum_j V_j``: the same row for every token, by one pass that counts.
 
     Latency and throughput: a cycle a token, then ``max(T, parts)``. Resources: a `HeadStore` of V,
     `ColumnCounts` up to the number of tokens.
-
-    Parameters
-    ----------
-    program, sizes, threshold, y
-        As in `AttentionUnit`.
 
     References
     ----------
@@ -75,9 +59,6 @@ class Uniform(AttentionUnit):
     """
 
     ports = PORTS
-
-    def __init__(self, program: Program, sizes: Sizes, *, threshold: int, y: Interval):
-        super().__init__(program, sizes, threshold=threshold, y=y, period=emission_period(program))
 
     def _passes(self, m: Module, store: HeadStore, sequencer: HeadSequencer) -> tuple[Value, Value]:
         m.submodules.reader = reader = self._reader(m, store, sequencer, scans=True)

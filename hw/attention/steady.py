@@ -5,20 +5,35 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from s2tdpt.golden.bounds import Interval
 from s2tdpt.hw.attention.accesses import HeadAccesses
 from s2tdpt.hw.attention.timeline import emission_period, head_parts
-from s2tdpt.hw.attention.unit import AttentionHardware
+from s2tdpt.hw.attention.unit import AttentionHardware, AttentionUnit
 from s2tdpt.hw.program import Program
+from s2tdpt.hw.records import Sizes
 
 if TYPE_CHECKING:
     import numpy as np
 
     from s2tdpt.hw.widths import Widths
 
-__all__ = ["SteadyHardware"]
+__all__ = ["SteadyHardware", "SteadyUnit"]
 
 ROW_DELAY = 4
 """From the beginning of the second pass to the first row at the neurons."""
+
+
+class SteadyUnit(AttentionUnit):
+    """Base of the units whose rows come at the pace of the neurons, whatever the spikes are.
+
+    Parameters
+    ----------
+    program, sizes, threshold, y
+        As in `AttentionUnit`.
+    """
+
+    def __init__(self, program: Program, sizes: Sizes, *, threshold: int, y: Interval):
+        super().__init__(program, sizes, threshold=threshold, y=y, period=emission_period(program))
 
 
 class SteadyHardware(AttentionHardware):

@@ -130,6 +130,19 @@ class Params:
         """SHA-256, hexadecimal, over the manifest and every tensor."""
         return self._checksum
 
+    def recorded_accuracy(self, images: int | None = None) -> float | None:
+        """Accuracy of these integers as the provenance records it, 0..1.
+
+        None where it records none, or none of so many test `images`. Provenance is what the writer of a file
+        says: it may be anything.
+        """
+        found = self.provenance.get("accuracy")
+        if not isinstance(found, dict) or images not in (None, found.get("test_images")):
+            return None
+        value = found.get("integer")
+        known = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
+        return float(value) if known else None
+
     def manifest(self) -> dict[str, Any]:
         """The manifest as it is written, with its checksum."""
         return {**self._body, "sha256": self.checksum()}

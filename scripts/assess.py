@@ -195,8 +195,7 @@ def classify(golden: GoldenNetwork, chosen: Chosen, bar, part: Part):
         advance(len(pieces[-1]))
     logits = torch.cat(pieces)
     correct, total = int((class_of(logits).numpy() == chosen.labels).sum()), len(images)
-    accuracy = golden.params.provenance.get("accuracy", {})
-    recorded = accuracy.get("integer") if accuracy.get("test_images") == total else None
+    recorded = golden.params.recorded_accuracy(total)
     part |= {"images": total, "correct": correct, "accuracy": correct / total, "recorded": recorded}
     part["good"] = recorded is None or round(recorded * total) == correct
     said = "the file records no figure for these images" if recorded is None else "as the file records"

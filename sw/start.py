@@ -113,9 +113,8 @@ def load_origin(network: Network, source: str | Path, dataset: Dataset) -> Origi
     if _format(path) == parameter_file.FORMAT:
         params = Params.load(path)
         folded = dequantised(_integers(network, params, ("weight_bits",))).to(device)
-        known = params.provenance
-        same = known.get("digest") == dataset.digest
-        return Origin(folded, known["accuracy"]["integer"] if same else None, [], params.checksum())
+        same = params.provenance.get("digest") == dataset.digest
+        return Origin(folded, params.recorded_accuracy() if same else None, [], params.checksum())
     meta = _load_float(network, path)
     accuracy = meta.get("accuracy") if meta["digest"] == dataset.digest else None
     return Origin(fold(network), accuracy, meta["history"])

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -220,3 +221,24 @@ def test_int4_range():
     tensors["head.weight"] = np.full((5, 12), 8, np.int8)
     with pytest.raises(UserError, match="spans 8..8; expected -7..7"):
         Params(config, tensors)
+
+
+@pytest.mark.parametrize(
+    "accuracy, recorded, of_ten",
+    [
+        ({"integer": 0.75, "test_images": 10}, 0.75, 0.75),
+        ({"integer": 1, "test_images": 360}, 1.0, None),
+        ({"integer": 0.5}, 0.5, None),
+        ({"test_images": 10}, None, None),
+        ({"integer": "0.5", "test_images": 10}, None, None),
+        ({"integer": True, "test_images": 10}, None, None),
+        ({"integer": 7, "test_images": 10}, None, None),
+        ("high", None, None),
+        (None, None, None),
+    ],
+)
+def test_recorded_accuracy(params, accuracy, recorded, of_ten):
+    """Provenance may be anything: what it says is taken only where it can be true."""
+    found = replace(params, provenance={"accuracy": accuracy})
+    assert found.recorded_accuracy() == recorded and found.recorded_accuracy(10) == of_ten
+    assert replace(params, provenance={}).recorded_accuracy() is None

@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import pkgutil
+from pathlib import Path
 
 import pytest
 from amaranth import Signal
@@ -134,3 +135,17 @@ def test_messages():
         prove.prove(
             CASES["position_end"].build(prove.Fault("ends_when_it_may", "x & y", "left side only")), depth=1
         )
+
+
+def test_the_page_says_how_deep_every_contract_is():
+    page = (Path(__file__).parents[2] / "docs" / "verification.md").read_text(encoding="utf-8")
+    told = {}
+    for line in page.splitlines():
+        row = [cell.strip() for cell in line.strip("|").split("|")]
+        if len(row) == 5 and row[0].startswith("`") and row[3] != "all inputs":
+            first, *rest = (name.strip("`") for name in row[0].split(", "))
+            stem = first.removesuffix("_in_registers")
+            depths = row[3].split(", ")
+            for number, name in enumerate([first, *(stem + n if n.startswith("_") else n for n in rest)]):
+                told[name] = int(depths[min(number, len(depths) - 1)]), int(row[4].replace("-", "0"))
+    assert told == {name: (case.depth, case.induction) for name, case in CASES.items()}

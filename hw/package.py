@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s2tdpt.golden.errors import UserError
+from s2tdpt.golden.folders import MANIFEST, check_replaceable, make_folder
 from s2tdpt.hw.constraints import FREQUENCY, check_frequency, constraint_files
-from s2tdpt.hw.folders import MANIFEST, check_folder, make_folder
 from s2tdpt.hw.machine import Machine
 from s2tdpt.hw.tools import versions
 from s2tdpt.hw.verilog import LINT_WAIVERS, Port, emit, read_ports
@@ -255,4 +255,4 @@ def check_package(folder: Path, name: str, force: bool = False) -> None:
             f"{name!r} cannot be a module name; expected a letter, then letters, digits or "
             "underscores, at most 64, and no keyword; choose another name"
         )
-    check_folder(folder, FORMAT, "generated package", force)
+    check_replaceable(folder, FORMAT, "generated package", force)

@@ -111,7 +111,7 @@ def build(board_name, params, machine, out, frequency, seed, window, force, json
       s2tdpt build --board ulx3s-85f --out build/ulx3s
       s2tdpt build --board ulx3s-85f -p digits-int4 --frequency 60 --seed 2 --out build/int4
     """
-    from s2tdpt.hw import folders
+    from s2tdpt.golden import folders
     from s2tdpt.hw.bitstream import FORMAT, build_bitstream
     from s2tdpt.hw.board import load_board, memory_fit
     from s2tdpt.hw.memory_plan import plan_of
@@ -121,7 +121,7 @@ def build(board_name, params, machine, out, frequency, seed, window, force, json
     if frequency is not None and not 0 < frequency < 1000:
         raise UserError(f"--frequency is {frequency:g}; expected MHz from 0 to 1000; for instance 60")
     check_folder(out.parent)
-    folders.check_folder(out, FORMAT, "folder of a bitstream", force)
+    folders.check_replaceable(out, FORMAT, "folder of a bitstream", force)
     for tool in ("yosys", board.tools.router, board.tools.packer):
         find_tool(tool)
     numbers = load_params(params)
@@ -149,7 +149,7 @@ def build(board_name, params, machine, out, frequency, seed, window, force, json
 
 def place(result: Bitstream, out: Path, force: bool) -> None:
     """Copy bitstream, logs and manifest to the folder."""
-    from s2tdpt.hw.folders import MANIFEST, make_folder
+    from s2tdpt.golden.folders import MANIFEST, make_folder
 
     def fill(folder: Path) -> None:
         for name in (result.file, "design.sv", "report.json", *(p.name for p in result.folder.glob("*.log"))):

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +12,7 @@ import numpy as np
 from rich.progress import track
 
 from s2tdpt.golden.errors import UserError
-from s2tdpt.golden.strictjson import LARGEST_RESULT, read
+from s2tdpt.golden.folders import check_replaceable, make_folder
 from s2tdpt.scripts.hardware import parents
 from s2tdpt.scripts.image_files import load_images
 from s2tdpt.scripts.images import Chosen, data_option, fitting, labelled_images, refuse_beside_images
@@ -238,55 +235,18 @@ def picture_name(index: int) -> str:
 
 def check_place(folder: Path, force: bool) -> None:
     """Refuse an output folder that exists, unless with `force` an earlier run made it."""
-    if not os.path.lexists(folder):
-        return
-    if not force:
-        raise UserError(f"{folder} exists; expected a new folder; choose another name or use --force")
-    try:
-        ours = read(folder / NUMBERS, LARGEST_RESULT).get("format") == FORMAT
-    except (OSError, ValueError, AttributeError):
-        ours = False
-    if not ours:
-        raise UserError(
-            f"{folder} is not a folder of explanations; only such a folder is replaced; choose another name "
-            "or remove it yourself"
-        )
+    check_replaceable(folder, FORMAT, "folder of explanations", force, NUMBERS)
 
 
 def write_folder(folder: Path, files: dict[str, bytes], force: bool) -> None:
-    """Make `folder` with `files`, whole or not at all; with `force` in the place of an earlier one.
-
-    Raises
-    ------
-    UserError
-        The place cannot be written, or something appeared there meanwhile.
-    """
+    """Make `folder` with `files`, whole or not at all; with `force` in the place of an earlier one."""
     check_place(folder, force)
-    made = []
-    try:
-        new = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-        made.append(new)
+
+    def fill(place: Path) -> None:
         for name, content in files.items():
-            (new / name).write_bytes(content)
-        new.chmod(0o755)
-        if folder.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
-            made.append(old)
-            folder.rename(old)  # onto an empty folder
-            try:
-                new.rename(folder)
-            except BaseException:  # an interruption too
-                old.rename(folder)
-                raise
-        else:
-            new.rename(folder)
-    except OSError as error:
-        raise UserError(
-            f"cannot write {folder}: {error.strerror}; expected a writable place; choose another folder"
-        ) from None
-    finally:
-        for temporary in made:
-            shutil.rmtree(temporary, ignore_errors=True)
+            (place / name).write_bytes(content)
+
+    make_folder(folder, fill, force)
 
 
 def pictures(found, subjects: Subjects, matrix, params: Params, names: list[str]) -> dict[str, bytes]:

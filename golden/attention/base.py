@@ -141,3 +141,21 @@ class Mechanism(BaseModel, ABC):
     @abstractmethod
     def work(self, config: NetworkConfig, bounds: Bounds, counts: Mapping[str, int]) -> dict[str, Work]:
         """Integer work of every row of `rows` for `counts`, by name."""
+
+
+class SpikingMechanism(Mechanism):
+    """Base of the mechanisms whose Y is spikes, which the attention neurons pass on."""
+
+    binary: ClassVar[bool] = True
+
+    @property
+    def threshold(self) -> int:
+        return 1
+
+    def lively_threshold(self, config: NetworkConfig, rate: float) -> int:
+        return 1
+
+    def interval(self, config: NetworkConfig, values: Values) -> Interval:
+        from s2tdpt.golden.bounds import Interval
+
+        return Interval(0, 1)

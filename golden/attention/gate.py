@@ -9,9 +9,9 @@ often, and give it the memory of a neuron.
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
-from s2tdpt.golden.attention.base import Mechanism, Values
+from s2tdpt.golden.attention.base import SpikingMechanism, Values
 from s2tdpt.golden.attention.work import Work
 from s2tdpt.golden.bounds import Interval, lif_interval
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from s2tdpt.golden.config import NetworkConfig
 
 
-class Gated(Mechanism):
+class Gated(SpikingMechanism):
     """Base of the attentions that pass spikes through a gate: Y is spikes.
 
     Attributes
@@ -30,18 +30,7 @@ class Gated(Mechanism):
         Threshold of the gates' neurons, in spikes.
     """
 
-    binary: ClassVar[bool] = True
     gate_threshold: Literal[1, 2, 4, 8] = 1
-
-    @property
-    def threshold(self) -> int:
-        return 1
-
-    def lively_threshold(self, config: NetworkConfig, rate: float) -> int:
-        return 1
-
-    def interval(self, config: NetworkConfig, values: Values) -> Interval:
-        return Interval(0, 1)
 
     @abstractmethod
     def most(self, config: NetworkConfig) -> int:

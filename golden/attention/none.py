@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
-from s2tdpt.golden.attention.base import Mechanism, Values
+from s2tdpt.golden.attention.base import SpikingMechanism
 from s2tdpt.golden.attention.work import Row, Work
-from s2tdpt.golden.bounds import Interval
 from s2tdpt.golden.layers import Kind
 
 if TYPE_CHECKING:
@@ -20,22 +19,11 @@ if TYPE_CHECKING:
     from s2tdpt.golden.config import NetworkConfig
 
 
-class NoMixing(Mechanism):
+class NoMixing(SpikingMechanism):
     """``Y = V``: spikes, which the attention neurons pass on."""
 
     projections: ClassVar[tuple[Kind, ...]] = (Kind.V,)
-    binary: ClassVar[bool] = True
     kind: Literal["none"] = "none"
-
-    @property
-    def threshold(self) -> int:
-        return 1
-
-    def lively_threshold(self, config: NetworkConfig, rate: float) -> int:
-        return 1
-
-    def interval(self, config: NetworkConfig, values: Values) -> Interval:
-        return Interval(0, 1)
 
     def y(self, config: NetworkConfig, values: Mapping[str, Tensor], q: None, k: None, v: Tensor) -> Tensor:
         return v

@@ -11,11 +11,11 @@ printed inference form, with the inverse of M, gives other masks and is not used
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from s2tdpt.golden.attention.base import Mechanism, Values
+from s2tdpt.golden.attention.base import SpikingMechanism, Values
 from s2tdpt.golden.attention.work import Row, Work
 from s2tdpt.golden.bounds import Interval
 from s2tdpt.golden.latency import popcount
@@ -35,10 +35,9 @@ WEIGHT, THRESHOLD = "sssa.weight", "sssa.threshold"
 LARGEST_WEIGHT = 127
 
 
-class Sssa(Mechanism):
+class Sssa(SpikingMechanism):
     """``Y_i[t] = V_i[t]`` where ``sum over s <= t of M[t, s] P_i[s]`` reaches the threshold of step t."""
 
-    binary: ClassVar[bool] = True
     kind: Literal["sssa"] = "sssa"
 
     def block_tensors(self, config: NetworkConfig) -> dict[str, TensorLayout]:
@@ -61,16 +60,6 @@ class Sssa(Mechanism):
 
     def _shape(self, config: NetworkConfig) -> tuple[int, ...]:
         return self.block_tensors(config)[WEIGHT].shape
-
-    @property
-    def threshold(self) -> int:
-        return 1
-
-    def lively_threshold(self, config: NetworkConfig, rate: float) -> int:
-        return 1
-
-    def interval(self, config: NetworkConfig, values: Values) -> Interval:
-        return Interval(0, 1)
 
     def inner(self, config: NetworkConfig, values: Values) -> dict[str, Interval]:
         total = config.tokens * config.head_dim

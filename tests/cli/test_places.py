@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-import s2tdpt.hw.package
+import s2tdpt.golden.folders
 import s2tdpt.hw.tools
 import s2tdpt.scripts.hardware
 import s2tdpt.sw.checkpoint
@@ -90,7 +90,7 @@ def test_full_disk_while_generating(shell, tiny, monkeypatch):
     monkeypatch.setattr(Path, "write_text", write_text)
     message = shell.refused("generate", "--params", tiny, *SMALL, "--out", "deep/made")
     assert message == (
-        "Cannot write deep/made: No space left on device; expected a writable place; choose another folder"
+        "cannot write deep/made: No space left on device; expected a writable place; choose another folder"
     )
     monkeypatch.undo()
 
@@ -98,7 +98,7 @@ def test_full_disk_while_generating(shell, tiny, monkeypatch):
 def test_full_disk_while_replacing_keeps_the_old_package(shell, tiny, monkeypatch):
     command = ("generate", "--params", tiny, *SMALL, "--out", shell.folder / "made")
     shell.good(*command)
-    monkeypatch.setattr(s2tdpt.hw.package.tempfile, "mkdtemp", full)
+    monkeypatch.setattr(s2tdpt.golden.folders.tempfile, "mkdtemp", full)
     assert "No space left on device" in shell.refused(*command, "--force")
 
 

@@ -18,7 +18,7 @@ from s2tdpt.hw.machine import Machine
 from s2tdpt.hw.overlap import settle_cycles
 from s2tdpt.hw.reader import WordReader
 from s2tdpt.hw.scanner import BankScanner
-from s2tdpt.sim.cases import liveliness, network
+from s2tdpt.sim.cases import liveliness, network, random_network
 from tests.hw.core_bench import (
     build_case,
     check,
@@ -159,22 +159,6 @@ def random_case(seed: int):
     def pick(*choices):
         return choices[rng.integers(len(choices))]
 
-    heads, head_dim, convolutions = pick(1, 2, 3, 4), pick(1, 2, 3, 5), pick(1, 2, 3)
-    channels = [int(c) for c in rng.integers(1, 9, convolutions - 1)] + [heads * head_dim]
-    config = network(
-        image_height=pick(1, 2, 3, 5),
-        image_width=pick(2, 3, 4),
-        image_channels=pick(1, 2, 3),
-        num_classes=pick(2, 3, 9),
-        timesteps=pick(1, 2, 3, 4, 5, 8),
-        sps_channels=tuple(channels),
-        sps_pool=(False, *(pick(False, True) for _ in channels[1:])),
-        depth=pick(1, 1, 2),
-        heads=heads,
-        mlp_ratio=pick(1, 2),
-        weight_bits=pick(4, 8),
-        pixel_zero_point=pick(0, 128),
-    )
     lanes = pick(1, 2, 3, 4, 6, 8, 12, 16)
     divisors = [p for p in range(1, lanes + 1) if lanes % p == 0]
     machine = Machine(
@@ -185,7 +169,7 @@ def random_case(seed: int):
         attention_steps=pick(1, 2, 4, 8),
         weight_memory=pick("rom", "stream"),
     )
-    return config, machine, pick("none", "none", "random", "bursty")
+    return random_network(seed), machine, pick("none", "none", "random", "bursty")
 
 
 @pytest.mark.wide

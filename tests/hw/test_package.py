@@ -188,7 +188,7 @@ def test_foreign_folder_is_never_replaced(tmp_path, text):
 def test_unwritable_place(tmp_path):
     (tmp_path / "file").write_text("")
     for folder in (tmp_path / "file" / "package", tmp_path / "absent" / "package"):
-        with pytest.raises(UserError, match=f"^Cannot write {folder}: .*; choose another folder$"):
+        with pytest.raises(UserError, match=f"^cannot write {folder}: .*; choose another folder$"):
             make_package(folder)
 
 
@@ -206,7 +206,7 @@ def test_failed_write_leaves_nothing_behind(tmp_path, monkeypatch, force):
     with pytest.raises(UserError) as error:
         make_package(folder, force=force)
     assert str(error.value) == (
-        f"Cannot write {folder}: No space left on device; expected a writable place; choose another folder"
+        f"cannot write {folder}: No space left on device; expected a writable place; choose another folder"
     )
     assert [path.name for path in tmp_path.iterdir()] == (["package"] if force else [])
     assert not force or contents(folder) == before

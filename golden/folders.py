@@ -12,13 +12,13 @@ from pathlib import Path
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.strictjson import LARGEST_RESULT, read
 
-__all__ = ["MANIFEST", "check_folder", "make_folder"]
+__all__ = ["MANIFEST", "check_replaceable", "make_folder"]
 
 MANIFEST = "manifest.json"
-"""File of every such folder; its "format" tells the kind."""
+"""File that describes a folder, unless it has another one; its "format" tells the kind."""
 
 
-def check_folder(folder: Path, kind: str, words: str, force: bool) -> None:
+def check_replaceable(folder: Path, kind: str, words: str, force: bool, manifest: str = MANIFEST) -> None:
     """Refuse a place that `make_folder` could not use, before anything is generated.
 
     Parameters
@@ -30,6 +30,8 @@ def check_folder(folder: Path, kind: str, words: str, force: bool) -> None:
         What such a folder is called.
     force : bool
         Replace it.
+    manifest : str
+        Name of the file that describes the folder.
 
     Raises
     ------
@@ -41,7 +43,7 @@ def check_folder(folder: Path, kind: str, words: str, force: bool) -> None:
     if not force:
         raise UserError(f"{folder} exists; expected a new folder; choose another name or use --force")
     try:
-        ours = read(folder / MANIFEST, LARGEST_RESULT).get("format") == kind
+        ours = read(folder / manifest, LARGEST_RESULT).get("format") == kind
     except (OSError, ValueError, AttributeError):
         ours = False
     if not ours:
@@ -59,7 +61,7 @@ def make_folder(
     Parameters
     ----------
     folder : Path
-        As `check_folder` has found it.
+        As `check_replaceable` has found it.
     fill : callable
         Writes the files into an empty folder.
     force : bool
@@ -103,7 +105,7 @@ def _place(temporary: Path, folder: Path, force: bool) -> None:
     folder.rename(old)
     try:
         temporary.rename(folder)
-    except OSError:
+    except BaseException:  # an interruption too
         old.rename(folder)
         raise
     shutil.rmtree(old)
@@ -114,5 +116,5 @@ def _failed(folder: Path, error: OSError) -> UserError:
     if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
         return UserError(f"{folder} appeared meanwhile; expected a new folder; choose another name")
     return UserError(
-        f"Cannot write {folder}: {error.strerror}; expected a writable place; choose another folder"
+        f"cannot write {folder}: {error.strerror}; expected a writable place; choose another folder"
     )

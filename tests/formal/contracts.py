@@ -334,13 +334,13 @@ CASES = {
     ),
     "reply": Case(
         link.reply,
-        14,
+        24,
         0,
         ("Reply",),
         (
             Fault("byte_waits", "offered & ~self.o.valid", "left side only"),
             Fault("a_refusal_has_its_length", "(left == 1) & self.refusal", "right side only"),
-            Fault("no_word_for_a_refusal", "self.words.tready.eq(final & ~self.o.valid)", "stuck at 1"),
+            Fault("no_word_for_a_refusal", "with m.If(~self.refusal)", "always"),
         ),
     ),
 }

@@ -97,7 +97,7 @@ def test_the_faults_are_real(monkeypatch):
 def test_a_line_that_is_too_bad_is_an_error():
     line = FaultyPort(MemoryPort(twin()), 1, 0.0)
     board = Accelerator.open(line)
-    line.rate = 1.0
+    line.rate = 10.0  # a fault in every chunk, however short
     with pytest.raises(
         LinkError, match=r"^the board at memory did not answer \(10 attempts, the last one: .*requests done"
     ):

@@ -125,8 +125,8 @@ def _sign(value):
 
 
 def without_lowest(mask):
-    """`mask` with its lowest 1 cleared."""
-    return mask & wrap(mask - 1, unsigned(len(mask)))
+    """`mask` with its lowest 1 cleared: a 1 stays if there is another one below it. No carry chain."""
+    return Cat(mask[i] & mask[:i].any() for i in range(len(mask)))
 
 
 def onehot_index(onehot):

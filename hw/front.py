@@ -10,6 +10,7 @@ from s2tdpt.hw.program import Program
 from s2tdpt.hw.reader import ReadPort, WordReader
 from s2tdpt.hw.records import Sizes, event_layout
 from s2tdpt.hw.scanner import BankScanner, PositionEnd, SliceQueue
+from s2tdpt.hw.skid import SkidBuffer
 from s2tdpt.hw.step_rom import SourceField, StepRecords
 from s2tdpt.hw.walker import PositionWalker, TapWalker
 from s2tdpt.hw.window import PixelPort, PixelWindow
@@ -64,11 +65,14 @@ class EventSource(wiring.Component):
         m = Module()
         program, sizes = self._program, self._sizes
         m.submodules.positions = positions = PositionWalker(self._records, sizes)
+        # Whether the taps move hangs on the whole walk; the positions need not know it in the same cycle.
+        m.submodules.windows = windows = SkidBuffer(positions.window_layout)
         m.submodules.taps = taps = TapWalker(self._records, sizes, positions.window_layout)
         m.submodules.window = window = PixelWindow(program, sizes)
         m.submodules.reader = reader = WordReader(program, sizes)
         m.submodules.position_end = position_end = PositionEnd(sizes, program.machine.banks)
-        wiring.connect(m, positions.window, taps.window)
+        wiring.connect(m, positions.window, windows.source)
+        wiring.connect(m, windows.sink, taps.window)
         wiring.connect(m, taps.request, reader.request)
         wiring.connect(m, reader.pixels, window.words)
         for inner, outer in (
@@ -86,7 +90,7 @@ class EventSource(wiring.Component):
             window.base.eq(self.pixel_base),
             taps.step.eq(self.step),
             reader.source.eq(self.step.source),
-            self.walking.eq(positions.busy | positions.window.valid | taps.request.valid),
+            self.walking.eq(positions.busy | windows.sink.valid | taps.request.valid),
         ]
         for bank in range(program.machine.banks):
             queue = SliceQueue(reader.slice_layout, program.machine.queue)

@@ -196,16 +196,17 @@ class LaneArray(wiring.Component):
             wiring.connect(m, group.weights, wiring.flipped(self.weights[s]))
             pieces.append(group.sums.as_value())
         m.d.sync += self.sums.eq(reduce(or_, pieces))
+        # Inverted, so that synthesis does not take a group's `end` for it, which has hundreds of other loads.
         m.d.comb += [
-            self.arrived.eq(_delayed(m, self.end, self.delay, "arrived")),
+            self.arrived.eq(~_delayed(m, ~self.end, self.delay, "not_arrived", init=1)),
             self.released.eq(_delayed(m, self.final, lane_skew(machine), "released")),
         ]
         return m
 
 
-def _delayed(m, value, stages, name):
+def _delayed(m, value, stages, name, init=None):
     for stage in range(1, stages + 1):
-        following = Signal.like(value, name=f"{name}_{stage}")
+        following = Signal.like(value, name=f"{name}_{stage}", init=init)
         m.d.sync += following.eq(value)
         value = following
     return value

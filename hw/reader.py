@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth import Array, Cat, Module, Signal
+from amaranth import Array, Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -130,16 +130,17 @@ class WordReader(wiring.Component):
         fire, room = Signal(), Signal(init=1)
         dropped = Signal(machine.banks)  # a slice without a spike is not handed on
         m.d.comb += [request.ready.eq(room & self.pixels.ready), fire.eq(request.valid & request.ready)]
-        counts = []
-        for bank in range(machine.banks):
-            # Room in the bank's queue, less the slices that are on their way to it.
+        full = []
+        for bank, popped in enumerate(self.popped):
+            # Room in the bank's queue, less the slices that are on their way to it. That a slice leaves is
+            # known last in the cycle: both outcomes are ready for it.
             count = Signal(bits_for(machine.queue), init=machine.queue, name=f"room_{bank}")
-            following = Signal.like(count, name=f"room_then_{bank}")
-            m.d.comb += following.eq(wrap(count + self.popped[bank] + dropped[bank] - fire, count.shape()))
-            m.d.sync += count.eq(following)
-            counts.append(following)
+            stays = Signal.like(count, name=f"room_stays_{bank}")
+            m.d.comb += stays.eq(wrap(count + dropped[bank] - fire, count.shape()))
+            m.d.sync += count.eq(Mux(popped, wrap(stays + 1, count.shape()), stays))
+            full.append(Mux(popped, stays.all(), ~stays.any()))
         # Looked up a cycle ahead: the walk stands or moves as a whole, with many registers.
-        m.d.sync += room.eq(Cat(following != 0 for following in counts).all())
+        m.d.sync += room.eq(~Cat(full).any())
         for port, source in (
             (self.spikes, SourceField.SPIKES),
             (self.pixels, SourceField.PIXELS),

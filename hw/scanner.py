@@ -8,7 +8,7 @@ from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from s2tdpt.hw.fixed import exact, onehot_index, without_lowest
+from s2tdpt.hw.fixed import exact, onehot_index, without_lowest, wrap
 from s2tdpt.hw.program import Program
 from s2tdpt.hw.records import Sizes, event_layout, mark_layout, slice_layout
 
@@ -63,11 +63,13 @@ class SliceQueue(wiring.Component):
             write.data.eq(self.data),
             write.en.eq(self.push),
         ]
+        stays = Signal.like(level)  # unless its head leaves, which is known last in the cycle
+        m.d.comb += stays.eq(exact(level + self.push, level.shape()))
         m.d.sync += [
             first.eq(first + self.pop),
             last.eq(last + self.push),
-            level.eq(level + self.push - self.pop),
-            self.valid.eq((level + self.push - self.pop) != 0),
+            level.eq(wrap(stays - self.pop, level.shape())),
+            self.valid.eq(Mux(self.pop, stays != 1, stays != 0)),
         ]
         return m
 
@@ -128,8 +130,10 @@ class BankScanner(wiring.Component):
             load.eq(~busy | (fire & single)),
             self.pop.eq(self.valid & load),
         ]
-        rest = Signal(self._channels)
-        m.d.comb += rest.eq(without_lowest(Mux(load, self.head.active, others)))
+        # Both outcomes of `load`, which is known last in the cycle: it hangs on all banks.
+        head_rest, held_rest = without_lowest(self.head.active), without_lowest(others)
+        head_ends = self.valid & self.head.mark.last & ~head_rest.any()
+        held_ends = held.mark.last & ~held_rest.any()
         with m.If(load):
             m.d.sync += [busy.eq(self.valid), held.eq(self.head), pending.eq(self.head.active)]
         with m.Else():
@@ -137,9 +141,9 @@ class BankScanner(wiring.Component):
                 m.d.sync += pending.eq(others)
         with m.If(load | fire):
             m.d.sync += [
-                others.eq(rest),
-                single.eq(~rest.any()),
-                self.at_end.eq(~rest.any() & Mux(load, self.valid & self.head.mark.last, held.mark.last)),
+                others.eq(Mux(load, head_rest, held_rest)),
+                single.eq(Mux(load, ~head_rest.any(), ~held_rest.any())),
+                self.at_end.eq(Mux(load, head_ends, held_ends)),
             ]
         chosen = pending & ~others
         masks = [held.masks[c] & chosen[c].replicate(self._steps) for c in range(self._channels)]

@@ -1,7 +1,9 @@
 """Size and speed of generated Verilog: place and route for an ECP5, or mapping to a cell library.
 
-Nothing here needs a board. For an FPGA the design is placed out of context, without input and output
-cells; the clock frequency that nextpnr reaches depends on its seed by some 15 %, so the median of several
+Nothing here needs a board. For an FPGA every port gets a pin, wherever nextpnr likes, in the device's largest
+package, so that the clock is distributed by the device's clock tree. A design with more ports than pins is
+placed out of context; its clock then goes through the fabric, which takes wires and time from everything
+else. The clock frequency that nextpnr reaches depends on its seed by some 15 %, so the median of several
 seeds counts. For a cell library (Liberty) Yosys maps the logic and adds up the cell areas; memories above
 a size limit are left as macros and reported in bits.
 """
@@ -27,16 +29,33 @@ from s2tdpt.hw.tools import find_tool
 
 __all__ = ["Report", "synthesize", "TARGETS"]
 
-# nextpnr option and a package of that device.
+
+@dataclass(frozen=True)
+class Device:
+    """A device in its largest package.
+
+    Attributes
+    ----------
+    option, package : str
+        For nextpnr.
+    pins : int
+        Input and output cells that nextpnr counts.
+    """
+
+    option: str
+    package: str
+    pins: int
+
+
 TARGETS = {
-    "ecp5-25k": ("--25k", "CABGA381"),
-    "ecp5-45k": ("--45k", "CABGA381"),
-    "ecp5-85k": ("--85k", "CABGA381"),
+    "ecp5-25k": Device("--25k", "CABGA381", 197),
+    "ecp5-45k": Device("--45k", "CABGA554", 245),
+    "ecp5-85k": Device("--85k", "CABGA756", 365),
     "liberty": None,
 }
 
 ROUTER = ("--router", "router2")
-"""The default router takes a quarter of an hour and more on the digits accelerator, this one minutes."""
+"""On the digits accelerator the default router had not ended after 13 minutes, this one takes two."""
 
 # nextpnr's names of the ECP5's resources.
 ECP5_CELLS = {
@@ -96,6 +115,8 @@ class Report:
     critical_path : dict
         Slowest register-to-register path of the slowest seed (FPGA): from, to, logic and routing in ns,
         nets in order.
+    out_of_context : bool
+        Without pins and clock tree (FPGA): more ports than pins.
     macros : dict of str to int
         Memories that were left as macros: name to bits (cell library).
     area : float or None
@@ -113,6 +134,7 @@ class Report:
     fmax: dict[int, float] = field(default_factory=dict)
     frequency: float | None = None
     critical_path: dict[str, Any] = field(default_factory=dict)
+    out_of_context: bool = False
     macros: dict[str, int] = field(default_factory=dict)
     area: float | None = None
     seconds: dict[str, float] = field(default_factory=dict)
@@ -149,6 +171,8 @@ class Report:
             )
         if self.area is not None:
             table.add_row("cell area", f"{self.area:,.1f}", "")
+        if self.out_of_context:
+            table.add_row("pins", "none: more ports than pins, the clock goes through the fabric", "")
         table.add_row("run time", f"{sum(self.seconds.values()):.0f} s", "")
         return table
 
@@ -245,11 +269,13 @@ def read_library(path: Path | str) -> bytes:
 def _ecp5(
     run: SynthesisRun, top: str, target: str, seeds: list[int], frequency: float, flags: Sequence[str]
 ) -> Report:
-    device, package = TARGETS[target]
+    device = TARGETS[target]
     run.yosys("synth_ecp5", SYNTH_ECP5.format(top=top, flags=" ".join(flags)), ["design.sv"], "design.json")
+    ports = run.load("design.json")["modules"][top]["ports"].values()
+    out_of_context = sum(len(port["bits"]) for port in ports) > device.pins
     constraints = []
     if (run.work / "design.lpf").exists():
-        constraints = ["--lpf", "design.lpf", "--lpf-allow-unconstrained"]
+        constraints = ["--lpf", "design.lpf"]
     fmax: dict[int, float] = {}
     asked = frequency  # a constraint file's counts
     path: dict[str, Any] = {}
@@ -261,19 +287,10 @@ def _ecp5(
             name,
             "nextpnr-ecp5",
             [
-                device,
-                "--package",
-                package,
-                "--json",
-                "design.json",
-                "--out-of-context",
-                "--report",
-                f"{name}.json",
-                "--seed",
-                str(seed),
-                "--freq",
-                str(frequency),
-                "--timing-allow-fail",
+                *(device.option, "--package", device.package, "--json", "design.json"),
+                *(("--out-of-context",) if out_of_context else ()),
+                *("--report", f"{name}.json", "--seed", str(seed), "--freq", str(frequency)),
+                *("--timing-allow-fail", "--lpf-allow-unconstrained"),
                 *ROUTER,
                 *constraints,
             ],
@@ -297,6 +314,7 @@ def _ecp5(
         fmax,
         asked,
         path,
+        out_of_context,
         seconds=run.seconds,
         tools={name: find_tool(name).version for name in ("yosys", "nextpnr-ecp5")},
     )

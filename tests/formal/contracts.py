@@ -46,9 +46,21 @@ CASES = {
         2,
         ("SliceQueue",),
         (
-            Fault("valid_while_not_empty", "level + self.push - self.pop", "- becomes +"),
+            Fault("valid_while_not_empty", "stays - self.pop", "- becomes +"),
             Fault("order_and_content", "first.eq(first + self.pop)", "never happens"),
             Fault("head_waits", "write.en.eq(self.push)", "stuck at 1"),
+        ),
+    ),
+    "skid_buffer": Case(
+        queues.skid_buffer,
+        8,
+        2,
+        ("SkidBuffer",),
+        (
+            Fault("ready_while_nothing_is_kept", "source.ready.eq(~full)", "stuck at 1"),
+            Fault("offered_at_once", "source.valid | full", "left side only"),
+            Fault("order_and_content", "Mux(full, kept, source.payload)", "arms swapped"),
+            Fault("sink_waits", "kept.eq(source.payload)", "loses its top bit"),
         ),
     ),
     "bank_scanner": Case(
@@ -60,8 +72,8 @@ CASES = {
             Fault("a_slice_is_taken_when_the_last_is_done", "self.valid & load", "& becomes |"),
             Fault(
                 "the_end_waits_for_its_last_event",
-                "~rest.any() & Mux(load, self.valid & self.head.mark.last, held.mark.last)",
-                "right side only",
+                "held.mark.last & ~held_rest.any()",
+                "left side only",
             ),
             Fault("an_event_a_channel", "fire & chosen.any()", "left side only"),
             Fault("its_row", "held.row + offset", "+ becomes -"),

@@ -9,6 +9,7 @@ from s2tdpt.hw.machine import Machine
 from s2tdpt.hw.program import Program, build_program
 from s2tdpt.hw.records import Sizes
 from s2tdpt.hw.scanner import BankScanner, PositionEnd, SliceQueue
+from s2tdpt.hw.skid import SkidBuffer
 from s2tdpt.sim.cases import network
 from tests.formal.prove import Contract, Fault
 
@@ -53,6 +54,29 @@ def slice_queue(fault: Fault | None = None) -> Contract:
     )
     c.check("invariant_mark", ~waits | ((ahead < level) & (inside.word("ring", place) == mark)))
     c.cover(done)
+    return c
+
+
+def skid_buffer(fault: Fault | None = None) -> Contract:
+    """What is offered leaves at once or is kept until it may, in order, once, unaltered; words of 3 bits."""
+    c = Contract(fault)
+    unit = SkidBuffer(data.StructLayout({"word": 3}))
+    inside = c.add("skid", unit)
+    source, sink = unit.source, unit.sink
+    for port in (source.valid, source.payload, sink.ready):
+        c.free(port)
+    c.assume_stable(source.valid, source.ready, source.payload)
+    kept, word = c.signal(1, "kept_here"), c.signal(3, "word_here")
+    enters, leaves = source.valid & source.ready, sink.valid & sink.ready
+    c.m.d.sync += kept.eq(kept + enters - leaves)
+    with c.m.If(enters):
+        c.m.d.sync += word.eq(source.payload.word)
+    c.check("ready_while_nothing_is_kept", source.ready == ~kept)
+    c.check("offered_at_once", sink.valid == (kept | source.valid))
+    c.check("order_and_content", ~sink.valid | (sink.payload.word == Mux(kept, word, source.payload.word)))
+    c.check_stable("sink_waits", sink.valid, sink.ready, sink.payload)
+    c.check("invariant_kept", (inside["full"] == kept) & (~kept | (inside["kept"].word == word)))
+    c.cover(kept & leaves)
     return c
 
 

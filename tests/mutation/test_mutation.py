@@ -50,7 +50,7 @@ FIXED = [
     ("scanner", "a | b", "| becomes &", lambda: test_scanner.test_or_tree_on_all_values(3)),
     ("reader", "wanted.eq(active.any() | request.mark.last)", "never happens",
      test_reader.test_sources_follow_each_other_directly),
-    ("reader", "count + self.popped[bank] + dropped[bank] - fire", "- becomes +",
+    ("reader", "count + dropped[bank] - fire", "- becomes +",
      test_reader.test_a_word_a_cycle),
     ("walker", "ready.eq(~window.valid | window.ready)", "never happens",
      test_walker.test_start_to_the_first_window),

@@ -102,17 +102,19 @@ def board_top(board: Board, wiring: Wiring, pll: Pll) -> str:
     inverted = {pin.port for pin in wiring.pins if pin.inverted}
     high = [pin.port for pin in wiring.pins if pin.port.startswith("high_")]
     lights = {port: f"{'~' if port in inverted else ''}{port}_on" for port in ("life", "fault")}
+    reset = board.tools.global_buffer or "assign {reset} = {source};"
     ports = ["input clk_pin", "input rx", "output tx", "output life", "output fault"]
     return "\n".join(
         [
             f"// {TOP}: the accelerator on {board.title}.",
             f"module {TOP}({', '.join([*ports, *(f'output {port}' for port in high)])});",
-            "  wire clk, locked, life_on, fault_on;",
+            "  wire clk, locked, rst, life_on, fault_on;",
             pll.text.rstrip("\n"),
             "  reg [1:0] running = 2'b00;  // the PLL has locked, as the clock sees it",
             "  always @(posedge clk) running <= {running[0], locked};",
+            "  " + reset.format(source="~running[1]", reset="rst"),
             f"  {SERIAL} serial (",
-            "    .clk(clk), .rst(~running[1]), .rx(rx), .tx(tx), .life(life_on), .fault(fault_on)",
+            "    .clk(clk), .rst(rst), .rx(rx), .tx(tx), .life(life_on), .fault(fault_on)",
             "  );",
             *(f"  assign {port} = {value};" for port, value in lights.items()),
             *(f"  assign {port} = {int(port not in inverted)};" for port in high),

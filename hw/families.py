@@ -44,6 +44,9 @@ class Family:
     name : str
     synth : str
         Command of Yosys.
+    global_buffer : str
+        Verilog that puts ``source`` on the wire ``reset`` by the network that clocks use: thousands of
+        flip-flops listen to it. Empty: the family's tools do it by themselves.
     router, packer : str
         Tools (`hw.tools`).
     constraints : str
@@ -66,6 +69,7 @@ class Family:
 
     name: str
     synth: str
+    global_buffer: str
     router: str
     packer: str
     constraints: str
@@ -111,6 +115,7 @@ FAMILIES = {
     "ecp5": Family(
         name="ecp5",
         synth=f"synth_ecp5 -top {TOP} -json design.json",
+        global_buffer="DCCA reset_tree (.CLKI({source}), .CE(1'b1), .CLKO({reset}));",
         router="nextpnr-ecp5",
         packer="ecppack",
         constraints="design.lpf",
@@ -128,6 +133,7 @@ FAMILIES = {
     "ice40": Family(
         name="ice40",
         synth=f"synth_ice40 -device u -dsp -top {TOP} -json design.json",
+        global_buffer="",  # nextpnr-ice40 promotes resets
         router="nextpnr-ice40",
         packer="icepack",
         constraints="design.pcf",
@@ -144,6 +150,7 @@ FAMILIES = {
     "gowin": Family(
         name="gowin",
         synth=f"synth_gowin -top {TOP} -json design.json",
+        global_buffer="",
         router="nextpnr-himbaechel-gowin",
         packer="gowin_pack",
         constraints="design.cst",

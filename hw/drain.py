@@ -71,6 +71,20 @@ def tag_layout(sizes: Sizes) -> data.StructLayout:
     )
 
 
+OF_STEP = (
+    "sink",
+    "by_planes",
+    "signed_planes",
+    "first_writer",
+    "writes_spikes",
+    "sums_head",
+    "pooled",
+    "projection",
+    "heads_ready",
+)
+"""Fields of a tag that are the step's."""
+
+
 class DrainSequencer(wiring.Component):
     """From the arrival of a position's sums to a tag for each of its pieces.
 
@@ -174,9 +188,7 @@ class DrainSequencer(wiring.Component):
             m.d.sync += address.eq(following.dst_base)
         first_piece = step.first_piece
         m.d.comb += [
-            *(tag[name].eq(step[name]) for name in
-              ("sink", "by_planes", "signed_planes", "first_writer", "writes_spikes", "sums_head", "pooled",
-               "projection", "heads_ready")),
+            *(tag[name].eq(step[name]) for name in OF_STEP),
             tag.step.eq(number),
             tag.first_pass.eq(plane_pass.value == 0),
             tag.last_pass.eq(last_pass),
@@ -195,7 +207,7 @@ class DrainSequencer(wiring.Component):
             tag.odd_y.eq(y[0]),
             tag.last_y.eq(last_y),
             tag.tile_end.eq(tile_end),
-        ]  # fmt: skip
+        ]
         constant = self._constant_base(m, step, tile_end) + subgroup.value
         m.d.comb += self.constant.eq(wrap(constant, self.constant.shape()))
 

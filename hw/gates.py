@@ -186,17 +186,33 @@ class GateModel:
             contents.append(np.unpackbits(np.frombuffer(raw, np.uint8), bitorder="little")[:total])
             for port in macro.reads:
                 value = [int(port.reset_value >> bit & 1) for bit in range(macro.bits)]
-                reads.append((
-                    base, macro.words, macro.bits, self.net(port.enable), place(port.address),
-                    len(port.address), place(port.data), self.net(port.reset), int(port.reset_needs_enable),
-                    place(["1" if bit else "0" for bit in value]),
-                ))  # fmt: skip
+                reads.append(
+                    (
+                        base,
+                        macro.words,
+                        macro.bits,
+                        self.net(port.enable),
+                        place(port.address),
+                        len(port.address),
+                        place(port.data),
+                        self.net(port.reset),
+                        int(port.reset_needs_enable),
+                        place(["1" if bit else "0" for bit in value]),
+                    )
+                )
                 self.read_macros.append(at)
             for port in macro.writes:
-                writes.append((
-                    base, macro.words, macro.bits, place(port.enable), place(port.address),
-                    len(port.address), place(port.data),
-                ))  # fmt: skip
+                writes.append(
+                    (
+                        base,
+                        macro.words,
+                        macro.bits,
+                        place(port.enable),
+                        place(port.address),
+                        len(port.address),
+                        place(port.data),
+                    )
+                )
                 self.write_macros.append(at)
             base += total
         self._reads = np.array(reads, np.int64).reshape(-1, 10)
@@ -244,11 +260,23 @@ class GateModel:
         values = np.zeros(spare, np.uint8)
         values[1] = 1
         found, cycles, ended = _simulate(
-            values, (self._inputs, self._tables, self._outputs),
+            values,
+            (self._inputs, self._tables, self._outputs),
             (self._next_inputs, self._next_tables, self.state_nets),
-            self._contents.copy(), self._reads, self._writes, self._lists, self._bus, pixels, window, limit,
-            counts, shared, states, ports, words,
-        )  # fmt: skip
+            self._contents.copy(),
+            self._reads,
+            self._writes,
+            self._lists,
+            self._bus,
+            pixels,
+            window,
+            limit,
+            counts,
+            shared,
+            states,
+            ports,
+            words,
+        )
         if not ended:
             raise TimeoutError(f"the netlist gave no result {window} in {limit} cycles")
         results: list[list[int]] = [[]]
@@ -392,9 +420,23 @@ def _settle(values, reads, lists, fetched, does, nets, following, counts, counti
 
 @numba.njit(cache=True)
 def _simulate(
-    values, gates, flops, contents, reads, writes, lists, bus, pixels, window, limit, counts, shared, states,
-    ports, words,
-):  # fmt: skip
+    values,
+    gates,
+    flops,
+    contents,
+    reads,
+    writes,
+    lists,
+    bus,
+    pixels,
+    window,
+    limit,
+    counts,
+    shared,
+    states,
+    ports,
+    words,
+):
     """Cycle by cycle; returns result words, counted cycles, and whether the window has ended."""
     _, _, _, _, tready, _, out_valid, out_data, out_last = bus
     sent, found, results, cycles = 0, 0, 0, 0

@@ -138,23 +138,39 @@ def _stores(program: Program, widths: Widths) -> list[Memory]:
     helps = ("lanes", "banks") if not rom else ("weight_memory=stream", "weight_bits")
     return [
         Memory(
-            "pixels", pixels, pixel_word_bits(program), style="block", granularity=PIXEL_BITS,
+            "pixels",
+            pixels,
+            pixel_word_bits(program),
+            style="block",
+            granularity=PIXEL_BITS,
             helps=("image_height", "image_width"),
         ),
         Memory(
-            "spikes", program.spike_words, machine.lanes * net.timesteps, style="block",
-            granularity=program.piece_bits, helps=("lanes", "sps_channels"),
+            "spikes",
+            program.spike_words,
+            machine.lanes * net.timesteps,
+            style="block",
+            granularity=program.piece_bits,
+            helps=("lanes", "sps_channels"),
         ),
         Memory(
-            "weights", weight_rows(program), machine.post_lanes * net.weight_bits,
-            count=machine.banks * machine.subgroups, style="block", rom=rom, helps=helps,
+            "weights",
+            weight_rows(program),
+            machine.post_lanes * net.weight_bits,
+            count=machine.banks * machine.subgroups,
+            style="block",
+            rom=rom,
+            helps=helps,
         ),
         Memory(
-            "constants", constant_words(program), constant_width(program, widths),
-            style="block" if rom else "distributed", rom=rom,
+            "constants",
+            constant_words(program),
+            constant_width(program, widths),
+            style="block" if rom else "distributed",
+            rom=rom,
             helps=("post_lanes",),
         ),
-    ]  # fmt: skip
+    ]
 
 
 def _post_processing(program: Program, widths: Widths) -> list[Memory]:

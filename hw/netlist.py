@@ -256,19 +256,25 @@ def _macro(name: str, cell: Mapping[str, Any]) -> Macro:
     reset_value, over = _number(parameters, "RD_SRST_VALUE"), _number(parameters, "RD_CE_OVER_SRST")
     reads = tuple(
         ReadPort(
-            wires["RD_EN"][port], address, data, wires["RD_SRST"][port],
-            reset_value >> port * bits & ((1 << bits) - 1), bool(over >> port & 1),
+            wires["RD_EN"][port],
+            address,
+            data,
+            wires["RD_SRST"][port],
+            reset_value >> port * bits & ((1 << bits) - 1),
+            bool(over >> port & 1),
         )
         for port, (address, data) in enumerate(
             zip(slices("RD_ADDR", width, count), slices("RD_DATA", bits, count), strict=True)
         )
-    )  # fmt: skip
+    )
     count = _number(parameters, "WR_PORTS")
     writes = tuple(
         WritePort(*parts)
         for parts in zip(
-            slices("WR_EN", bits, count), slices("WR_ADDR", width, count), slices("WR_DATA", bits, count),
+            slices("WR_EN", bits, count),
+            slices("WR_ADDR", width, count),
+            slices("WR_DATA", bits, count),
             strict=True,
         )
-    )  # fmt: skip
+    )
     return Macro(name, words, bits, _number(parameters, "INIT"), reads, writes)

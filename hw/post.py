@@ -260,9 +260,16 @@ class PostProcessor(wiring.Component):
             pool.en.eq(fires & tag.pooled),
             pool.subgroup.eq(tag.subgroup),
             pool.column.eq(tag.column),
-            *(pool_flag.eq(flag) for pool_flag, flag in (
-                (pool.odd_x, tag.odd_x), (pool.last_x, tag.last_x), (pool.first_y, tag.first_y),
-                (pool.odd_y, tag.odd_y), (pool.last_y, tag.last_y))),
+            *(
+                pool_flag.eq(flag)
+                for pool_flag, flag in (
+                    (pool.odd_x, tag.odd_x),
+                    (pool.last_x, tag.last_x),
+                    (pool.first_y, tag.first_y),
+                    (pool.odd_y, tag.odd_y),
+                    (pool.last_y, tag.last_y),
+                )
+            ),
             pool.spikes.eq(lif.spikes),
             projections.en.eq(is_projection),
             projections.projection.eq(tag.projection),
@@ -274,7 +281,7 @@ class PostProcessor(wiring.Component):
             probe.position.eq(tag.position),
             probe.piece.eq(tag.piece),
             probe.spikes.eq(lif.spikes),
-        ]  # fmt: skip
+        ]
         m.d.sync += [
             projections.ready.eq(is_projection & tag.tile_end & (tag.heads_ready != 0)),
             projections.heads.eq(tag.heads_ready),

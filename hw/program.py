@@ -358,9 +358,17 @@ class _Builder:
         plain, hidden = Packing(net.embed_dim, lanes), Packing(net.hidden_dim, lanes)
         heads = Packing(net.embed_dim, lanes, net.head_dim, self.machine.post_lanes)
         linear = Step(
-            layer="", group=0, source=Source.SPIKES, sink=Sink.SPIKES, height=1, width=n, kernel=1,
-            packing_in=plain, packing_out=plain, reads="",
-        )  # fmt: skip
+            layer="",
+            group=0,
+            source=Source.SPIKES,
+            sink=Sink.SPIKES,
+            height=1,
+            width=n,
+            kernel=1,
+            packing_in=plain,
+            packing_out=plain,
+            reads="",
+        )
         self.projections(b, replace(linear, sink=Sink.ATTENTION, packing_out=heads, reads=f"{name}.x"))
         proj = replace(
             linear,

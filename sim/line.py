@@ -57,8 +57,9 @@ class FaultyPort:
     port : Port
     seed : int
     rate : float
-        Faults for every chunk of `SPAN` bytes and more, in either direction; a shorter one has them less often,
-        so that an answer fares alike whether it is read at once or, by a slow computer, byte by byte.
+        Faults for every chunk of `SPAN` bytes and more, in either direction; a shorter one has
+        them less often, so that an answer fares alike whether it is read at once or, by a slow computer, byte
+        by byte.
     reset : callable, optional
         Resets the board; without it, that fault does not occur.
 

@@ -110,8 +110,11 @@ def test_tags_of_an_image(name, pause):
                 assert ctx.get(dut.valid) == (cycle < len(tags))
                 if cycle < len(tags):
                     value = ctx.get(dut.tag)
-                    got = {field: int(value[field].value if field == "sink" else value[field]) for field in
-                           tags[cycle] if field != "constant"}  # fmt: skip
+                    got = {
+                        field: int(value[field].value if field == "sink" else value[field])
+                        for field in tags[cycle]
+                        if field != "constant"
+                    }
                     got["constant"] = ctx.get(dut.constant)
                     assert got == {field: int(wanted) for field, wanted in tags[cycle].items()}
                 await ctx.tick()

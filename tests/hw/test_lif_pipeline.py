@@ -87,8 +87,12 @@ def test_ties_fire_and_negative_membranes_round_down():
 
 def test_membrane_of_one_sign():
     """Inputs that are known not to be negative: u and h are unsigned."""
-    run(in_lanes([(x, 6) for x in itertools.product(range(8), repeat=3)], 4), x_width=4, threshold_width=3,
-        membrane=(0, 10))  # fmt: skip
+    run(
+        in_lanes([(x, 6) for x in itertools.product(range(8), repeat=3)], 4),
+        x_width=4,
+        threshold_width=3,
+        membrane=(0, 10),
+    )
 
 
 def test_messages():

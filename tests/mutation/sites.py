@@ -37,9 +37,21 @@ from amaranth.hdl._mem import MemoryInstance
 from tests.mutation.places import Place, place_of
 
 NEIGHBOURS = {
-    "&": "|", "|": "&", "^": "|", "+": "-", "-": "+", "==": "!=", "!=": "==",
-    "<": "<=", "<=": "<", ">": ">=", ">=": ">", "r|": "r&", "r&": "r|", "b": "r&",
-}  # fmt: skip
+    "&": "|",
+    "|": "&",
+    "^": "|",
+    "+": "-",
+    "-": "+",
+    "==": "!=",
+    "!=": "==",
+    "<": "<=",
+    "<=": "<",
+    ">": ">=",
+    ">=": ">",
+    "r|": "r&",
+    "r&": "r|",
+    "b": "r&",
+}
 
 CONTROL_BITS = 4
 """A register of as many bits or fewer, or with an initial value that is not 0, holds control, and its reset

@@ -33,7 +33,7 @@ class Sequencer(wiring.Component):
     frame_valid, frame_bank : In(1)
         An image waits in that bank of the pixel memory.
     frame_release : Out(1)
-        Pulse: it was read to its end.
+        Pulse: it was read to its end; with the `start` of the first step that reads something else.
     walking : In(1)
         A walk is going on.
     tile_ended : In(1)
@@ -131,7 +131,7 @@ class Sequencer(wiring.Component):
         ]
         m.d.sync += self.start.eq(go)
         reading_pixels = Signal()
-        m.d.comb += self.frame_release.eq(go & reading_pixels & ~from_pixels)
+        m.d.sync += self.frame_release.eq(go & reading_pixels & ~from_pixels)
         with m.If(go):
             m.d.sync += [
                 self.step.eq(coming),

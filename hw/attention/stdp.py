@@ -225,7 +225,7 @@ class StdpHardware(AttentionHardware):
         return table_interval(program.network.attention.kernel(program.network), program.network.tokens)
 
     def emission_reads(self, sizes: HeadSizes, engine: int) -> int:
-        """Reads of an engine's rows in the third pass, with those of the row of zeros behind them."""
+        """Reads of an engine's rows in the third pass, with those behind them that clear its sums."""
         period = max(sizes.steps, sizes.parts)
         emits = np.zeros((sizes.tokens, period), bool)
         emits[:, engine : sizes.steps : sizes.engines] = True

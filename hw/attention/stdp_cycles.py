@@ -36,14 +36,14 @@ def y_interval(lut: Sequence[int], tokens: int) -> tuple[int, int]:
 
 
 def row_memory_bits(*, head_dim: int, timesteps: int, y_bits: int, attention_steps: int = 1) -> int:
-    """Bits of the row memories: ``head_dim`` sums for every query count and time step, and a row of zeros.
+    """Bits of the row memories: ``head_dim`` sums for every query count and time step.
 
     The steps of an engine count as the next power of two. The number of tokens enters only through `y_bits`,
     the width of a sum: ``log2(tokens)``.
     """
     engines = min(attention_steps, timesteps)
     served = (len(range(engine, timesteps, engines)) for engine in range(engines))
-    rows = sum(((head_dim + 1) << (steps - 1).bit_length()) + 1 for steps in served)
+    rows = sum((head_dim + 1) << (steps - 1).bit_length() for steps in served)
     return rows * head_dim * y_bits
 
 

@@ -126,14 +126,6 @@ class RowUse(wiring.Signature):
         )
 
 
-def zero_row(sizes: HeadSizes, engine: int) -> int:
-    """Address of a row of an engine that stays zero, behind one row for every count and step.
-
-    The step is in the lowest address bits.
-    """
-    return (sizes.head_dim + 1) << sizes.local_step(engine)
-
-
 def row_depth(sizes: HeadSizes, engine: int) -> int:
-    """Rows of an engine, the zero row included."""
-    return zero_row(sizes, engine) + 1
+    """Rows of an engine: one for every query count and step, the step in the lowest address bits."""
+    return (sizes.head_dim + 1) << sizes.local_step(engine)

@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from s2tdpt.hw.attention.records import BLOCK, HeadSizes
 from s2tdpt.hw.attention.stdp_kernel import StdpKernel
-from s2tdpt.hw.attention.stdp_records import CountList, KeyValue, RowRequest, RowUse, row_depth, zero_row
+from s2tdpt.hw.attention.stdp_records import CountList, KeyValue, RowRequest, RowUse, row_depth
 from s2tdpt.hw.fixed import exact, index_shape, onehot_index, without_lowest
 
 __all__ = ["RowIssue", "RowUpdate"]
@@ -162,21 +162,25 @@ class RowUpdate(wiring.Component):
         use = self.use
         layout = data.StructLayout({"row": use.row.shape(), "mask": sizes.head_dim, "en": 1, "emits": 1})
         looked, fetched = Signal(layout), Signal(layout)  # its weight is looked up; row and weight are there
+        goes_on, counts = Signal(), Signal()  # of the address, of the row read: it is no row that begins
         m.d.sync += [
             looked.row.eq(use.row),
             looked.mask.eq(use.mask),
             looked.en.eq(use.en),
             looked.emits.eq(use.emits),
-            # Rows begin at zero, and the sums of an engine that hands out no row are zero.
-            read.addr.eq(Mux(use.en & (use.emits | ~use.defines), use.row, zero_row(sizes, self._engine))),
+            read.addr.eq(use.row),
             read.en.eq(use.en | looked.en),
+            # Rows begin at zero, and the sums of an engine that hands out no row are zero.
+            goes_on.eq(use.en & (use.emits | ~use.defines)),
             fetched.eq(looked),
             self.sums_en.eq(fetched.emits),
             write.addr.eq(fetched.row),
             write.en.eq(fetched.en & ~fetched.emits),
         ]
         m.d.comb += [kernel.key.eq(use.key), kernel.query.eq(use.query)]
-        m.d.sync += self.sums.eq(read.data)
+        with m.If(read.en):
+            m.d.sync += counts.eq(goes_on)
+        m.d.sync += self.sums.eq(Mux(counts, read.data, 0))
 
         layout = data.ArrayLayout(self._y_shape, sizes.head_dim)
         before, after = data.View(layout, self.sums), data.View(layout, write.data)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from amaranth import Cat, Module, ResetInserter, Signal
 from amaranth.hdl import Fragment
+from amaranth.hdl._mem import MemoryInstance
 
 from s2tdpt.golden.bounds import Bounds, derive_bounds
 from s2tdpt.golden.config import NetworkConfig
@@ -107,7 +108,8 @@ def run_core(
     reset_at : int, optional
         Feed other images for that many cycles, then reset and start over.
     scramble : bool
-        Before the reset, put any value into every register: the reset must not rely on what came before.
+        Before the reset, put any value into every register and into every memory that is written to: the
+        reset must not rely on what came before, nor on what a memory holds when power comes.
     observer : optional
         ``observer.find(fragment)`` sees the elaborated design, ``observer.watch`` runs from the reset on.
     """
@@ -115,7 +117,7 @@ def run_core(
     core = Core(params, program, case.widths, case.bounds)
     m, reset = Module(), Signal()
     m.submodules.core = inside = Fragment.get(ResetInserter(reset)(core), None)
-    registers = _registers(inside) if scramble else []
+    registers = [*_registers(inside), *_words(inside)] if scramble else []
     frames, length = len(case.images), program.network.num_classes + 1
     recorder = _Recorder(core, case, reset)
     words: list[int] = []
@@ -177,6 +179,13 @@ def run_core(
     values = np.array([_signed(word, width) for word in words]).reshape(frames, -1)
     recorder.result.logits, recorder.result.classes = values[:, :-1], values[:, -1]
     return recorder.result
+
+
+def _words(fragment: Fragment) -> list:
+    """All words of the memories of an elaborated unit, and of those inside of it, that have a write port."""
+    if isinstance(fragment, MemoryInstance):
+        return list(fragment._data) if fragment._write_ports else []
+    return [word for inner, _, _ in fragment.subfragments for word in _words(inner)]
 
 
 def _registers(fragment: Fragment) -> list[Signal]:

@@ -250,8 +250,8 @@ def test_cost_grows_linearly_and_state_logarithmically():
     for few, many in zip(SWEEP, SWEEP[1:], strict=False):
         # Two counts occur: a token takes 2 updates and 2 cycles of waiting.
         assert cycles[many] - cycles[few] == (1 + 4 + 1) * (many - few)
-        # Four times the tokens: two more bits in each sum, of every row, the zero row and a register.
-        assert state[many] - state[few] == 2 * (head_dim + 1 + 2) * head_dim
+        # Four times the tokens: two more bits in each sum, of every row and a register.
+        assert state[many] - state[few] == 2 * (head_dim + 1 + 1) * head_dim
     macs = [attention_macs(tokens=n, heads=1, head_dim=head_dim, timesteps=steps) for n in SWEEP]
     assert macs[-1] == macs[0] * (SWEEP[-1] // SWEEP[0]) ** 2
 

@@ -4,20 +4,23 @@ import dataclasses
 
 import numpy as np
 import pytest
+from amaranth.hdl import Fragment, Shape
 
 from s2tdpt.golden.attention import MECHANISMS
+from s2tdpt.golden.bounds import Interval
 from s2tdpt.golden.errors import UserError
 from s2tdpt.hw import attention
 from s2tdpt.hw.attention import HARDWARE, attention_of
 from s2tdpt.hw.attention.records import HeadSizes
+from s2tdpt.hw.attention.sssa import reachable
 from s2tdpt.hw.attention.state_records import REUSE, Rounds
 from s2tdpt.hw.attention.state_rows import StateRows
 from s2tdpt.hw.fixed import interval_shape
 from tests.hw.attention_bench import Member, program_for
-from tests.hw.util import state_of
+from tests.hw.util import memories_of, state_of
 
 GATES = ("sdsa", "qkca", "qkta")
-FIELDS = ("lrf-ssa", "lrf-stdp")
+FIELDS = ("lrf-ssa", "lrf-stdp", "lrf-dyn")
 KINDS = [kind for kind in MECHANISMS if kind in HARDWARE and kind != "stdp"]
 
 SHAPES = [
@@ -102,6 +105,21 @@ def test_state_does_not_grow_with_the_tokens(tokens):
     assert memory == 2 * 4 * 4 * tokens.bit_length()
 
 
+@pytest.mark.parametrize("tokens", [16, 256])
+def test_dendrites_are_eight_words_a_channel(tokens):
+    """The rows in the elaborated hardware: ``8 d_h`` words for a head and step, where `ssa` has ``d_h^2``."""
+    size = dict(head_dim=16, heads=2, tokens=tokens, steps=4, lanes=16, post_lanes=4, rows=4)
+    words = {}
+    for kind in ("lrf-dyn", "ssa"):
+        unit = Member(mechanism(kind), **size, attention_steps=2)
+        fragment = Fragment.get(unit.dut, None)
+        rows = [memory._data for path, memory in memories_of(fragment) if "/rows" in f"/{path}"]
+        bits = unit.bounds.attention_inner["dendrite" if kind == "lrf-dyn" else "state"].unsigned_bits
+        assert {Shape.cast(row.shape).width for row in rows} == {16 * bits} and bits <= 16
+        words[kind] = sum(16 * row.depth for row in rows) // 4
+    assert words == {"lrf-dyn": 8 * 16, "ssa": 16 * 16}
+
+
 def test_units_hold_only_what_they_read():
     """Every bit of the head stores: none for a projection that does not exist."""
     size = dict(head_dim=4, heads=2, tokens=8, steps=2, lanes=8, post_lanes=4)
@@ -131,7 +149,7 @@ def test_a_lost_piece_is_noticed(kind):
     """Of the first projection, of the keys of `qkca`: its queries only open gates that others open, too."""
     unit = Member(mechanism(kind), **FAULTY)
     with pytest.raises(AssertionError):
-        unit.check(_case(unit, q=0.2), drop=18 if kind == "qkca" else 3)
+        unit.check(_case(unit, q=0.2), drop={"qkca": 18, "lrf-dyn": 4}.get(kind, 3))
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in (*GATES, "none")])
@@ -166,7 +184,40 @@ def test_an_altered_tap_is_noticed(kind):
         unit.check(_case(unit))
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind in ("ssa", *FIELDS)])
+TENSORS = [
+    # One number of a tensor, and what takes its place.
+    ("lrf-dyn", "dyn.leak", (0, 2), 2),
+    ("lrf-dyn", "dyn.input", (0, 1), 300),
+    ("lrf-dyn", "dyn.sign", (0, 3), 0),
+    ("lrf-dyn", "dyn.shift", (0, 3), 2),
+    ("sssa", "sssa.weight", (0, 2, 1), 0),
+    ("sssa", "sssa.threshold", (0, 2), 2**31 - 1),
+]
+
+
+@pytest.mark.parametrize("kind, tensor, place, value", TENSORS, ids=lambda value: str(value))
+def test_an_altered_number_is_noticed(kind, tensor, place, value):
+    def alter(params):
+        name = f"block.0.{tensor}"
+        values = params.tensors[name].copy()
+        assert values[place] != value
+        values[place] = value
+        return dataclasses.replace(params, tensors={**params.tensors, name: values})
+
+    unit = Member(mechanism(kind), **FAULTY, hardware=alter)
+    with pytest.raises(AssertionError):
+        unit.check(_case(unit))
+
+
+@pytest.mark.parametrize("lo, hi", [(-3, 5), (-8, -1), (0, 0), (2, 4)])
+def test_thresholds_that_no_sum_reaches_are_alike(lo, hi):
+    for threshold in (1, *range(hi, hi + 4), 2**31 - 1):
+        lowered = reachable(threshold, Interval(lo, hi))
+        assert lowered <= max(0, hi) + 1
+        assert all((x >= threshold) == (x >= lowered) for x in (*range(lo, hi + 1), 0))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind in ("ssa", "lrf-ssa", "lrf-stdp")])
 def test_cycles_that_do_not_see_the_spikes_are_noticed(kind, monkeypatch):
     """The formula is compared with every head: a constant in its place does not pass."""
     unit = Member(mechanism(kind), **FAULTY)

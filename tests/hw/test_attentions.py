@@ -1,6 +1,7 @@
 """The attention units beside STDP against their golden twins: every sum, every spike, every cycle."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,12 +12,13 @@ from s2tdpt.golden.bounds import Interval
 from s2tdpt.golden.errors import UserError
 from s2tdpt.hw import attention
 from s2tdpt.hw.attention import HARDWARE, attention_of
+from s2tdpt.hw.attention.columns import ColumnCounts
 from s2tdpt.hw.attention.records import HeadSizes
-from s2tdpt.hw.attention.sssa import reachable
+from s2tdpt.hw.attention.sssa import KeyTotals, reachable
 from s2tdpt.hw.attention.state_records import REUSE, Rounds
 from s2tdpt.hw.attention.state_rows import StateRows
 from s2tdpt.hw.fixed import interval_shape
-from tests.hw.attention_bench import Member, program_for
+from tests.hw.attention_bench import Member, heads_of, program_for
 from tests.hw.util import memories_of, state_of
 
 GATES = ("sdsa", "qkca", "qkta")
@@ -240,3 +242,67 @@ def test_an_attention_without_hardware(monkeypatch):
 def test_hardware_is_that_of_known_attentions():
     assert set(HARDWARE) <= set(MECHANISMS)
     assert len(KINDS) == len(HARDWARE) - 1
+
+
+# ---- the page of the attentions --------------------------------------------------------------------------
+
+
+def _bits(most):
+    return most.bit_length()
+
+
+# Of docs/attentions.md, with 8 channels a head, 6 tokens, a gate at 2, 4 steps, one engine, 2 pieces a head:
+# the head store of a token and step; rows of a head and step, in bits; cycles of a head.
+N, D, T, P = 6, 8, 4, 4
+COSTS = {
+    "none": (D, 0, N * P + 1),
+    "uniform": (D, 0, N * P + N + 2),
+    "sdsa": (3 * D, 0, N * P + N + T + 3),
+    "qkca": (2 * D, 0, N * P + N + T + 3),
+    "qkta": (D + _bits(D), 0, N * P + 1),
+    "sssa": (D + 2 * _bits(D), 0, N * P + N + 2),
+    "stdp": (D + 1 + 2 * _bits(D), (D + 1) * D, None),
+    "ssa": (3 * D, D * D * _bits(N), None),
+    "lrf-ssa": (3 * D, D * D * _bits(N), None),
+    "lrf-stdp": (D + 1 + 2 * _bits(D), (D + 1) * D, None),
+    "lrf-dyn": (3 * D, 8 * D, 2 + T * N * 8),  # no token has more taps on the map,
+}
+
+
+@pytest.mark.parametrize("kind", HARDWARE)
+def test_costs_of_the_page(kind):
+    size = dict(head_dim=D, heads=2, tokens=N, steps=T, lanes=16, post_lanes=4, rows=2)
+    unit = Member(mechanism(kind, 2), **size)
+    kept, state, cycles = COSTS[kind]
+    own = unit.hardware.own_memories(unit.program, unit.bounds)
+    store = sum(memory.total_bits for memory in unit.hardware.memories(unit.program, unit.bounds))
+    store -= sum(memory.total_bits for memory in own)
+    assert store == 2 * N * T * kept
+    rows = sum(memory.total_bits for memory in own if memory.name.startswith("rows of the attention"))
+    if "stdp" in kind:
+        y = unit.hardware.sums(unit.program, unit.bounds) if kind == "lrf-stdp" else unit.bounds.attention
+        state, rows = T * state * _bits(y.hi), rows - D * _bits(y.hi)  # and a row of zeros
+    elif kind == "lrf-dyn":
+        state *= T * _bits(unit.bounds.attention_inner["dendrite"].hi)
+    else:
+        state *= T
+    assert rows == state
+    if cycles is not None:
+        heads = heads_of(unit.spikes(1), 2)
+        assert {unit.hardware.head_cycles(unit.program, *head) for head in heads} == {cycles}
+
+
+def test_counters_of_the_page():
+    program = program_for(head_dim=D, heads=2, tokens=N, steps=T, lanes=16, post_lanes=4)
+    sizes = HeadSizes(program)
+    assert state_of(ColumnCounts(sizes, N))[0] == T * D * _bits(N)
+    assert state_of(ColumnCounts(sizes, 2))[0] == T * D * _bits(2)
+    total = _bits(N * D)
+    assert state_of(KeyTotals(sizes))[0] == T * (total + _bits(total - 1) + 1) + 1  # and a pulse
+
+
+def test_page_names_every_unit():
+    page = (Path(__file__).parents[2] / "docs" / "attentions.md").read_text()
+    section = page.split("## Cost of the hardware")[1].split("\n## ")[0]
+    for kind in HARDWARE:
+        assert section.count(f"| `{kind}` |") == 2, kind

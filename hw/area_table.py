@@ -22,7 +22,7 @@ from s2tdpt.hw.tools import find_tool, run_tool
 from s2tdpt.hw.top import Accelerator
 from s2tdpt.hw.verilog import emit
 
-__all__ = ["CASES", "TABLE", "Case", "Counts", "count_cells", "measure", "read_table"]
+__all__ = ["CASES", "TABLE", "Case", "Counts", "cells_of", "count_cells", "measure", "read_table"]
 
 TABLE = Path(__file__).with_name("area_ecp5.json")
 """The committed table."""
@@ -135,17 +135,22 @@ def count_cells(cells: Mapping[str, int]) -> Counts:
     return Counts(lut=lut, ff=cells.get("TRELLIS_FF", 0), bram=cells.get("DP16KD", 0))
 
 
-def measure(params: Params, machine: Machine) -> dict[str, int]:
-    """Cells by type of a whole accelerator; one to a few minutes."""
-    accelerator = Accelerator(params, machine)
-    script = "read_verilog -sv design.sv\nsynth_ecp5 -top s2tdpt\ntee -q -o stat.json stat -json\n"
+def cells_of(design: str, top: str) -> dict[str, int]:
+    """Cells by type that ``synth_ecp5`` makes of SystemVerilog, flat."""
+    script = f"read_verilog -sv design.sv\nsynth_ecp5 -top {top}\ntee -q -o stat.json stat -json\n"
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        (work / "design.sv").write_text(emit(accelerator, "s2tdpt", accelerator.ports()))
+        (work / "design.sv").write_text(design)
         (work / "area.ys").write_text(script)
         run_tool("yosys", ["-q", "area.ys"], cwd=work)
         cells = json.loads((work / "stat.json").read_text())["design"]["num_cells_by_type"]
     return {name: count for name, count in sorted(cells.items()) if not name.startswith("$")}
+
+
+def measure(params: Params, machine: Machine) -> dict[str, int]:
+    """Cells by type of a whole accelerator; one to a few minutes."""
+    accelerator = Accelerator(params, machine)
+    return cells_of(emit(accelerator, "s2tdpt", accelerator.ports()), "s2tdpt")
 
 
 def table_of(rows: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:

@@ -43,6 +43,8 @@ class Widths:
         Attention sum Y, unsigned where its interval has no negative number.
     attention_membrane : int
         Signed membrane of the attention LIF.
+    attention_inner : dict of str to int
+        What the attention keeps on the way to Y, by the names of `golden.bounds`; unsigned as `attention` is.
     min_shift : int
         Smallest left shift that occurs, not a width; that of LIF-fed layers, too.
     """
@@ -59,6 +61,7 @@ class Widths:
     shift: int
     attention: int
     attention_membrane: int
+    attention_inner: dict[str, int]
     min_shift: int
 
     def as_dict(self) -> dict[str, int]:
@@ -85,6 +88,11 @@ def _finer(interval: Interval, bits: int) -> Interval:
 def _signed(*intervals: Interval) -> int:
     """Signed bits that hold every interval, and zero (the reset value)."""
     return signed_bits(min(0, *(i.lo for i in intervals)), max(0, *(i.hi for i in intervals)))
+
+
+def _with_zero(interval: Interval) -> int:
+    """Bits that hold the interval and zero, unsigned where it has no negative number."""
+    return interval_shape(min(0, interval.lo), max(0, interval.hi)).width
 
 
 def _head_sums(params: Params, head_sum: Interval) -> tuple[Interval, Interval]:
@@ -136,7 +144,8 @@ def derive_widths(params: Params, bounds: Bounds) -> Widths:
         bias=signed_bits(min(int(b.min()) for b in biases), max(int(b.max()) for b in biases)),
         threshold=unsigned_bits(max(params.residual_threshold, *thresholds)),
         shift=max(1, unsigned_bits(shifts.hi - shifts.lo)),
-        attention=interval_shape(min(0, bounds.attention.lo), max(0, bounds.attention.hi)).width,
+        attention=_with_zero(bounds.attention),
         attention_membrane=_signed(bounds.attention_membrane),
+        attention_inner={name: _with_zero(inner) for name, inner in bounds.attention_inner.items()},
         min_shift=shifts.lo,
     )

@@ -49,6 +49,7 @@ def estimate(context, config, params, machine, rates, mhz, json_path) -> None:
       s2tdpt estimate -c s2tdpt-4-384-int4 --machine ecp5-85k
       s2tdpt energy --limit 100 --json rates.json; s2tdpt estimate -p digits --rates rates.json
       s2tdpt estimate table                        (run the synthesis runs that are missing; an hour or two)
+      s2tdpt estimate units                        (synthesise the attention units; some minutes)
     """
     if context.invoked_subcommand is not None:
         return
@@ -174,3 +175,24 @@ def table(out, anew) -> None:
             rows[case.name] = measure(case.params(), case.machine())
             write_json(place, table_of(rows))
             notes.print(f"  {count_cells(rows[case.name])}", highlight=False)
+
+
+@estimate.command(short_help="Synthesise the attention units, one by one.")
+@click.option("--kind", "kinds", multiple=True, metavar="KIND", help="Only this attention; may be repeated.")
+def units(kinds) -> None:
+    """Logic of every attention's unit alone in a small network: the table of docs/attentions.md, in Markdown.
+
+    16 tokens, 2 heads of 16 channels, 4 steps, random weights; Yosys' synth_ecp5, not placed.
+    """
+    from s2tdpt.hw.attention import HARDWARE
+    from s2tdpt.hw.attention_area import COLUMNS, markdown, measure_unit
+    from s2tdpt.hw.tools import find_tool
+
+    for kind in kinds:
+        if kind not in HARDWARE:
+            raise UserError(f"--kind is {kind[:60]!r}; expected one of {', '.join(HARDWARE)}; choose one")
+    find_tool("yosys")
+    click.echo(f"| kind | {' | '.join(COLUMNS)} |")
+    click.echo("|---" * (len(COLUMNS) + 1) + "|")
+    for kind in kinds or HARDWARE:
+        click.echo(markdown(kind, measure_unit(kind)))

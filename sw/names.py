@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from s2tdpt.golden.attention import MECHANISMS
+
 STDP_GRADIENTS = ("autodiff", "window", "detached")
 """Gradient variants of the STDP kernel: all compute the same Y."""
 
@@ -37,7 +39,7 @@ CROP_PADDING = 4
 CONTROLS = ("zero", "random")
 """Attentions of the software alone that are trained as controls: Y = 0, and a fixed random A."""
 
-MEMBERS = ("ssa", "sdsa", "qkta", "qkca", "sssa", "lrf-ssa", "lrf-dyn", "lrf-stdp", "uniform", "none")
+MEMBERS = tuple(kind for kind in MECHANISMS if kind != "stdp")
 """Kinds of attention, other than STDP, that `s2tdpt controls` has as cases with their default options."""
 
 DEFAULT_COUNT_WEIGHT = 0.25

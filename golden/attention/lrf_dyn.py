@@ -44,6 +44,8 @@ FINE = 6
 COUNT = 16
 """Units of Y in a count."""
 LARGEST_INPUT = 1024
+RANDOM_SHIFT = 2
+"""Largest r of a network without training: what is shifted further hardly reaches Y."""
 
 
 class Dynamics(Mechanism):
@@ -64,7 +66,8 @@ class Dynamics(Mechanism):
         found = {}
         for b in range(config.depth):
             for name, entry in Dynamics.block_tensors(self, config).items():
-                drawn = rng.integers(entry.lo, entry.hi + 1, entry.shape)
+                hi = RANDOM_SHIFT if name == SHIFT else entry.hi
+                drawn = rng.integers(entry.lo, hi + 1, entry.shape)
                 found[f"block.{b}.{name}"] = drawn.astype(entry.dtype)
             found[f"block.{b}.{SHIFT}"][found[f"block.{b}.{SIGN}"] == 0] = 7  # plays no part
         return found

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from s2tdpt.golden.errors import UserError
 from s2tdpt.hw.attention.gates import QkcaHardware, QktaHardware, SdsaHardware
+from s2tdpt.hw.attention.lrf_dyn import LrfDynHardware
 from s2tdpt.hw.attention.lrf_ssa import LrfSsaHardware
 from s2tdpt.hw.attention.lrf_stdp import LrfStdpHardware
 from s2tdpt.hw.attention.plain import NoMixingHardware, UniformHardware
 from s2tdpt.hw.attention.ssa import SsaHardware
+from s2tdpt.hw.attention.sssa import SssaHardware
 from s2tdpt.hw.attention.stdp import StdpHardware
 from s2tdpt.hw.attention.unit import AttentionHardware
 from s2tdpt.hw.program import Program
@@ -24,8 +26,10 @@ HARDWARE: dict[str, AttentionHardware] = {
     "sdsa": SdsaHardware(),
     "qkca": QkcaHardware(),
     "qkta": QktaHardware(),
+    "sssa": SssaHardware(),
     "ssa": SsaHardware(),
     "lrf-ssa": LrfSsaHardware(),
+    "lrf-dyn": LrfDynHardware(),
     "lrf-stdp": LrfStdpHardware(),
 }
 """By the kind of the golden mechanism."""

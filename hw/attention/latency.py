@@ -13,7 +13,7 @@ from s2tdpt.hw.fixed import exact
 from s2tdpt.hw.memory import Memory
 from s2tdpt.hw.program import Program
 
-__all__ = ["RateToLatency", "popcount", "straddles", "unfinished_memories"]
+__all__ = ["RateToLatency", "popcount", "straddles", "tree_sum", "unfinished_memories"]
 
 CHUNK = 4
 """Spikes that are counted before the first register."""
@@ -21,10 +21,10 @@ CHUNK = 4
 
 def popcount(bits: Iterable[Value]) -> Value:
     """Number of 1 bits: a balanced tree of adders, each as wide as its own sum."""
-    return _tree(list(bits))
+    return tree_sum(list(bits))
 
 
-def _tree(terms: list[Value]) -> Value:
+def tree_sum(terms: list[Value]) -> Value:
     """Sum of the terms; `sum` would be a chain, and every link of it a bit wider than the last."""
     while len(terms) > 1:
         pairs = [a + b for a, b in zip(terms[::2], terms[1::2], strict=False)]
@@ -142,7 +142,7 @@ class RateToLatency(HeadPieces):
                 m.d.sync += chunk.eq(exact(popcount(bits), chunk.shape()))
                 chunks.append(chunk)
             piece = Signal(range(len(lanes) + 1), name=f"piece{t}")
-            m.d.sync += piece.eq(exact(_tree(chunks), piece.shape()))
+            m.d.sync += piece.eq(exact(tree_sum(chunks), piece.shape()))
             before = Signal(sizes.count, name=f"before{t}")
             with m.If(place.resumes):
                 m.d.comb += before.eq(resumed.word_select(t, sizes.count.width))

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from amaranth import Array, Cat, Module, Mux, Shape, Signal, Value, signed
-from amaranth.lib import data, memory, wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from s2tdpt.golden.attention.lrf import TAPS, offsets
 from s2tdpt.hw.attention.accesses import HeadAccesses
 from s2tdpt.hw.attention.columns import steps_of_word
+from s2tdpt.hw.attention.head_table import HeadTable, table_memory
 from s2tdpt.hw.attention.records import HeadSizes, V
 from s2tdpt.hw.attention.store import HeadStore, Hold, StorePort
 from s2tdpt.hw.fixed import exact, index_shape, onehot_index, without_lowest
@@ -102,9 +103,8 @@ def add_field(found: HeadAccesses, program: Program, v: np.ndarray) -> None:
 
 def field_memories(program: Program, dilations: Sequence[int]) -> list[Memory]:
     """The taps of all blocks and heads."""
-    net = program.network
-    words = max(2, net.depth * net.heads * len(offsets(tuple(dilations))))
-    return [Memory("taps of the field", words, net.head_dim * TAP_BITS, rom=True)]
+    bits = program.network.head_dim * TAP_BITS
+    return [table_memory(program, "taps of the field", len(offsets(tuple(dilations))), bits)]
 
 
 class LocalField(wiring.Component):
@@ -134,13 +134,15 @@ class LocalField(wiring.Component):
     begin : ``In(1)``, base : ``In``
         Pulse: a head begins, whose token 0 has that address.
     end : ``In(1)``
-        Pulse, not before the last tap: the head has ended.
+        Pulse, in the cycle of the last tap or after it: the head has ended.
     advance : ``In(1)``, round : ``In``, last : ``In(1)``
         A round begins in the next cycle; which of its token, and that it is the last one: the next round is
         that of the next token.
     single : ``Out(1)``
         Its round has no tap after this cycle's.
     values : ``Out(StorePort)``, `VALUES`
+    own : ``Out(1)``
+        What is asked for is the token's own value: the first of every round.
     sums : ``Out(ArrayLayout(sum_shape, head_dim))``, array, one an engine
 
     References
@@ -165,6 +167,7 @@ class LocalField(wiring.Component):
                 "last": In(1),
                 "single": Out(1, init=1),
                 "values": Out(StorePort(sizes, VALUES)),
+                "own": Out(1),
                 "sums": Out(sums).array(sizes.engines),
             }
         )
@@ -205,25 +208,23 @@ class LocalField(wiring.Component):
             m.d.sync += place.eq(token)
         layout = data.StructLayout({"en": 1, "first": 1, "step": self.round.shape()})
         asked, fetched, ready = Signal(layout), Signal(layout), Signal(layout)
-        head = self._head(m, count)
-        m.submodules.taps = taps = memory.Memory(
-            shape=sizes.head_dim * TAP_BITS, depth=max(2, len(self._words())), init=self._words()
-        )
-        port = taps.read_port()
-        address = Signal(index_shape(max(2, len(self._words()))))
+        m.submodules.taps = taps = HeadTable(self._words(), count, sizes.head_dim * TAP_BITS)
+        m.d.comb += [
+            *(taps.clear.eq(self.clear), taps.ended.eq(self.end)),
+            *(taps.en.eq(pending.any()), taps.index.eq(tap)),
+        ]
         m.d.sync += [
             asked.en.eq(pending.any()),
             asked.first.eq(first),
             asked.step.eq(step),
             # Taps on the map lie in the head.
             self.values.address.eq((place + distances[tap])[: len(place)]),
-            address.eq(exact(head + tap, address.shape())),
             fetched.eq(asked),
             ready.eq(fetched),
         ]
-        m.d.comb += [self.values.en.eq(asked.en), port.addr.eq(address), port.en.eq(asked.en)]
+        m.d.comb += [self.values.en.eq(asked.en), self.own.eq(asked.en & asked.first)]
         weights = Signal(data.ArrayLayout(signed(TAP_BITS), sizes.head_dim))
-        m.d.sync += weights.eq(port.data)
+        m.d.sync += weights.eq(taps.word)
         for engine in range(sizes.engines):
             self._add(m, engine, fetched, ready, weights)
         return m
@@ -259,17 +260,6 @@ class LocalField(wiring.Component):
         for tap, (rows, columns) in enumerate(pairs):
             m.d.comb += valid[tap].eq(inside(self._row, rows, height) & inside(self._column, columns, width))
         return valid
-
-    def _head(self, m: Module, count: int) -> Signal:
-        """Where the taps of the head in work begin."""
-        words = len(self._taps) * self._sizes.heads * count
-        head = Signal(index_shape(max(2, words)))
-        with m.If(self.end):
-            # Behind the last head it may wrap, and is then not used.
-            m.d.sync += head.eq((head + count)[: len(head)])
-        with m.If(self.clear):
-            m.d.sync += head.eq(0)
-        return head
 
     def _add(self, m: Module, engine: int, fetched: data.View, ready: data.View, weights: data.View) -> None:
         sizes, sums = self._sizes, self.sums[engine]

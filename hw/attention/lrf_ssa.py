@@ -23,7 +23,7 @@ from s2tdpt.hw.attention.local_field import (
 from s2tdpt.hw.attention.neurons import y_shape_of
 from s2tdpt.hw.attention.records import K, Q
 from s2tdpt.hw.attention.sequencer import HeadSequencer
-from s2tdpt.hw.attention.ssa import SelfAttention, SsaHardware, collect
+from s2tdpt.hw.attention.ssa import SelfAttention, SsaHardware, collect, round_done
 from s2tdpt.hw.attention.state_issue import RoundReader, StateIssue
 from s2tdpt.hw.attention.store import HeadStore, Hold
 from s2tdpt.hw.memory import Memory
@@ -98,7 +98,7 @@ class LrfSelfAttention(SelfAttention):
         share_values(m, store, field, reader.tokens, ~reader.second)
         rows = self._state(m, sequencer, reader, issue)
         sums = [Cat(row, taps) for row, taps in zip(rows, field.sums, strict=True)]
-        en, row = collect(m, self._sizes, issue, sums)
+        en, row = collect(m, self._sizes, *round_done(m, issue), sums)
         width = self._sizes.head_dim * self._sum_shape.width
         return en, joined(
             self._options,

@@ -13,6 +13,7 @@ from amaranth.lib.wiring import In, Out
 from s2tdpt.golden.attention.stdp import LUT, table_interval
 from s2tdpt.golden.bounds import Interval
 from s2tdpt.hw.attention.accesses import HeadAccesses
+from s2tdpt.hw.attention.field_rounds import FieldRounds, least_round
 from s2tdpt.hw.attention.local_field import (
     SUMS_DELAY,
     VALUES,
@@ -25,7 +26,7 @@ from s2tdpt.hw.attention.local_field import (
     taps_of_tokens,
 )
 from s2tdpt.hw.attention.neurons import y_shape_of
-from s2tdpt.hw.attention.reader import PassReader
+from s2tdpt.hw.attention.reader import PassReader, delayed
 from s2tdpt.hw.attention.records import HeadSizes, K, V
 from s2tdpt.hw.attention.sequencer import HeadSequencer
 from s2tdpt.hw.attention.stdp import StdpAttention, StdpHardware
@@ -33,7 +34,6 @@ from s2tdpt.hw.attention.stdp_cycles import SCAN_DELAY, token_schedule
 from s2tdpt.hw.attention.stdp_records import QUERIES, RowRequest
 from s2tdpt.hw.attention.stdp_tokens import TokenReader
 from s2tdpt.hw.attention.store import HeadStore, Hold
-from s2tdpt.hw.fixed import exact, index_shape
 from s2tdpt.hw.memory import Memory
 from s2tdpt.hw.program import Program
 from s2tdpt.hw.records import Sizes
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from s2tdpt.golden.params import Params
     from s2tdpt.hw.widths import Widths
 
-__all__ = ["FieldRounds", "LrfStdpAttention", "LrfStdpHardware", "PacedQueries"]
+__all__ = ["LrfStdpAttention", "LrfStdpHardware", "PacedQueries"]
 
 PORTS = {
     "queries": QUERIES,
@@ -53,73 +53,8 @@ PORTS = {
 }
 
 
-def least_round(sizes: HeadSizes) -> int:
-    """A round takes so long at least: its rows leave one by one, and the pieces of a token; the counts of the
-    next token take 2 cycles to come."""
-    rounds = -(-sizes.steps // sizes.engines)
-    return max(sizes.engines, -(-sizes.parts // rounds), 2)
-
-
-class FieldRounds(wiring.Component):
-    """Takes a head through the rounds of the field: every token's steps, `engines` at a time.
-
-    Latency: the first round begins in the cycle after `begin`. Throughput: a round as long as its taps, and
-    not less than `least_round`. Resources: counters of tokens, rounds and cycles.
-
-    Parameters
-    ----------
-    program : Program
-
-    Members
-    -------
-    begin : ``In(1)``
-        Pulse.
-    advance : ``Out(1)``, round : ``Out``, last : ``Out(1)``, single : ``In(1)``
-        To and from `LocalField`.
-    over : ``Out(1)``, token_over : ``Out(1)``
-        A round ends; it is the last one of its token.
-    """
-
-    def __init__(self, program: Program):
-        self._sizes = sizes = HeadSizes(program)
-        self._count = -(-sizes.steps // sizes.engines)
-        super().__init__(
-            {
-                "begin": In(1),
-                "advance": Out(1),
-                "round": Out(index_shape(self._count)),
-                "last": Out(1),
-                "single": In(1),
-                "over": Out(1),
-                "token_over": Out(1),
-            }
-        )
-
-    def elaborate(self, platform):
-        m = Module()
-        sizes, least = self._sizes, least_round(self._sizes)
-        running, left = Signal(), Signal(range(least))
-        number, token = Signal(self.round.shape()), Signal(sizes.token)  # of the round in work
-        final = Signal()
-        m.d.comb += [
-            self.over.eq(running & self.single & (left == 0)),
-            self.token_over.eq(self.over & (number == self._count - 1)),
-            final.eq(self.token_over & (token == sizes.tokens - 1)),
-            self.advance.eq(self.begin | (self.over & ~final)),
-            self.last.eq(self.round == self._count - 1),
-            self.round.eq(Mux(self.begin | self.token_over, 0, exact(number + 1, number.shape()))),
-        ]
-        with m.If(left != 0):
-            m.d.sync += left.eq(left - 1)
-        with m.If(self.token_over):
-            m.d.sync += token.eq((token + 1)[: len(token)])
-        with m.If(self.begin):
-            m.d.sync += token.eq(0)
-        with m.If(self.advance):
-            m.d.sync += [running.eq(1), left.eq(least - 1), number.eq(self.round)]
-        with m.Elif(self.over):
-            m.d.sync += running.eq(0)
-        return m
+FETCH = 2
+"""Cycles in which the query counts of the next token come."""
 
 
 class PacedQueries(PassReader):
@@ -252,7 +187,7 @@ class LrfStdpAttention(StdpAttention):
     def _passes(self, m: Module, store: HeadStore, sequencer: HeadSequencer) -> tuple[Value, Value]:
         m.submodules.queries = queries = PacedQueries(self._program)
         m.submodules.tokens = tokens = TokenReader(self._program)
-        m.submodules.rounds = rounds = FieldRounds(self._program)
+        m.submodules.rounds = rounds = FieldRounds(self._program, FETCH)
         m.submodules.field = field = self._field
         wiring.connect(m, store.queries, queries.queries)
         m.d.comb += [
@@ -274,11 +209,7 @@ class LrfStdpAttention(StdpAttention):
 
     def _in_turn(self, m: Module, rounds: FieldRounds, field: LocalField) -> data.View:
         """The field's sums of a round step by step, each beside its row."""
-        done = rounds.over
-        for stage in range(SUMS_DELAY):
-            later = Signal(name=f"done{stage}")
-            m.d.sync += later.eq(done)
-            done = later
+        done = delayed(m, rounds.over, SUMS_DELAY, "done")
         held = None
         for engine, sums in reversed(list(enumerate(field.sums))):
             here = Signal(sums.shape(), name=f"held{engine}")
@@ -320,7 +251,7 @@ class LrfStdpHardware(StdpHardware):
         sizes = HeadSizes(program)
         rounds = -(-sizes.steps // sizes.engines)
         updates = int(token_schedule(q, v, sizes.engines).period.sum())
-        taps = np.maximum(taps_of_tokens(program, program.network.attention.lrf), least_round(sizes))
+        taps = np.maximum(taps_of_tokens(program, program.network.attention.lrf), least_round(sizes, FETCH))
         last_steps = sizes.steps - (rounds - 1) * sizes.engines
         return SCAN_DELAY + sizes.tokens + updates + rounds * int(taps.sum()) + last_steps + 1
 

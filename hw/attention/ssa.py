@@ -10,6 +10,7 @@ from amaranth.lib import wiring
 
 from s2tdpt.golden.bounds import Interval
 from s2tdpt.hw.attention.accesses import HeadAccesses, row_memory
+from s2tdpt.hw.attention.reader import delayed
 from s2tdpt.hw.attention.records import HeadSizes
 from s2tdpt.hw.attention.sequencer import HeadSequencer
 from s2tdpt.hw.attention.state_issue import RoundReader, StateIssue
@@ -67,7 +68,8 @@ class SelfAttention(AttentionUnit):
         m.submodules.reader = reader = RoundReader(self._program)
         m.submodules.issue = issue = StateIssue(self._program)
         wiring.connect(m, store.tokens, reader.tokens)
-        return collect(m, self._sizes, issue, self._state(m, sequencer, reader, issue))
+        sums = self._state(m, sequencer, reader, issue)
+        return collect(m, self._sizes, *round_done(m, issue), sums)
 
     def _state(
         self, m: Module, sequencer: HeadSequencer, reader: RoundReader, issue: StateIssue
@@ -94,24 +96,29 @@ class SelfAttention(AttentionUnit):
         return sums
 
 
-def collect(m: Module, sizes: HeadSizes, issue: StateIssue, sums: list[Value]) -> tuple[Value, Value]:
+def round_done(m: Module, issue: StateIssue) -> tuple[Value, Value]:
+    """The sums of a round that reads are there; it is the last one of a token."""
+    done = delayed(m, Cat(issue.done, issue.short), SUM_DELAY, "done")
+    return done[0], done[1]
+
+
+def collect(m: Module, sizes: HeadSizes, done: Value, short: Value, sums: list[Value]) -> tuple[Value, Value]:
     """The sums of a round, engine by engine, so that the steps of a token come in order.
 
     Parameters
     ----------
+    done : Value
+        The sums of a round are there, for this cycle at least.
+    short : Value
+        It is the last round of a token.
     sums : list of Value
-        Of every engine; there for a cycle, `SUM_DELAY` cycles after the round's `done`.
+        Of every engine.
 
     Returns
     -------
     (Value, Value)
         Whether there are sums; the sums.
     """
-    done, short = issue.done, issue.short
-    for stage in range(SUM_DELAY):
-        later = Signal(2, name=f"done{stage}")
-        m.d.sync += later.eq(Cat(done, short))
-        done, short = later
     last_steps = Rounds(sizes).last_steps
     valid = [done & ~(short if engine >= last_steps else 0) for engine in range(len(sums))]
     # The first leaves at once, the others wait for their turn.

@@ -25,6 +25,15 @@ def test_mistakes_are_named(shell):
     assert "are those of 'other'; expected digits" in shell.refused("estimate", "--rates", "other.json")
     (shell.folder / "part.json").write_text(json.dumps({"block.0.x": 0.1}))
     assert "lacks" in shell.refused("estimate", "--rates", "part.json")
+    refused = shell.refused("estimate", "units", "--kind", "none", "--kind", "tanh")
+    assert "--kind is 'tanh'; expected one of none, uniform, stdp" in refused
+
+
+def test_a_unit_alone_holds_no_multiplier(shell):
+    heading, _, row = shell.good("estimate", "units", "--kind", "sssa").splitlines()
+    cells = dict(zip(heading.split("|")[2:-1], row.split("|")[2:-1], strict=True))
+    counts = {name.strip(): int(count.replace(",", "")) for name, count in cells.items()}
+    assert counts["multipliers"] == 0 and counts["LUT4"] > 200 and counts["flip-flops"] > 200
 
 
 def test_netlist_needs_a_library_that_can_be_read(shell):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 
@@ -131,7 +132,7 @@ def net_pieces(program: Program, subgroups: int) -> int:
     return program.network.tokens * subgroups
 
 
-class Bench:
+class Bench(ABC):
     """One attention unit; `check` sends it blocks and compares all that can be observed."""
 
     hardware: AttentionHardware
@@ -139,9 +140,9 @@ class Bench:
     program: Program
     block = 0
 
+    @abstractmethod
     def expected(self, q, k, v):
         """``(y, attn)`` of the golden model, ``[T, N, D]``."""
-        raise NotImplementedError
 
     def check(self, *blocks, gap=0.0, once=False, drop=None, deadline=200_000):
         """Sends the ``(q, k, v)`` of each block as soon as the block before is complete.

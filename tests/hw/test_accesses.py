@@ -6,7 +6,6 @@ from collections import Counter
 import numpy as np
 import pytest
 from amaranth import Cat, Signal
-from amaranth.hdl._mem import MemoryInstance
 
 from s2tdpt.golden.attention import MECHANISMS
 from s2tdpt.hw.accesses import AccessCounter, FrameAccesses
@@ -14,6 +13,7 @@ from s2tdpt.hw.attention import HARDWARE
 from s2tdpt.hw.machine import Machine
 from s2tdpt.sim.cases import network
 from tests.hw.core_bench import build_case, run_core, traces_of
+from tests.hw.util import memories_of
 
 CASES = {
     "two_banks": (network(), Machine(lanes=4, banks=2, post_lanes=2, attention_steps=1)),
@@ -68,6 +68,8 @@ PLACES = {
     "store/queries": "spikes of q",
     "store/keys": "spikes of k",
     "field/taps": "taps of the field",
+    "attention/table": "weights of the saccades",
+    "issue/coefficients": "coefficients of the dendrites",
     "store/query_counts": "counts of q",
     "store/key_counts": "counts of k",
     "store/value_steps": "steps of v",
@@ -76,15 +78,6 @@ PLACES = {
     "attention/list": "lists of counts",
     "events/queue": "queues",
 }
-
-
-def memories_of(fragment, path=()):
-    """Every memory of an elaborated design with its path."""
-    for child, name, _ in fragment.subfragments:
-        where = (*path, str(name))
-        if isinstance(child, MemoryInstance):
-            yield "/".join(where), child
-        yield from memories_of(child, where)
 
 
 def signals_of(fragment, pattern: str) -> list[Signal]:

@@ -1,23 +1,28 @@
 """The attention units beside STDP against their golden twins: every sum, every spike, every cycle."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
+from amaranth.hdl import Fragment, Shape
 
 from s2tdpt.golden.attention import MECHANISMS
+from s2tdpt.golden.bounds import Interval
 from s2tdpt.golden.errors import UserError
 from s2tdpt.hw import attention
 from s2tdpt.hw.attention import HARDWARE, attention_of
+from s2tdpt.hw.attention.columns import ColumnCounts
 from s2tdpt.hw.attention.records import HeadSizes
+from s2tdpt.hw.attention.sssa import KeyTotals, reachable
 from s2tdpt.hw.attention.state_records import REUSE, Rounds
 from s2tdpt.hw.attention.state_rows import StateRows
 from s2tdpt.hw.fixed import interval_shape
-from tests.hw.attention_bench import Member, program_for
-from tests.hw.util import state_of
+from tests.hw.attention_bench import Member, heads_of, program_for
+from tests.hw.util import memories_of, state_of
 
 GATES = ("sdsa", "qkca", "qkta")
-FIELDS = ("lrf-ssa", "lrf-stdp")
+FIELDS = ("lrf-ssa", "lrf-stdp", "lrf-dyn")
 KINDS = [kind for kind in MECHANISMS if kind in HARDWARE and kind != "stdp"]
 
 SHAPES = [
@@ -102,6 +107,21 @@ def test_state_does_not_grow_with_the_tokens(tokens):
     assert memory == 2 * 4 * 4 * tokens.bit_length()
 
 
+@pytest.mark.parametrize("tokens", [16, 256])
+def test_dendrites_are_eight_words_a_channel(tokens):
+    """The rows in the elaborated hardware: ``8 d_h`` words for a head and step, where `ssa` has ``d_h^2``."""
+    size = dict(head_dim=16, heads=2, tokens=tokens, steps=4, lanes=16, post_lanes=4, rows=4)
+    words = {}
+    for kind in ("lrf-dyn", "ssa"):
+        unit = Member(mechanism(kind), **size, attention_steps=2)
+        fragment = Fragment.get(unit.dut, None)
+        rows = [memory._data for path, memory in memories_of(fragment) if "/rows" in f"/{path}"]
+        bits = unit.bounds.attention_inner["dendrite" if kind == "lrf-dyn" else "state"].unsigned_bits
+        assert {Shape.cast(row.shape).width for row in rows} == {16 * bits} and bits <= 16
+        words[kind] = sum(16 * row.depth for row in rows) // 4
+    assert words == {"lrf-dyn": 8 * 16, "ssa": 16 * 16}
+
+
 def test_units_hold_only_what_they_read():
     """Every bit of the head stores: none for a projection that does not exist."""
     size = dict(head_dim=4, heads=2, tokens=8, steps=2, lanes=8, post_lanes=4)
@@ -131,7 +151,7 @@ def test_a_lost_piece_is_noticed(kind):
     """Of the first projection, of the keys of `qkca`: its queries only open gates that others open, too."""
     unit = Member(mechanism(kind), **FAULTY)
     with pytest.raises(AssertionError):
-        unit.check(_case(unit, q=0.2), drop=18 if kind == "qkca" else 3)
+        unit.check(_case(unit, q=0.2), drop={"qkca": 18, "lrf-dyn": 4}.get(kind, 3))
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in (*GATES, "none")])
@@ -166,7 +186,40 @@ def test_an_altered_tap_is_noticed(kind):
         unit.check(_case(unit))
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind in ("ssa", *FIELDS)])
+TENSORS = [
+    # One number of a tensor, and what takes its place.
+    ("lrf-dyn", "dyn.leak", (0, 2), 2),
+    ("lrf-dyn", "dyn.input", (0, 1), 300),
+    ("lrf-dyn", "dyn.sign", (0, 3), 0),
+    ("lrf-dyn", "dyn.shift", (0, 3), 2),
+    ("sssa", "sssa.weight", (0, 2, 1), 0),
+    ("sssa", "sssa.threshold", (0, 2), 2**31 - 1),
+]
+
+
+@pytest.mark.parametrize("kind, tensor, place, value", TENSORS, ids=lambda value: str(value))
+def test_an_altered_number_is_noticed(kind, tensor, place, value):
+    def alter(params):
+        name = f"block.0.{tensor}"
+        values = params.tensors[name].copy()
+        assert values[place] != value
+        values[place] = value
+        return dataclasses.replace(params, tensors={**params.tensors, name: values})
+
+    unit = Member(mechanism(kind), **FAULTY, hardware=alter)
+    with pytest.raises(AssertionError):
+        unit.check(_case(unit))
+
+
+@pytest.mark.parametrize("lo, hi", [(-3, 5), (-8, -1), (0, 0), (2, 4)])
+def test_thresholds_that_no_sum_reaches_are_alike(lo, hi):
+    for threshold in (1, *range(hi, hi + 4), 2**31 - 1):
+        lowered = reachable(threshold, Interval(lo, hi))
+        assert lowered <= max(0, hi) + 1
+        assert all((x >= threshold) == (x >= lowered) for x in (*range(lo, hi + 1), 0))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind in ("ssa", "lrf-ssa", "lrf-stdp")])
 def test_cycles_that_do_not_see_the_spikes_are_noticed(kind, monkeypatch):
     """The formula is compared with every head: a constant in its place does not pass."""
     unit = Member(mechanism(kind), **FAULTY)
@@ -189,3 +242,67 @@ def test_an_attention_without_hardware(monkeypatch):
 def test_hardware_is_that_of_known_attentions():
     assert set(HARDWARE) <= set(MECHANISMS)
     assert len(KINDS) == len(HARDWARE) - 1
+
+
+# ---- the page of the attentions --------------------------------------------------------------------------
+
+
+def _bits(most):
+    return most.bit_length()
+
+
+# Of docs/attentions.md, with 8 channels a head, 6 tokens, a gate at 2, 4 steps, one engine, 2 pieces a head:
+# the head store of a token and step; rows of a head and step, in bits; cycles of a head.
+N, D, T, P = 6, 8, 4, 4
+COSTS = {
+    "none": (D, 0, N * P + 1),
+    "uniform": (D, 0, N * P + N + 2),
+    "sdsa": (3 * D, 0, N * P + N + T + 3),
+    "qkca": (2 * D, 0, N * P + N + T + 3),
+    "qkta": (D + _bits(D), 0, N * P + 1),
+    "sssa": (D + 2 * _bits(D), 0, N * P + N + 2),
+    "stdp": (D + 1 + 2 * _bits(D), (D + 1) * D, None),
+    "ssa": (3 * D, D * D * _bits(N), None),
+    "lrf-ssa": (3 * D, D * D * _bits(N), None),
+    "lrf-stdp": (D + 1 + 2 * _bits(D), (D + 1) * D, None),
+    "lrf-dyn": (3 * D, 8 * D, 2 + T * N * 8),  # no token has more taps on the map,
+}
+
+
+@pytest.mark.parametrize("kind", HARDWARE)
+def test_costs_of_the_page(kind):
+    size = dict(head_dim=D, heads=2, tokens=N, steps=T, lanes=16, post_lanes=4, rows=2)
+    unit = Member(mechanism(kind, 2), **size)
+    kept, state, cycles = COSTS[kind]
+    own = unit.hardware.own_memories(unit.program, unit.bounds)
+    store = sum(memory.total_bits for memory in unit.hardware.memories(unit.program, unit.bounds))
+    store -= sum(memory.total_bits for memory in own)
+    assert store == 2 * N * T * kept
+    rows = sum(memory.total_bits for memory in own if memory.name.startswith("rows of the attention"))
+    if "stdp" in kind:
+        y = unit.hardware.sums(unit.program, unit.bounds) if kind == "lrf-stdp" else unit.bounds.attention
+        state, rows = T * state * _bits(y.hi), rows - D * _bits(y.hi)  # and a row of zeros
+    elif kind == "lrf-dyn":
+        state *= T * _bits(unit.bounds.attention_inner["dendrite"].hi)
+    else:
+        state *= T
+    assert rows == state
+    if cycles is not None:
+        heads = heads_of(unit.spikes(1), 2)
+        assert {unit.hardware.head_cycles(unit.program, *head) for head in heads} == {cycles}
+
+
+def test_counters_of_the_page():
+    program = program_for(head_dim=D, heads=2, tokens=N, steps=T, lanes=16, post_lanes=4)
+    sizes = HeadSizes(program)
+    assert state_of(ColumnCounts(sizes, N))[0] == T * D * _bits(N)
+    assert state_of(ColumnCounts(sizes, 2))[0] == T * D * _bits(2)
+    total = _bits(N * D)
+    assert state_of(KeyTotals(sizes))[0] == T * (total + _bits(total - 1) + 1) + 1  # and a pulse
+
+
+def test_page_names_every_unit():
+    page = (Path(__file__).parents[2] / "docs" / "attentions.md").read_text()
+    section = page.split("## Cost of the hardware")[1].split("\n## ")[0]
+    for kind in HARDWARE:
+        assert section.count(f"| `{kind}` |") == 2, kind

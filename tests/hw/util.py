@@ -5,6 +5,7 @@ import warnings
 from amaranth import Const, Value
 from amaranth.hdl import Fragment
 from amaranth.hdl._ir import build_netlist
+from amaranth.hdl._mem import MemoryInstance
 from amaranth.hdl._nir import FlipFlop
 from amaranth.hdl._nir import Memory as MemoryCell
 from amaranth.sim import Simulator
@@ -55,3 +56,12 @@ def state_of(component):
     flops = sum(len(cell.data) for cell in netlist.cells if isinstance(cell, FlipFlop))
     memories = sum(cell.width * cell.depth for cell in netlist.cells if isinstance(cell, MemoryCell))
     return flops, memories
+
+
+def memories_of(fragment, path=()):
+    """Every memory of an elaborated design with its path."""
+    for child, name, _ in fragment.subfragments:
+        where = (*path, str(name))
+        if isinstance(child, MemoryInstance):
+            yield "/".join(where), child
+        yield from memories_of(child, where)

@@ -6,13 +6,15 @@ interval covers every partial sum in any order, hence also every machine that sk
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from s2tdpt.golden.arith import signed_bits, unsigned_bits
+from s2tdpt.golden.layers import Attention, Layer, StreamNeurons
+from s2tdpt.golden.neuron import LIF, Law
 
 if TYPE_CHECKING:
     from s2tdpt.golden.config import NetworkConfig
@@ -27,6 +29,7 @@ class Integers(Protocol):
     config: NetworkConfig
     residual_threshold: int
     attention_threshold: int
+    laws: Mapping[str, Law]
 
     def attention(self, block: int) -> dict[str, np.ndarray]: ...
 
@@ -88,7 +91,7 @@ class Bounds:
         The whole sum before the bias. ``sps.0``: sum of weights times centred pixels, with every prefix of a
         most-significant-plane-first (Horner) evaluation; otherwise equal to `acc`.
     membrane : dict
-        h + sum + bias at every step; LIF-fed layers.
+        h + sum + bias at every step, and sum + bias; LIF-fed layers.
     written : dict
         sum * 2^shift, and that plus the bias; writers.
     residual : dict
@@ -161,29 +164,29 @@ def pixel_sums(weight: np.ndarray, zero_point: int) -> Channels:
     return np.minimum.reduce(lows), np.maximum.reduce(highs)
 
 
-def lif_membrane(current: Channels, threshold: np.ndarray | int, steps: int) -> Channels:
-    """Interval of the membrane u = h + current over `steps` steps, per channel.
+def neuron_membrane(current: Channels, threshold: np.ndarray | int, steps: int, law: Law = LIF) -> Channels:
+    """Interval of the membrane u = h + drive(current) over `steps` steps, per channel.
 
-    The recursion follows the neuron: u lies in h + current; what did not fire is below the threshold and is
-    halved (floor); what fired is 0. If every integer of the current interval can occur independently at every
-    step, both ends are attained.
+    The recursion follows the neuron: u lies in h + drive; what did not fire is below the threshold and
+    carries `keep` of it; what fired is at least the threshold and carries `reset` of it. Both never fall when
+    u rises. If every integer of the current interval can occur independently at every step, both ends are
+    attained.
     """
-    lo, hi = current
     top = threshold - 1  # largest membrane that does not fire
-    h_lo = h_hi = lo * 0
-    u_lo, u_hi = lo, hi
+    u_lo, u_hi = law.drive(current[0], 0), law.drive(current[1], 0)
     worst_lo, worst_hi = u_lo, u_hi
-    for _ in range(steps - 1):
+    for t in range(1, steps):
         may_stay, may_fire = u_lo <= top, u_hi > top
-        stay_lo, stay_hi = u_lo >> 1, np.minimum(u_hi, top) >> 1
-        h_lo = np.where(may_stay, np.where(may_fire, np.minimum(stay_lo, 0), stay_lo), 0)
-        h_hi = np.where(may_stay, np.where(may_fire, np.maximum(stay_hi, 0), stay_hi), 0)
-        u_lo, u_hi = h_lo + lo, h_hi + hi
+        stay_lo, stay_hi = law.keep(u_lo, threshold), law.keep(np.minimum(u_hi, top), threshold)
+        fire_lo, fire_hi = law.reset(np.maximum(u_lo, threshold), threshold), law.reset(u_hi, threshold)
+        h_lo = np.where(may_stay, np.where(may_fire, np.minimum(stay_lo, fire_lo), stay_lo), fire_lo)
+        h_hi = np.where(may_stay, np.where(may_fire, np.maximum(stay_hi, fire_hi), stay_hi), fire_hi)
+        u_lo, u_hi = h_lo + law.drive(current[0], t), h_hi + law.drive(current[1], t)
         worst_lo, worst_hi = np.minimum(worst_lo, u_lo), np.maximum(worst_hi, u_hi)
     return worst_lo, worst_hi
 
 
-def lif_interval(drive: Interval, threshold_max: int, steps: int) -> Interval:
+def neuron_interval(drive: Interval, threshold_max: int, steps: int, law: Law = LIF) -> Interval:
     """Interval of the membrane u of neurons whose thresholds are known only by their largest.
 
     Parameters
@@ -198,18 +201,19 @@ def lif_interval(drive: Interval, threshold_max: int, steps: int) -> Interval:
     Returns
     -------
     Interval
-        Covers :func:`lif_membrane` of every channel with such a drive and a threshold of 1..`threshold_max`.
+        Covers :func:`neuron_membrane` of every channel with such a drive and a threshold of
+        1..`threshold_max`.
     """
-    covered = membrane = drive
-    for _ in range(steps - 1):
-        state = carried_interval(membrane, threshold_max)
-        membrane = Interval(state.lo + drive.lo, state.hi + drive.hi)
+    membrane = covered = Interval(law.drive(drive.lo, 0), law.drive(drive.hi, 0))
+    for t in range(1, steps):
+        state = carried_interval(membrane, threshold_max, law)
+        membrane = Interval(state.lo + law.drive(drive.lo, t), state.hi + law.drive(drive.hi, t))
         covered |= membrane
     return covered
 
 
-def carried_interval(membrane: Interval, threshold_max: int) -> Interval:
-    """Interval of the state h that goes into the next step: 0 after a spike, else floor(u / 2).
+def carried_interval(membrane: Interval, threshold_max: int, law: Law = LIF) -> Interval:
+    """Interval of the state h that goes into the next step, 0 included.
 
     Parameters
     ----------
@@ -218,7 +222,15 @@ def carried_interval(membrane: Interval, threshold_max: int) -> Interval:
     threshold_max : int
         Largest threshold; a membrane at or above it has fired.
     """
-    return Interval(min(0, membrane.lo >> 1), max(0, min(membrane.hi, threshold_max - 1) >> 1))
+    lo, hi = membrane.lo, membrane.hi
+    # What a law takes away grows with the threshold: the largest bounds the lower ends, the smallest the
+    # upper.
+    lows = [int(law.keep(lo, threshold_max))]
+    highs = [int(law.keep(min(hi, threshold_max - 1), 1))]
+    if hi >= 1:  # at the smallest threshold it may fire
+        lows.append(int(law.reset(max(lo, 1), threshold_max)))
+        highs.append(int(law.reset(hi, 1)))
+    return Interval(min(0, *lows), max(0, *highs))
 
 
 def attention_intervals(params: Integers) -> tuple[Interval, dict[str, Interval]]:
@@ -238,7 +250,8 @@ def derive_bounds(params: Integers) -> Bounds:
     steps = config.timesteps
     acc, preact, membrane, written_to, residual, residual_membrane = ({} for _ in range(6))
     stream: Channels | None = None
-    previous = ""
+    previous: Layer | None = None
+    readers = {part.reads: part.writes for part in config.parts() if isinstance(part, StreamNeurons)}
     for layer in config.layers()[:-1]:
         name = layer.name
         sums = weight_sums(params.weight(name))
@@ -249,19 +262,28 @@ def derive_bounds(params: Integers) -> Bounds:
         bias = _exact(params.bias(name))
         if layer.lif_fed:
             current = (sums[0] + bias, sums[1] + bias)
-            membrane[name] = _union(lif_membrane(current, _exact(params.threshold(name)), steps))
+            law = params.laws[layer.writes]
+            inside = neuron_membrane(current, _exact(params.threshold(name)), steps, law)
+            membrane[name] = _union(inside) | _union(current)
             continue
         scale = np.array([1 << int(s) for s in params.shift(name)], dtype=object)
         shifted = (sums[0] * scale, sums[1] * scale)
         added = (shifted[0] + bias, shifted[1] + bias)
         written_to[name] = _union(shifted) | _union(added)
         if stream is not None:
-            residual_membrane[previous] = _union(lif_membrane(stream, params.residual_threshold, steps))
+            law = params.laws[readers[previous.writes]]
+            theta = law.threshold(params.residual_threshold)
+            residual_membrane[previous.name] = _union(neuron_membrane(stream, theta, steps, law))
             added = (stream[0] + added[0], stream[1] + added[1])
-        stream, previous = added, name
+        stream, previous = added, layer
         residual[name] = _union(stream)
     attention, inner = attention_intervals(params)
     current = (_exact([attention.lo]), _exact([attention.hi]))
+    behind = [params.laws[part.writes] for part in config.parts() if isinstance(part, Attention)]
+    attention_membranes = [
+        _union(neuron_membrane(current, law.threshold(params.attention_threshold), steps, law))
+        for law in dict.fromkeys(behind)
+    ]
     head_lo, head_hi = (end * (steps * config.tokens) for end in stream)
     total = (np.minimum(head_lo, 0), np.maximum(head_hi, 0))
     return Bounds(
@@ -273,7 +295,7 @@ def derive_bounds(params: Integers) -> Bounds:
         residual_membrane=residual_membrane,
         attention=attention,
         attention_inner=inner,
-        attention_membrane=_union(lif_membrane(current, params.attention_threshold, steps)),
+        attention_membrane=union(attention_membranes),
         head_sum=_union(total),
         logits=_head_logits(params, total),
     )

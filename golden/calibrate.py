@@ -25,8 +25,8 @@ from s2tdpt.golden.config import NetworkConfig
 from s2tdpt.golden.conv import conv3x3
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.layers import Attention, Kind, Layer, StreamNeurons
-from s2tdpt.golden.lif import lif
 from s2tdpt.golden.linear import linear
+from s2tdpt.golden.neuron import Law
 from s2tdpt.golden.parameter_file import MAX_SHIFT
 from s2tdpt.golden.params import Params
 from s2tdpt.golden.pool import or_pool
@@ -117,6 +117,7 @@ class _Calibrator:
         self.attention_threshold = config.attention_threshold
         self.stream = ""  # trace name of the latest U
         self.attention_tensors = config.attention.random_tensors(config, self.rng)
+        self.laws = config.neuron.initial_laws(config)
         parts = config.parts()
         self.reader = {part.reads: part for part in parts if isinstance(part, StreamNeurons)}
         self.pooled = {part.pools: part for part in parts if isinstance(part, Layer) and part.pools}
@@ -135,8 +136,10 @@ class _Calibrator:
                 case Attention():
                     self._put(part.writes, self._attend(part, self.values[part.reads[-1]]))
                 case StreamNeurons():
-                    self._put(part.writes, lif(self.values[part.reads], self.config.residual_threshold))
-        self.tensors |= self.attention_tensors
+                    law = self.laws[part.writes]
+                    theta = law.threshold(self.config.residual_threshold)
+                    self._put(part.writes, law.spikes(self.values[part.reads], theta))
+        self.tensors |= self.attention_tensors | self.config.neuron.tensors(self.config, self.laws)
         rates = {name: round(rate, 6) for name, rate in self.rates.items()}
         known = {
             "purpose": "calibrated firing rates on random weights, for measuring machines; never trained, it "
@@ -175,10 +178,11 @@ class _Calibrator:
             self._write(layer, sums, step / np.maximum(spread, 1e-9))
         else:
             threshold = np.maximum(np.rint(spread), 1).astype(np.int32)
-            bias = self._fit(sums, self._tensor(threshold), self._rate(layer), self._measure(layer))
+            law = self.laws[layer.writes]
+            bias = self._fit(sums, self._tensor(threshold), law, self._rate(layer), self._measure(layer))
             self.tensors[f"{layer.name}.threshold"] = threshold
             self.tensors[f"{layer.name}.bias"] = bias.astype(np.int32)
-            spikes = lif(self._steps(sums) + self._tensor(bias), self._tensor(threshold))
+            spikes = law.spikes(self._steps(sums) + self._tensor(bias), self._tensor(threshold))
             self._put(layer.writes, spikes)
         if self.progress is not None:
             self.progress(layer.name)
@@ -224,8 +228,9 @@ class _Calibrator:
         reader = self.reader.get(layer.writes)
         bias = np.zeros(layer.outputs, np.int64)  # nothing but the head reads the last U
         if reader is not None:
-            theta = self._tensor(np.full(layer.outputs, self.config.residual_threshold))
-            bias = self._fit(u, theta, self.driven[reader.writes], _mean_rate)
+            law = self.laws[reader.writes]
+            theta = np.full(layer.outputs, law.threshold(self.config.residual_threshold))
+            bias = self._fit(u, self._tensor(theta), law, self.driven[reader.writes], _mean_rate)
         self.stream = layer.writes
         self.values = {layer.writes: u + self._tensor(bias)}
         self.tensors[f"{layer.name}.shift"] = shift
@@ -243,7 +248,8 @@ class _Calibrator:
         tensors = config.attention.values(config, self.attention_tensors, part.index)
         values = {name: self._tensor(tensor) for name, tensor in tensors.items()}
         spikes = (known[name] if name else None for name in (part.q, part.k, part.v))
-        return lif(attend(config.attention.y, config, values, *spikes), self.attention_threshold)
+        y, law = attend(config.attention.y, config, values, *spikes), self.laws[part.writes]
+        return law.spikes(y, law.threshold(self.attention_threshold))
 
     def _lower_threshold(self, part: Attention) -> None:
         """Halve the threshold until a rate of `ATTENTION_VALUES` in the last projection suffices for proj."""
@@ -280,7 +286,12 @@ class _Calibrator:
         return _mean_rate
 
     def _fit(
-        self, sums: Tensor, threshold: Tensor, rate: float, measure: Callable[[Tensor], np.ndarray]
+        self,
+        sums: Tensor,
+        threshold: Tensor,
+        law: Law,
+        rate: float,
+        measure: Callable[[Tensor], np.ndarray],
     ) -> np.ndarray:
         """Biases with which `measure` of the spikes is near `rate` in every channel, and nearer in the mean.
 
@@ -294,7 +305,7 @@ class _Calibrator:
         current = self._steps(sums)
 
         def at(bias: np.ndarray) -> np.ndarray:
-            return measure(lif(current + self._tensor(bias), threshold))
+            return measure(law.spikes(current + self._tensor(bias), threshold))
 
         below, above = np.zeros(len(low)), np.ones(len(low))
         while (high - low > 1).any():

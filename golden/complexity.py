@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from s2tdpt.golden.config import NetworkConfig
 from s2tdpt.golden.layers import Attention, Layer
+from s2tdpt.golden.neuron import learned_places
 from s2tdpt.golden.trace import spike_traces, traces
 
 
@@ -58,11 +59,13 @@ def parameter_count(config: NetworkConfig) -> int:
     """Trainable parameters of the float network.
 
     Convolutions and projections, the weight and bias of every batch normalisation, the biases of proj, fc1,
-    fc2 and of the head, what the attentions learn; q, k, v and the stem convolutions have no bias of their
-    own.
+    fc2 and of the head, what attentions and neurons learn; q, k, v and the stem convolutions have no bias of
+    their own.
     """
     own = config.attention.block_tensors(config).values()
     total = config.depth * sum(math.prod(layout.shape) for layout in own)
+    law = sum(math.prod(layout.shape) for layout in config.neuron.fields(config).values())
+    total += len(learned_places(config)) * law
     for layer in config.layers():
         norm = 0 if layer.head else 2
         total += layer.weights + (norm + layer.float_bias) * layer.outputs
@@ -83,7 +86,7 @@ def trace_bytes(config: NetworkConfig) -> int:
 
 
 def neurons(config: NetworkConfig) -> dict[str, int]:
-    """LIF neurons by the trace name of their spikes, in network order."""
+    """Neurons by the trace name of their spikes, in network order."""
     pooled = {layer.reads for layer in config.layers() if layer.pools is not None}  # no neurons of their own
     return {
         name: math.prod(traces(config)[name].shape[1:]) for name in spike_traces(config) if name not in pooled

@@ -8,15 +8,27 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from s2tdpt.golden.attention import MECHANISMS, AnyMechanism
 from s2tdpt.golden.attention.stdp import Stdp
 from s2tdpt.golden.errors import UserError, shown
 from s2tdpt.golden.layers import Layer, Part, layer_table, layers_of, parts_of
+from s2tdpt.golden.neuron import NEURONS, AnyNeuron, Lif
 from s2tdpt.golden.strictjson import parse, read
 
 CONFIG_DIRECTORY = Path(__file__).parent / "configs"
+
+SLOTS: dict[str, dict[str, type[BaseModel]]] = {"attention": MECHANISMS, "neuron": NEURONS}
+"""Fields that are one of several kinds of objects, each with options of its own: the kinds by name."""
 
 Count = Annotated[int, Field(strict=True, ge=1, le=65536)]
 Flag = Annotated[bool, Field(strict=True)]
@@ -51,6 +63,9 @@ class NetworkConfig(BaseModel):
         Firing threshold of every neuron but the attention one (V_th); 2 V_th 2^F must be a whole number.
     attention : Mechanism
         The attention mechanism and its options, told apart by ``kind``; STDP unless told otherwise.
+    neuron : Neuron
+        The neuron model and its options, told apart by ``kind``; LIF unless told otherwise. A configuration
+        is written without it where it is LIF.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -71,6 +86,7 @@ class NetworkConfig(BaseModel):
     pixel_zero_point: Literal[0, 128] = 0
     v_threshold: Annotated[float, Field(strict=True, gt=0, le=1024)] = 1.0
     attention: AnyMechanism = Stdp()
+    neuron: AnyNeuron = Lif()
 
     @model_validator(mode="after")
     def _consistent(self) -> NetworkConfig:
@@ -97,6 +113,13 @@ class NetworkConfig(BaseModel):
             )
         self.attention.check(self)
         return self
+
+    @model_serializer(mode="wrap")
+    def _written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values = handler(self)
+        if self.neuron == Lif():  # as before there were others: the same files, the same checksums
+            values.pop("neuron", None)
+        return values
 
     @property
     def embed_dim(self) -> int:
@@ -180,7 +203,8 @@ class NetworkConfig(BaseModel):
     def differences(self, other: NetworkConfig) -> list[str]:
         """Fields in which `other` differs, as ``field: mine, other's``; the name does not count.
 
-        Of two attentions the kind, or the options of the same kind: ``attention.kappa: 0.125, 0.25``.
+        Of two attentions (or neurons) the kind, or the options of the same kind: ``attention.kappa: 0.125,
+        0.25``.
         """
         mine, theirs = self._flat(), other._flat()
         return [
@@ -190,9 +214,9 @@ class NetworkConfig(BaseModel):
         ]
 
     def _flat(self) -> dict[str, Any]:
-        """Fields by name, the attention's with ``attention.`` before them."""
-        fields = {name: getattr(self, name) for name in type(self).model_fields if name != "attention"}
-        return fields | {f"attention.{name}": value for name, value in self.attention}
+        """Fields by name, the attention's with ``attention.`` before them, the neuron's likewise."""
+        fields = {name: getattr(self, name) for name in type(self).model_fields if name not in SLOTS}
+        return fields | {f"{slot}.{name}": value for slot in SLOTS for name, value in getattr(self, slot)}
 
 
 def named_configs() -> tuple[str, ...]:
@@ -229,18 +253,27 @@ def with_attention(config: NetworkConfig, text: str) -> NetworkConfig:
     UserError
         Not JSON, no such kind, or an option that it does not have; one line.
     """
+    return _with(config, "attention", text)
+
+
+def with_neuron(config: NetworkConfig, text: str) -> NetworkConfig:
+    """`config` with another neuron model, as `with_attention`."""
+    return _with(config, "neuron", text)
+
+
+def _with(config: NetworkConfig, slot: str, text: str) -> NetworkConfig:
     options: Any = {"kind": text}
     if text.lstrip().startswith("{"):
         try:
             options = parse(text)
         except ValueError as error:
             raise UserError(
-                f"attention {shown(text)} is no JSON ({error}); expected a kind or an object with kind and "
+                f"{slot} {shown(text)} is no JSON ({error}); expected a kind or an object with kind and "
                 "options; correct it"
             ) from None
-    values = config.model_dump(mode="json") | {"attention": options}
-    found = config_from_dict(values, source=f"attention {shown(text)}")
-    return found.model_copy(update={"name": f"{config.name[:50]}-{found.attention.kind}"})
+    values = config.model_dump(mode="json") | {slot: options}
+    found = config_from_dict(values, source=f"{slot} {shown(text)}")
+    return found.model_copy(update={"name": f"{config.name[:50]}-{getattr(found, slot).kind}"})
 
 
 def load_config(name_or_path: str | Path) -> NetworkConfig:
@@ -278,15 +311,16 @@ def _first_line(error: ValidationError) -> str:
     """One line for the first problem that pydantic found."""
     first = error.errors(include_url=False)[0]
     place, model = list(first["loc"]), NetworkConfig
-    if place[:1] == ["attention"] and len(place) > 1:
-        model = MECHANISMS[place.pop(1)]  # pydantic puts the kind between the field and its options
+    slot = place[0] if place and place[0] in SLOTS else None
+    if slot and len(place) > 1:
+        model = SLOTS[slot][place.pop(1)]  # pydantic puts the kind between the field and its options
     field = shown(".".join(str(part) for part in place))
     if first["type"] == "extra_forbidden":
-        known, whose = ", ".join(model.model_fields), "" if model is NetworkConfig else " of this attention"
+        known, whose = ", ".join(model.model_fields), "" if model is NetworkConfig else f" of this {slot}"
         return f"unknown field {field}; expected only {known}{whose}; remove it or correct its spelling"
     if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
         kind = shown(first["ctx"]["tag"]) if "tag" in first["ctx"] else "missing"
-        return f"attention.kind is {kind}; expected one of {', '.join(MECHANISMS)}; choose one"
+        return f"{slot}.kind is {kind}; expected one of {', '.join(SLOTS[slot])}; choose one"
     if first["type"] == "missing":
         return f"field {field} is missing; expected a value for it; add it"
     if first["type"] == "value_error":

@@ -22,7 +22,7 @@ from s2tdpt.golden.bounds import Bounds, derive_bounds
 from s2tdpt.golden.config import NetworkConfig
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.layers import Layer
-from s2tdpt.golden.lif import lif
+from s2tdpt.golden.neuron import Law
 from s2tdpt.golden.parallel import map_pieces
 from s2tdpt.golden.params import Params
 from s2tdpt.golden.pool import or_pool
@@ -63,6 +63,16 @@ def shared_products(config: NetworkConfig) -> list[tuple[Layer, ...]]:
         else:
             groups.append((layer,))
     return groups
+
+
+def _runs(laws: list[tuple[Law, int]]) -> list[tuple[Law, slice]]:
+    """Channels side by side, each law with as many, as slices; neighbours of one form become one."""
+    runs, start = [], 0
+    for law, channels in laws:
+        first = runs.pop()[1].start if runs and runs[-1][0].form == law.form else start
+        start += channels
+        runs.append((law, slice(first, start)))
+    return runs
 
 
 class GoldenNetwork:
@@ -130,6 +140,7 @@ class GoldenNetwork:
         self._matrix: dict[str, torch.Tensor] = {}
         self._bias: dict[str, torch.Tensor] = {}
         self._threshold: dict[str, torch.Tensor] = {}
+        self._laws: dict[str, list[tuple[Law, slice]]] = {}
         self._stream = self._carrier(self._stream_magnitude())
         for group in shared_products(config):
             name = group[0].name
@@ -139,6 +150,7 @@ class GoldenNetwork:
             else:
                 dtype = self._carrier(max(self._neuron_magnitude(layer) for layer in group))
                 self._threshold[name] = self._join(params.threshold, group, dtype)
+                self._laws[name] = _runs([(params.laws[layer.writes], layer.outputs) for layer in group])
                 scale = None
             weight = self._join(params.weight, group, dtype)
             matrix = conv.conv_matrix(weight) if weight.dim() == 4 else weight.T.contiguous()
@@ -149,13 +161,20 @@ class GoldenNetwork:
         self._head_bias = torch.tensor(params.bias("head")).double()
         kept = (bounds.attention, bounds.attention_membrane, *bounds.attention_inner.values())
         largest = max(interval.magnitude for interval in kept)
-        self._y_type = self._carrier(max(largest, params.attention_threshold))
+        # What a law subtracts is a part of the threshold.
+        thresholds = [law.threshold(params.attention_threshold) for law in params.laws.values()]
+        self._y_type = self._carrier(max(largest + 2 * max(thresholds) * self._subtracts, *thresholds))
         self._attention = [
             {name: torch.tensor(tensor).to(self._y_type) for name, tensor in params.attention(b).items()}
             for b in range(config.depth)
         ]
         largest = max(layer.positions * layer.outputs for layer in config.layers())
         self._chunk = max(1, CHUNK_VALUES // (largest * config.timesteps))
+
+    @property
+    def _subtracts(self) -> bool:
+        """Whether some law takes parts of the threshold from a membrane."""
+        return any(law.subtracts for law in self.params.laws.values())
 
     def _carrier(self, magnitude: int) -> torch.dtype:
         return carrier(magnitude, self.params.label)
@@ -168,14 +187,17 @@ class GoldenNetwork:
 
     def _neuron_magnitude(self, layer: Layer) -> int:
         preact, membrane = self.bounds.preact[layer.name], self.bounds.membrane[layer.name]
-        return max(preact.magnitude, membrane.magnitude, int(self.params.threshold(layer.name).max()))
+        threshold = int(self.params.threshold(layer.name).max())
+        return max(preact.magnitude, membrane.magnitude + 2 * threshold * self._subtracts, threshold)
 
     def _stream_magnitude(self) -> int:
         """Anything that occurs on the stream, also while a product is being added to it term by term."""
         bounds = self.bounds
         writes = max(interval.magnitude for interval in bounds.written.values())
         neurons = [interval.magnitude for interval in bounds.residual_membrane.values()]
-        return max(bounds.residual_any.magnitude + writes, self.params.residual_threshold, *neurons)
+        threshold = max(law.threshold(self.params.residual_threshold) for law in self.params.laws.values())
+        neurons = [magnitude + 2 * threshold * self._subtracts for magnitude in neurons]
+        return max(bounds.residual_any.magnitude + writes, threshold, *neurons)
 
     # Evaluation --------------------------------------------------------------------------------------------
 
@@ -239,7 +261,7 @@ class GoldenNetwork:
             # Spikes go straight into the border that the next convolution needs.
             bordered = self._next_map(i, steps, batch, h, w, current)
             spikes = bordered if config.sps_pool[i + 1] else bordered[:, :, 1:-1, 1:-1]
-            lif(current, self._threshold[layer], out=spikes)
+            self._fire(layer, current, spikes)
             if record is not None:
                 record(f"{layer}.spikes", spikes)
         u = current.flatten(2, 3).contiguous()
@@ -257,18 +279,18 @@ class GoldenNetwork:
         """One encoder block; adds to `u` (T, B, N, D) in place."""
         config, params = self.config, self.params
         block = f"block.{b}"
-        kinds, theta = config.attention.projections, params.residual_threshold
-        x = lif(u, theta)
+        kinds = config.attention.projections
+        x = self._behind(f"{block}.x", u, params.residual_threshold)
         together = self._neurons(x, f"{block}.{kinds[0]}").to(self._y_type)
         spikes = dict(zip(kinds, together.split(config.embed_dim, dim=-1), strict=True))
         y = attend(self._form, config, self._attention[b], *(spikes.get(kind) for kind in "qkv"))
-        attn = lif(y, params.attention_threshold)
+        attn = self._behind(f"{block}.attn", y, params.attention_threshold)
         self._write(u, attn, f"{block}.proj")
         if record is not None:
             record(f"{block}.x", x)
             for name, part in (*spikes.items(), ("y", y), ("attn", attn), ("u_attn", u)):
                 record(f"{block}.{name}", part)
-        mlp_in = lif(u, theta)
+        mlp_in = self._behind(f"{block}.mlp_in", u, params.residual_threshold)
         hidden = self._neurons(mlp_in, f"{block}.fc1")
         self._write(u, hidden, f"{block}.fc2")
         if record is not None:
@@ -281,7 +303,22 @@ class GoldenNetwork:
         matrix = self._matrix[layer]
         current = torch.addmm(self._bias[layer], spikes.flatten(0, 2).to(matrix.dtype), matrix)
         current = current.view(*spikes.shape[:3], matrix.shape[1])
-        return lif(current, self._threshold[layer])
+        return self._fire(layer, current)
+
+    def _fire(self, layer: str, current: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
+        """Spikes of the neurons behind a product, channels of different laws apart."""
+        runs, threshold = self._laws[layer], self._threshold[layer]
+        if len(runs) == 1:
+            return runs[0][0].spikes(current, threshold, out)
+        out = torch.empty_like(current) if out is None else out
+        for law, part in runs:
+            law.spikes(current[..., part], threshold[part], out[..., part])
+        return out
+
+    def _behind(self, trace: str, x: torch.Tensor, threshold: int) -> torch.Tensor:
+        """Spikes called `trace` of neurons without thresholds of their own."""
+        law = self.params.laws[trace]
+        return law.spikes(x, law.threshold(threshold))
 
     def _write(self, u: torch.Tensor, spikes: torch.Tensor, layer: str) -> None:
         """Add a writer's sums (on the grid: its weights carry the shift) and its bias to `u`, in place."""

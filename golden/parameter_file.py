@@ -20,14 +20,17 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from s2tdpt.golden import version1
-from s2tdpt.golden.attention import MECHANISMS
-from s2tdpt.golden.config import NetworkConfig, config_from_dict
+from s2tdpt.golden.config import SLOTS, NetworkConfig, config_from_dict
 from s2tdpt.golden.errors import UserError, shown
 from s2tdpt.golden.layout import TensorLayout
+from s2tdpt.golden.neuron import Lif
 from s2tdpt.golden.strictjson import canonical, parse
 
 FORMAT = "s2tdpt-parameters"
-VERSION = 2
+VERSION = 3
+"""Of networks whose neurons are no LIF neurons."""
+LIF_VERSION = 2
+"""Of networks of LIF neurons, whose configuration does not name them."""
 METADATA_KEY = "s2tdpt"
 MAX_SHIFT = 15
 LARGEST_HEADER = 32 << 20
@@ -63,7 +66,12 @@ def tensor_layout(config: NetworkConfig) -> dict[str, TensorLayout]:
             layout[f"{layer.name}.shift"] = TensorLayout(np.uint8, channels, 0, MAX_SHIFT)
         if layer.lif_fed:
             layout[f"{layer.name}.threshold"] = TensorLayout(np.int32, channels, 1, 2**31 - 1)
-    return layout | config.attention.layout(config)
+    return layout | config.attention.layout(config) | config.neuron.layout(config)
+
+
+def version_of(config: NetworkConfig) -> int:
+    """Version of the file that is written for `config`."""
+    return LIF_VERSION if config.neuron == Lif() else VERSION
 
 
 def check_layout(config: NetworkConfig, found: Mapping[str, tuple[str, tuple[int, ...]]]) -> None:
@@ -97,7 +105,7 @@ def digest(body: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> str:
 def read(path: Path) -> tuple[dict[str, Any], NetworkConfig, dict[str, np.ndarray]]:
     """Manifest, configuration and tensors of a parameter file, its checksum verified.
 
-    The manifest of a file of version 1 is given in the form of this version.
+    The manifest of a file of version 1 is given in the form of version 2.
 
     Raises
     ------
@@ -128,8 +136,8 @@ def read(path: Path) -> tuple[dict[str, Any], NetworkConfig, dict[str, np.ndarra
     body = {key: value for key, value in manifest.items() if key != "sha256"}
     if manifest["sha256"] != digest(body, tensors):
         raise _damaged(path, "its checksum does not match its contents")
-    if manifest["version"] < VERSION:
-        body |= {"version": VERSION, "config": config.model_dump(mode="json")}
+    if manifest["version"] == 1:
+        body |= {"version": LIF_VERSION, "config": config.model_dump(mode="json")}
         manifest = {**body, "sha256": digest(body, tensors)}
     return manifest, config, tensors
 
@@ -193,23 +201,43 @@ def _manifest(header: dict[str, Any], path: Path) -> dict[str, Any]:
 
 
 def _whole_config(manifest: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """The configuration in the manifest, in the form of this version, with no field left to a default."""
-    values = manifest["config"]
-    if manifest["version"] == 1:
+    """The configuration in the manifest, in the form of this version, with no field left to a default.
+
+    Files before version 3 have no `neuron`, which stands for LIF there; those of version 3 have another one.
+    """
+    values, version = manifest["config"], manifest["version"]
+    unnamed = {"neuron"} if version < VERSION else set()
+    if version == 1:
         missing = [name for name in version1.OPTIONS if name not in values]
         values = version1.config_of(values)
     else:
-        options = values.get("attention")
-        kind = options.get("kind") if isinstance(options, dict) else None
-        known = MECHANISMS[kind].model_fields if isinstance(kind, str) and kind in MECHANISMS else ()
-        missing = [f"attention.{name}" for name in known if name not in options]
-    missing = [name for name in NetworkConfig.model_fields if name not in values] + missing
+        missing = [name for slot in SLOTS.keys() - unnamed for name in _missing_options(values, slot)]
+    if surplus := sorted(unnamed & values.keys()):
+        raise UserError(
+            f"{path}: the configuration in the manifest of version {version} names a {surplus[0]}; expected "
+            f"one only from version {VERSION} on; write it anew"
+        )
+    if version == VERSION and values.get("neuron") == Lif().model_dump():
+        raise UserError(
+            f"{path}: version {VERSION} with the neuron lif; expected version {LIF_VERSION}, which does not "
+            "name it; write it anew"
+        )
+    fields = [name for name in NetworkConfig.model_fields if name not in unnamed]
+    missing = [name for name in fields if name not in values] + missing
     if missing:
         raise UserError(
             f"{path}: the configuration in the manifest lacks {', '.join(missing)}; expected every field; "
             "write it anew"
         )
     return values
+
+
+def _missing_options(values: Mapping[str, Any], slot: str) -> list[str]:
+    """Options that the object in the field `slot` lacks; none if it is of no known kind."""
+    options, kinds = values.get(slot), SLOTS[slot]
+    kind = options.get("kind") if isinstance(options, dict) else None
+    known = kinds[kind].model_fields if isinstance(kind, str) and kind in kinds else ()
+    return [f"{slot}.{name}" for name in known if name not in options]
 
 
 def _check_version(manifest: Mapping[str, Any], path: Path) -> None:

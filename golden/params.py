@@ -22,14 +22,15 @@ from s2tdpt.golden import parameter_file
 from s2tdpt.golden.bounds import derive_bounds
 from s2tdpt.golden.config import NetworkConfig
 from s2tdpt.golden.errors import UserError
+from s2tdpt.golden.neuron import Law
 from s2tdpt.golden.parameter_file import (
     FORMAT,
     MAX_SHIFT,
     METADATA_KEY,
-    VERSION,
     check_layout,
     digest,
     tensor_layout,
+    version_of,
 )
 from s2tdpt.golden.strictjson import canonical
 
@@ -53,6 +54,8 @@ class Params:
         Real value of one integer step by layer and channel. Informative: nothing is computed from it.
     source : str, optional
         The file that it was read from, for messages; does not belong to the contents.
+    laws : mapping of str to Law
+        What the neurons of every place do, by the trace of their spikes; follows from the tensors.
 
     Raises
     ------
@@ -67,6 +70,7 @@ class Params:
     provenance: dict[str, Any] = field(default_factory=dict)
     scales: dict[str, list[float]] = field(default_factory=dict)
     source: str | None = field(default=None, init=False, repr=False)
+    laws: Mapping[str, Law] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         put = object.__setattr__
@@ -80,6 +84,7 @@ class Params:
         scales = {k: [float(x) for x in np.asarray(v).ravel()] for k, v in self.scales.items()}
         put(self, "scales", json.loads(json.dumps(scales, allow_nan=False)))
         put(self, "tensors", _checked_tensors(self.config, self.tensors))
+        put(self, "laws", self.config.neuron.laws(self.config, self.tensors))
 
     def weight(self, layer: str) -> np.ndarray:
         """int8 weights of `layer`, ``(Co, Ci, 3, 3)`` or ``(Co, Ci)``."""
@@ -110,7 +115,7 @@ class Params:
     def _body(self) -> dict[str, Any]:
         return {
             "format": FORMAT,
-            "version": VERSION,
+            "version": version_of(self.config),
             "config": self.config.model_dump(mode="json"),
             "residual_threshold": self.residual_threshold,
             "attention_threshold": self.attention_threshold,
@@ -284,6 +289,7 @@ def random_params(config: NetworkConfig, seed: int = 0, sparsity: float = 0.2) -
             tensors[f"{name}.threshold"] = firing.astype(np.int32)
         tensors[f"{name}.bias"] = bias.astype(np.int32)
     tensors |= config.attention.random_tensors(config, rng)
+    tensors |= config.neuron.random_tensors(config, rng)
     attention = min(max(1, config.attention.lively_threshold(config, rate)), 2**31 - 1)
     return Params(
         config=config,

@@ -21,20 +21,22 @@ from s2tdpt.golden.attention.heads import attend
 from s2tdpt.golden.bounds import derive_bounds
 from s2tdpt.golden.config import NetworkConfig
 from s2tdpt.golden.errors import UserError
+from s2tdpt.golden.neuron import Law
 from s2tdpt.golden.params import Params
 from s2tdpt.golden.trace import traces
 
 
-def neurons(x: Tensor, threshold: Tensor | int) -> Tensor:
-    """Leaky integrate-and-fire, tau = 2, reset to zero: inputs [B, T, N, C] to spikes [B, T, N, C].
+def neurons(x: Tensor, threshold: Tensor | int, law: Law) -> Tensor:
+    """Neurons from a state of zero: inputs [B, T, N, C] to spikes [B, T, N, C].
 
-    Ref: S2TDPT (arXiv 2511.14691), Eqs. 7-9 with beta = 1/2, on integers.
+    `law` says what a step brings and what is carried on (`golden.neuron`); S2TDPT's LIF neuron takes x as it
+    is, and carries 0 after a spike, else floor(u / 2).
     """
     spikes, h = [], 0
     for t in range(x.shape[1]):
-        u = h + x[:, t]
+        u = h + law.drive(x[:, t], t)
         fired = u >= threshold  # equality fires
-        h = torch.where(fired, 0, u >> 1)  # floor(u / 2), also of negative u
+        h = torch.where(fired, law.reset(u, threshold), law.keep(u, threshold))
         spikes.append(fired.long())
     return torch.stack(spikes, dim=1)
 
@@ -118,7 +120,8 @@ class ReferenceNetwork:
             sums = convolve(maps, self._tensor(f"{layer}.weight"))  # [B, T, h, w, Co]
             if i < config.sps_depth - 1:
                 currents = sums + self._tensor(f"{layer}.bias")
-                spikes = neurons(currents.flatten(2, 3), self._tensor(f"{layer}.threshold"))
+                law = self.params.laws[config.layer(layer).writes]
+                spikes = neurons(currents.flatten(2, 3), self._tensor(f"{layer}.threshold"), law)
                 maps = spikes.unflatten(2, sums.shape[2:4])
                 trace[f"{layer}.spikes"] = spikes
         trace["sps.u"] = u = self._written(layer, sums.flatten(2, 3))
@@ -127,13 +130,13 @@ class ReferenceNetwork:
     def _block(self, u: Tensor, b: int, trace: dict[str, Tensor]) -> Tensor:
         """One encoder block on the stream U [B, T, N, D]: attention and MLP, each added to U."""
         block, params = f"block.{b}", self.params
-        x = neurons(u, params.residual_threshold)
+        x = self._behind(f"{block}.x", u, params.residual_threshold)
         kinds = self.config.attention.projections
         spikes = {kind: self._spiking(f"{block}.{kind}", x) for kind in kinds}
         y = self._attention(b, spikes)
-        attn = neurons(y, params.attention_threshold)
+        attn = self._behind(f"{block}.attn", y, params.attention_threshold)
         u_attn = u + self._written(f"{block}.proj", self._project(f"{block}.proj", attn))
-        mlp_in = neurons(u_attn, params.residual_threshold)
+        mlp_in = self._behind(f"{block}.mlp_in", u_attn, params.residual_threshold)
         hidden = self._spiking(f"{block}.fc1", mlp_in)  # [B, T, N, mlp_ratio D]
         u = u_attn + self._written(f"{block}.fc2", self._project(f"{block}.fc2", hidden))
         values = {"x": x, **spikes, "y": y, "attn": attn, "u_attn": u_attn}
@@ -159,7 +162,13 @@ class ReferenceNetwork:
     def _spiking(self, layer: str, spikes: Tensor) -> Tensor:
         """A projection and its neurons: spikes [B, T, N, Ci] to spikes [B, T, N, Co]."""
         currents = self._project(layer, spikes) + self._tensor(f"{layer}.bias")
-        return neurons(currents, self._tensor(f"{layer}.threshold"))
+        law = self.params.laws[self.config.layer(layer).writes]
+        return neurons(currents, self._tensor(f"{layer}.threshold"), law)
+
+    def _behind(self, trace: str, x: Tensor, threshold: int) -> Tensor:
+        """Spikes called `trace` of neurons without thresholds of their own: [B, T, N, C] to the same."""
+        law = self.params.laws[trace]
+        return neurons(x, law.threshold(threshold), law)
 
     def _project(self, layer: str, x: Tensor) -> Tensor:
         """Sums over the input channels: [..., Ci] to [..., Co]."""

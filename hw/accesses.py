@@ -153,7 +153,8 @@ class AccessCounter:
             if not step.first_writer:
                 found.additions[layer, self._widths.value] += values
         if step.sink is not Sink.RESIDUAL or step.writes_spikes:
-            found.additions[layer, self._widths.membrane] += 2 * values
+            additions = self._program.laws[step.law].additions
+            found.additions[layer, self._widths.membrane] += additions * values
         if step.sink is Sink.ATTENTION:
             self._projection(found, step, pieces)
         elif step.writes_spikes:
@@ -212,7 +213,8 @@ class AccessCounter:
             found.additions += Counter({(layer, bits): count for bits, count in mine.additions.items()})
         if not net.attention.binary:  # spikes need no neurons
             outputs = net.tokens * net.embed_dim * net.timesteps
-            found.additions[layer, self._widths.attention_membrane] += 2 * outputs
+            additions = self._program.attention_laws[block].additions
+            found.additions[layer, self._widths.attention_membrane] += additions * outputs
         packing = self._program.head_packing
         subgroups = self._program.machine.subgroups
         unused = packing.groups * subgroups - net.heads * sizes.parts  # pieces of the last word

@@ -120,7 +120,7 @@ def examples_of(rows: dict[str, dict[str, int]]) -> list[Example]:
             params = case.params()
             bounds = derive_bounds(params)
             widths = derive_widths(params, bounds)
-            program = build_program(params.config, case.machine(), widths.head_sum)
+            program = build_program(params.config, case.machine(), widths.head_sum, params.laws)
             counts = count_cells(rows[case.name])
             found.append(Example(case.name, features(program, widths, bounds), counts))
     return found

@@ -37,7 +37,10 @@ def tag_layout(sizes: Sizes) -> data.StructLayout:
         Last piece of the tile.
     heads_ready
         With `tile_end`: as in `program.Step`.
+    law
+        The same; only where there is more than one.
     """
+    law = {"law": sizes.law} if sizes.law else {}
     return data.StructLayout(
         {
             "step": sizes.step,
@@ -68,6 +71,7 @@ def tag_layout(sizes: Sizes) -> data.StructLayout:
             "heads_ready": sizes.heads,
             "base": sizes.spike_address,
         }
+        | law
     )
 
 
@@ -208,6 +212,8 @@ class DrainSequencer(wiring.Component):
             tag.last_y.eq(last_y),
             tag.tile_end.eq(tile_end),
         ]
+        if self._sizes.law:
+            m.d.comb += tag.law.eq(step.law)
         constant = self._constant_base(m, step, tile_end) + subgroup.value
         m.d.comb += self.constant.eq(wrap(constant, self.constant.shape()))
 

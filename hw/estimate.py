@@ -167,7 +167,7 @@ def count_cycles(
     """
     golden = GoldenNetwork(params)
     widths = derive_widths(params, golden.bounds)
-    program = build_program(params.config, machine, widths.head_sum)
+    program = build_program(params.config, machine, widths.head_sum, params.laws)
     stream = machine.weight_memory == "stream"
     model = _Sequence(program, widths if stream else None)
     punctual = _Sequence(program)  # weights never late

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from s2tdpt.golden.neuron import LIF
 from s2tdpt.golden.params import Params
 from s2tdpt.hw.program import Program, Sink, Step
 from s2tdpt.hw.records import constant_layout
-from s2tdpt.hw.widths import Widths
+from s2tdpt.hw.widths import Widths, stream_laws
 
 INT4 = 4
 """Weight bits of which two share a byte."""
@@ -185,7 +186,8 @@ def _slot_constants(params: Params, widths: Widths, step: Step) -> list[int]:
     bias[slots] = params.bias(step.layer)
     if step.sink is Sink.RESIDUAL:
         shift[slots] = params.shift(step.layer).astype(np.int64) - widths.min_shift
-        threshold[:] = params.residual_threshold
+        law = stream_laws(params).get(step.layer, LIF)  # nothing fires behind the last block
+        threshold[:] = law.threshold(params.residual_threshold)
     elif step.sink is not Sink.LOGITS:  # neurons on the grid of the smallest shift
         bias <<= widths.min_shift
         threshold[slots] = params.threshold(step.layer).astype(np.int64) << widths.min_shift

@@ -1,65 +1,26 @@
-"""Leaky integrate-and-fire neurons on integers: exact, by the floor-leak lemma."""
+"""Leaky integrate-and-fire neurons on integers, a time step at a time."""
 
-from amaranth import Module, Mux, Shape, Signal
+from amaranth import Const, Module, Mux, Shape, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from s2tdpt.hw.fixed import exact, interval_of, interval_shape, shift_right_floor
+from s2tdpt.golden.neuron import LIF
+from s2tdpt.hw.fixed import exact, interval_of, interval_shape
+from s2tdpt.hw.neuron import Carry, carried_interval, membrane_interval
 
 __all__ = ["LifCell", "carried_interval", "membrane_interval"]
-
-
-def carried_interval(membrane, threshold_max):
-    """Interval of the state ``h`` carried to the next step, from that of ``u`` before the threshold.
-
-    Parameters
-    ----------
-    membrane : (int, int)
-        Ends of ``u``.
-    threshold_max : int
-        Largest threshold; a membrane at or above it has fired and carries 0.
-
-    Returns
-    -------
-    (int, int)
-    """
-    lo, hi = membrane
-    return min(0, lo >> 1), max(0, min(hi, threshold_max - 1) >> 1)
-
-
-def membrane_interval(drive, threshold_max, timesteps):
-    """Interval of ``u = h + x`` over `timesteps` steps from ``h = 0``, for a drive within ``drive``.
-
-    Parameters
-    ----------
-    drive : (int, int)
-        Ends of the input of a step, bias included.
-    threshold_max : int
-        Largest threshold.
-    timesteps : int
-        Steps, at least 1.
-
-    Returns
-    -------
-    (int, int)
-    """
-    union = interval = drive
-    for _ in range(timesteps - 1):
-        h_lo, h_hi = carried_interval(interval, threshold_max)
-        interval = (h_lo + drive[0], h_hi + drive[1])
-        union = (min(union[0], interval[0]), max(union[1], interval[1]))
-    return union
 
 
 class LifCell(wiring.Component):
     """A row of LIF neurons: ``u = h + x + bias``, ``s = u >= threshold``, ``h' = 0 if s else u >> 1``.
 
     With an arithmetic shift and integer ``x`` and threshold the spikes are exactly those of the real
-    leak of one half: no guard bits, no rounding model. A tie fires.
+    leak of one half: no guard bits, no rounding model. A tie fires. Neurons of other laws drive and carry as
+    `neuron.Carry` says.
 
     Latency: combinational from `x` to `spikes`; the state moves at the clock edge. Throughput: one time
     step of every lane a cycle. Resources a lane: the adder and comparator of ``u`` (a power-of-two
-    constant threshold of an unsigned ``u`` is only an OR), and the bits of ``h`` in flip-flops.
+    constant threshold of an unsigned ``u`` is only an OR), the bits of ``h`` in flip-flops, and a `Carry`.
 
     Parameters
     ----------
@@ -73,6 +34,8 @@ class LifCell(wiring.Component):
         One constant threshold, at least 1, or the shape of a threshold input for each lane.
     bias_shape : shape-like, optional
         Adds a bias input for each lane.
+    laws : sequence of Law, optional
+        What the neurons do, of different forms; `membrane` holds for each. LIF.
 
     Members
     -------
@@ -89,15 +52,19 @@ class LifCell(wiring.Component):
         Only with `bias_shape`.
     threshold : ``In(ArrayLayout(threshold, lanes))``
         Only where `threshold` is a shape.
+    law : ``In``
+        Only with more than one law: which of them holds for this sequence.
+    step : ``In``
+        Only where inputs depend on the step: its number.
     spikes : ``Out(lanes)``
         Spikes of this step, valid in the cycle of `en`.
 
     References
     ----------
-    S2TDPT (arXiv 2511.14691), Eqs. 7-9. Software twin: `golden.lif`.
+    S2TDPT (arXiv 2511.14691), Eqs. 7-9. Software twin: `golden.neuron`.
     """
 
-    def __init__(self, lanes, x_shape, *, membrane, threshold, bias_shape=None):
+    def __init__(self, lanes, x_shape, *, membrane, threshold, bias_shape=None, laws=(LIF,)):
         if not isinstance(lanes, int) or lanes < 1:
             raise ValueError(f"LIF lanes must be a positive integer, not {lanes!r}")
         self._lanes = lanes
@@ -120,7 +87,12 @@ class LifCell(wiring.Component):
         if threshold_max is None:
             members["threshold"] = In(data.ArrayLayout(Shape.cast(threshold), lanes))
             threshold_max = interval_of(threshold)[1]
-        self._h_shape = interval_shape(*carried_interval(membrane, threshold_max))
+        self._carry = Carry(laws)
+        if self._carry.select_bits:
+            members["law"] = In(self._carry.select_bits)
+        if self._carry.conducts:
+            members["step"] = In(range(len(laws[0].conduct)))
+        self._h_shape = interval_shape(*carried_interval(membrane, threshold_max, laws))
         super().__init__(members)
 
     @property
@@ -143,7 +115,7 @@ class LifCell(wiring.Component):
             h = Signal(self._h_shape, name=f"h{lane}")
             u = Signal(self._u_shape, name=f"u{lane}")
             spike = self.spikes[lane]
-            total = Mux(self.first, 0, h) + self.x[lane]
+            total = Mux(self.first, 0, h) + self._drive(self.x[lane])
             if self._bias_shape is not None:
                 total = total + self.bias[lane]
             threshold = self._constant if self._constant is not None else self.threshold[lane]
@@ -154,5 +126,25 @@ class LifCell(wiring.Component):
             ]
             with m.If(self.en):
                 # u < threshold where it is kept, so `carried_interval` proves the shape of h.
-                m.d.sync += h.eq(Mux(spike | self.last, 0, exact(shift_right_floor(u, 1), self._h_shape)))
+                m.d.sync += h.eq(self._carried(u, spike, threshold))
         return m
+
+    @property
+    def _law(self):
+        return self.law if self._carry.select_bits else Const(0)
+
+    def _drive(self, x):
+        """What an input adds to the membrane."""
+        if not self._carry.conducts:
+            return x
+        first, *others = range(len(self._carry.laws[0].conduct))
+        driven = self._carry.drive(x, first, self._law)
+        for t in others:
+            driven = Mux(self.step == t, self._carry.drive(x, t, self._law), driven)
+        return driven
+
+    def _carried(self, u, spike, threshold):
+        """What goes into the next step: nothing after the last one of a sequence."""
+        if not any(law.subtracts for law in self._carry.laws):
+            return self._carry.carried(u, spike | self.last, threshold, self._law, self._h_shape)
+        return Mux(self.last, 0, self._carry.carried(u, spike, threshold, self._law, self._h_shape))

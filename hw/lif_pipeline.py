@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from amaranth import Module, Mux, Signal, signed, unsigned
+from collections.abc import Sequence
+
+from amaranth import Const, Module, ShapeLike, Signal, Value, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from s2tdpt.hw.fixed import exact, interval_of, interval_shape, shift_right_floor
-from s2tdpt.hw.lif import carried_interval
+from s2tdpt.golden.neuron import LIF, Law
+from s2tdpt.hw.fixed import exact, interval_of, interval_shape
+from s2tdpt.hw.neuron import Carry, carried_interval
 
 __all__ = ["LifPipeline"]
 
@@ -17,16 +20,28 @@ def lif_delay(timesteps: int) -> int:
     return 2 * timesteps - 1
 
 
+def _later(m: Module, value: Value, shape: ShapeLike, stages: int) -> Value:
+    """`value` a few cycles later."""
+    for _ in range(stages):
+        later = Signal(shape, name="later", reset_less=True)
+        m.d.sync += later.eq(value)
+        value = later
+    return value
+
+
 class LifPipeline(wiring.Component):
     """``u = h + x[t]``, ``s[t] = u >= threshold``, ``h = 0 if s[t] else u >> 1`` for t = 0 .. T-1 from h = 0.
 
+    Neurons of other laws drive and carry as `neuron.Carry` says.
+
     Every step has adders and comparators of its own and works on another piece each cycle, so that the
     recurrence over time is no recurrence of the hardware, and no state outlives a piece. A step takes a cycle
-    for the sum and one for the comparison, the first step only the latter: one carry chain a cycle.
+    for the sum and one for the comparison, the first step only the latter: one carry chain a cycle. What a
+    law subtracts is worked out beside the comparison.
 
     Latency: `delay` = 2 T - 1 cycles. Throughput: a piece a cycle.
     Resources: P x (T - 1 adders, T comparators); flip-flops for the values and thresholds in flight, about
-    ``P x T x (T x_width + 2 (threshold_width + membrane bits))``.
+    ``P x T x (T x_width + 2 (threshold_width + membrane bits))``; P x (T - 1) `Carry`.
 
     Parameters
     ----------
@@ -36,6 +51,8 @@ class LifPipeline(wiring.Component):
         Signed width of an input of a step, unsigned width of a threshold.
     membrane : (int, int)
         Proven ends of ``u`` (`golden.bounds`), those of the first step's input included.
+    laws : sequence of Law, optional
+        What the neurons do, of different forms; `membrane` holds for each. LIF.
 
     Members
     -------
@@ -43,16 +60,25 @@ class LifPipeline(wiring.Component):
         Inputs of a piece, bias included.
     threshold : ``In(ArrayLayout(unsigned(threshold_width), P))``
         Its thresholds, with `x`.
+    law : ``In``
+        Only with more than one law: which of them holds for the piece, with `x`.
     spikes : ``Out(P * T)``
         Bit ``lane * T + t``, `delay` cycles later.
 
     References
     ----------
-    S2TDPT (arXiv 2511.14691), Eqs. 7-9. Software twin: `golden.lif`.
+    S2TDPT (arXiv 2511.14691), Eqs. 7-9. Software twin: `golden.neuron`.
     """
 
     def __init__(
-        self, *, lanes: int, timesteps: int, x_width: int, threshold_width: int, membrane: tuple[int, int]
+        self,
+        *,
+        lanes: int,
+        timesteps: int,
+        x_width: int,
+        threshold_width: int,
+        membrane: tuple[int, int],
+        laws: Sequence[Law] = (LIF,),
     ):
         sizes = {"lanes": lanes, "timesteps": timesteps, "x_width": x_width}
         for name, value in (sizes | {"threshold_width": threshold_width}).items():
@@ -61,14 +87,16 @@ class LifPipeline(wiring.Component):
         self._lanes, self._timesteps = lanes, timesteps
         self._u_shape = interval_shape(*membrane)
         threshold_max = interval_of(unsigned(threshold_width))[1]
-        self._h_shape = interval_shape(*carried_interval(membrane, threshold_max))
-        super().__init__(
-            {
-                "x": In(data.ArrayLayout(data.ArrayLayout(signed(x_width), timesteps), lanes)),
-                "threshold": In(data.ArrayLayout(unsigned(threshold_width), lanes)),
-                "spikes": Out(lanes * timesteps),
-            }
-        )
+        self._h_shape = interval_shape(*carried_interval(membrane, threshold_max, laws))
+        self._carry = Carry(laws)
+        members = {
+            "x": In(data.ArrayLayout(data.ArrayLayout(signed(x_width), timesteps), lanes)),
+            "threshold": In(data.ArrayLayout(unsigned(threshold_width), lanes)),
+            "spikes": Out(lanes * timesteps),
+        }
+        if self._carry.select_bits:
+            members["law"] = In(self._carry.select_bits)
+        super().__init__(members)
 
     @property
     def delay(self) -> int:
@@ -77,18 +105,18 @@ class LifPipeline(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
+        laws = [self.law if self._carry.select_bits else Const(0)]  # of every step
+        for _ in range(self._timesteps - 1):
+            laws.append(_later(m, laws[-1], laws[-1].shape(), 2) if self._carry.select_bits else Const(0))
         for lane in range(self._lanes):
-            self._lane(m, self.x[lane], self.threshold[lane], self.spikes[lane * self._timesteps :])
+            self._lane(m, self.x[lane], self.threshold[lane], self.spikes[lane * self._timesteps :], laws)
         return m
 
-    def _lane(self, m, x, threshold, spikes):
+    def _lane(self, m, x, threshold, spikes, laws):
         def register(value, shape, stages=1):
-            for _ in range(stages):
-                later = Signal(shape, name="later", reset_less=True)
-                m.d.sync += later.eq(value)
-                value = later
-            return value
+            return _later(m, value, shape, stages)
 
+        x = [self._carry.drive(value, t, laws[0]) for t, value in enumerate(x)]
         # The parameter `membrane` is the proof that every u fits.
         u = exact(x[0], self._u_shape)
         for t in range(self._timesteps):
@@ -98,7 +126,7 @@ class LifPipeline(wiring.Component):
             if t == self._timesteps - 1:
                 break
             # u < threshold where it is kept, so `carried_interval` proves the shape of h.
-            h = register(Mux(spike, 0, exact(shift_right_floor(u, 1), self._h_shape)), self._h_shape)
+            h = register(self._carry.carried(u, spike, threshold, laws[t], self._h_shape), self._h_shape)
             following = register(x[t + 1], x[t + 1].shape(), 2 * t + 1)
             u = register(exact(h + following, self._u_shape), self._u_shape)
             # One line of delays for the thresholds of all steps.

@@ -116,7 +116,7 @@ def plan_of(params: Params, machine: Machine) -> MemoryPlan:
     """The memories for these parameters, exactly as they will be generated."""
     bounds = derive_bounds(params)
     widths = derive_widths(params, bounds)
-    return plan_for(build_program(params.config, machine, widths.head_sum), widths, bounds)
+    return plan_for(build_program(params.config, machine, widths.head_sum, params.laws), widths, bounds)
 
 
 def plan_for(program: Program, widths: Widths, bounds: Bounds) -> MemoryPlan:

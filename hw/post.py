@@ -126,6 +126,7 @@ class PostProcessor(wiring.Component):
             x_width=widths.value,
             threshold_width=widths.threshold,
             membrane=signed_range(widths.membrane),
+            laws=program.laws,
         )
         self._head = HeadSum(
             lanes=lanes,
@@ -223,6 +224,8 @@ class PostProcessor(wiring.Component):
         m.submodules.residual = residual = self._residual
         m.submodules.head = head = self._head
         m.submodules.lif = lif = self._lif
+        if self._sizes.law:
+            m.d.comb += lif.law.eq(tags[self.timing.membrane_at].law)
         early, now = self.timing.value_at - residual.read_lead, self.timing.value_at
 
         def writes_u(at):

@@ -9,10 +9,12 @@ that none of them can drift from the others. What a step waits for is written in
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from s2tdpt.golden.config import NetworkConfig
-from s2tdpt.golden.layers import Kind
+from s2tdpt.golden.layers import Attention, Kind, StreamNeurons
+from s2tdpt.golden.neuron import LIF, Law
 from s2tdpt.hw.layout import Packing, Regions
 from s2tdpt.hw.machine import PIXEL_BITS, Machine
 
@@ -102,6 +104,8 @@ class Step:
         Attention sink: q, k, v.
     heads_ready : int
         Heads whose q, k and v are all complete once this step is; attention sink.
+    law : int
+        Which of `Program.laws` its neurons follow.
     after : int
         Step that must be complete before this one may read; -1: none.
     after_attention : int
@@ -130,6 +134,7 @@ class Step:
     sums_head: bool = False
     projection: int = 0
     heads_ready: int = 0
+    law: int = 0
     after: int = -1
     after_attention: int = 0
     tile_base: int = 0
@@ -199,6 +204,10 @@ class Program:
         Rows of the largest tile.
     pixel_passes, head_passes : int
         Passes of T planes over a pixel and over a head sum.
+    laws : tuple of Law
+        What the neurons behind the steps do, one of every form.
+    attention_laws : tuple of Law
+        What those of the attention do, a law a block.
     """
 
     network: NetworkConfig
@@ -210,6 +219,8 @@ class Program:
     max_tile_rows: int
     pixel_passes: int
     head_passes: int
+    laws: tuple[Law, ...] = (LIF,)
+    attention_laws: tuple[Law, ...] = ()
 
     @property
     def piece_bits(self) -> int:
@@ -238,13 +249,21 @@ def window_packing(network: NetworkConfig, machine: Machine) -> Packing:
     return Packing(WINDOW * WINDOW * network.image_channels, machine.lanes)
 
 
-def build_program(network: NetworkConfig, machine: Machine, head_sum_bits: int) -> Program:
+def build_program(
+    network: NetworkConfig,
+    machine: Machine,
+    head_sum_bits: int,
+    laws: Mapping[str, Law] | None = None,
+) -> Program:
     """Schedule `network` on `machine`.
 
     Parameters
     ----------
     head_sum_bits : int
         Proven signed width of the head sums (`golden.bounds`), which sets their passes.
+    laws : mapping of str to Law, optional
+        Of the parameters, by the trace of the spikes; those that training begins with. No cycle depends on
+        them.
     """
     steps = network.timesteps
     pixel_passes, head_passes = -(-PIXEL_BITS // steps), -(-head_sum_bits // steps)
@@ -255,6 +274,8 @@ def build_program(network: NetworkConfig, machine: Machine, head_sum_bits: int) 
     builder.head(head_passes)
     placed, words = builder.place()
     laid, rows, consts = _lay_out_weights(placed, machine)
+    laws = network.neuron.initial_laws(network) if laws is None else laws
+    laid, followed = _number_laws(laid, network, laws)
     return Program(
         network=network,
         machine=machine,
@@ -265,6 +286,8 @@ def build_program(network: NetworkConfig, machine: Machine, head_sum_bits: int) 
         max_tile_rows=max(step.tile_rows(machine) for step in laid),
         pixel_passes=pixel_passes,
         head_passes=head_passes,
+        laws=followed,
+        attention_laws=tuple(laws[p.writes] for p in network.parts() if isinstance(p, Attention)),
     )
 
 
@@ -478,3 +501,21 @@ def _lay_out_weights(steps: list[Step], machine: Machine) -> tuple[list[Step], i
         rows += step.tile_rows(machine)
         consts += step.subgroups(machine)
     return laid, rows, consts
+
+
+def _number_laws(
+    steps: list[Step], network: NetworkConfig, laws: Mapping[str, Law]
+) -> tuple[list[Step], tuple[Law, ...]]:
+    """Say which law the neurons behind every step follow, and which laws there are."""
+    readers = {part.reads: part.writes for part in network.parts() if isinstance(part, StreamNeurons)}
+    forms: dict[tuple, Law] = {}
+    numbered = []
+    for step in steps:
+        writes = network.layer(step.layer).writes
+        spikes = readers.get(writes) if step.sink is Sink.RESIDUAL else writes
+        if spikes in laws:  # nothing fires behind the last block, nor behind the head
+            form = laws[spikes].form
+            forms.setdefault(form, laws[spikes])
+            step = replace(step, law=list(forms).index(form))
+        numbered.append(step)
+    return numbered, tuple(forms.values())

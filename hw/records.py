@@ -32,6 +32,8 @@ class Sizes:
     address, pixel, spike_address, residual_address : int
         Bits of a read address (spike words, words of a window, head sum pieces), of a pixel, of a spike word,
         of a piece of U.
+    law : int
+        Bits of the number of a law of neurons; 0 where all follow one.
     row, constant, step, position, piece, subgroup, plane_pass, cooldown : int
         Bits of a weight row of a bank, of a constant word, of a step number, of a position of any map, of a
         piece of a token, of a piece of a word, of a pass, of a cooldown.
@@ -42,6 +44,7 @@ class Sizes:
         pieces = max(step.packing_out.groups for step in program.steps) * machine.subgroups
         words = max(program.spike_words, program.window_packing.groups, program.residual_pieces)
         self.address = bits_for(words - 1)
+        self.law = (len(program.laws) - 1).bit_length()
         self.pixel = bits_for(2 * net.image_height * net.image_width - 1)
         self.spike_address = bits_for(program.spike_words - 1)
         self.row = bits_for(weight_rows(program) - 1)

@@ -94,7 +94,7 @@ def drain_fields(step: Step, program: Program) -> dict[str, int]:
         "sums_head": int(step.sums_head),
         "projection": step.projection,
         "heads_ready": step.heads_ready,
-    }
+    } | ({"law": step.law} if len(program.laws) > 1 else {})
 
 
 class StepRecords:

@@ -47,7 +47,7 @@ class Accelerator(wiring.Component):
         bounds = derive_bounds(params)
         self.params, self.observed = params, observed
         self.widths: Widths = derive_widths(params, bounds)
-        self.program: Program = build_program(params.config, machine, self.widths.head_sum)
+        self.program: Program = build_program(params.config, machine, self.widths.head_sum, params.laws)
         check_size(plan_for(self.program, self.widths, bounds))
         self._core = Core(params, self.program, self.widths, bounds)
         super().__init__({"aclk": In(1), "aresetn": In(1), "core": Out(self._core.signature)})

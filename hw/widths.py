@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from s2tdpt.golden.arith import signed_bits, unsigned_bits
 from s2tdpt.golden.bounds import Bounds, Interval
 from s2tdpt.golden.errors import UserError
+from s2tdpt.golden.layers import StreamNeurons
+from s2tdpt.golden.neuron import Law
 from s2tdpt.golden.params import Params
 from s2tdpt.hw.fixed import interval_shape
 
@@ -74,10 +76,21 @@ def shift_range(params: Params) -> Interval:
 
     By the smallest one the sums, biases and thresholds of LIF-fed layers are shifted up, too: neurons on a
     finer grid give the same spikes, since by the floor-leak lemma both are those of the real leak of one half
-    (docs/parameters.md). It spares the shifter that much.
+    (docs/parameters.md). It spares the shifter that much. Where a law floors what a real neuron would keep
+    (`Law.scale_free`), grids are not alike, and the range begins at 0.
     """
     shifts = [params.shift(layer.name) for layer in params.config.layers() if layer.writer]
-    return Interval(min(int(s.min()) for s in shifts), max(int(s.max()) for s in shifts))
+    alike = all(params.laws[layer.writes].scale_free for layer in params.config.layers() if layer.lif_fed)
+    smallest = min(int(s.min()) for s in shifts) if alike else 0
+    return Interval(smallest, max(int(s.max()) for s in shifts))
+
+
+def stream_laws(params: Params) -> dict[str, Law]:
+    """The law of the neurons that read the stream behind a writer, by its name; none behind the last one."""
+    parts = params.config.parts()
+    readers = {part.reads: part.writes for part in parts if isinstance(part, StreamNeurons)}
+    writers = {layer.name: layer.writes for layer in params.config.layers() if layer.writer}
+    return {name: params.laws[readers[writes]] for name, writes in writers.items() if writes in readers}
 
 
 def _finer(interval: Interval, bits: int) -> Interval:
@@ -122,8 +135,9 @@ def derive_widths(params: Params, bounds: Bounds) -> Widths:
     fed = [layer.name for layer in layers if layer.lif_fed]
     biases = [params.bias(layer.name).astype(object) << finer * layer.lif_fed for layer in layers]
     thresholds = [int(params.threshold(name).max()) << finer for name in fed]
+    stream = [law.threshold(params.residual_threshold) for law in stream_laws(params).values()]
     head_planes, head_prefixes = _head_sums(params, bounds.head_sum)
-    # The first step has h = 0, so a layer's membrane interval contains its biased sums.
+    # A layer's membrane interval contains its biased sums.
     fine_membranes = [_finer(bounds.membrane[name], finer) for name in fed]
     values = [*bounds.residual.values(), *bounds.written.values(), *fine_membranes]
     membranes = [*fine_membranes, *bounds.residual_membrane.values()]
@@ -142,7 +156,7 @@ def derive_widths(params: Params, bounds: Bounds) -> Widths:
         head_sum=_signed(bounds.head_sum),
         logit=_signed(bounds.logits),
         bias=signed_bits(min(int(b.min()) for b in biases), max(int(b.max()) for b in biases)),
-        threshold=unsigned_bits(max(params.residual_threshold, *thresholds)),
+        threshold=unsigned_bits(max(*stream, *thresholds)),
         shift=max(1, unsigned_bits(shifts.hi - shifts.lo)),
         attention=_with_zero(bounds.attention),
         attention_membrane=_signed(bounds.attention_membrane),

@@ -373,7 +373,7 @@ def counted_energy(load: Workload) -> float:
 
     golden = GoldenNetwork(load.params)
     widths = derive_widths(load.params, golden.bounds)
-    program = build_program(golden.config, load.machine, widths.head_sum)
+    program = build_program(golden.config, load.machine, widths.head_sum, load.params.laws)
     traces = image_traces(golden, load.images[:SAMPLES])
     return count_energy(program, widths, golden.bounds, traces).energy
 

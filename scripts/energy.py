@@ -260,7 +260,7 @@ def count_accesses(golden: GoldenNetwork, machine: Machine, images: np.ndarray, 
     from s2tdpt.hw.widths import derive_widths
 
     widths = derive_widths(golden.params, golden.bounds)
-    program = build_program(golden.config, machine, widths.head_sum)
+    program = build_program(golden.config, machine, widths.head_sum, golden.params.laws)
     return count_energy(program, widths, golden.bounds, image_traces(golden, images), progress)
 
 

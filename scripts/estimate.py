@@ -69,7 +69,7 @@ def estimate(context, config, params, machine, rates, mhz, json_path) -> None:
         profile = check_rates(numbers.config, read_rates(rates, numbers.config))
     bounds = derive_bounds(numbers)
     widths = derive_widths(numbers, bounds)
-    program = build_program(numbers.config, machine, widths.head_sum)
+    program = build_program(numbers.config, machine, widths.head_sum, numbers.laws)
     result = predict(program, widths, bounds, profile)
     if json_path is not None:
         write_json(

@@ -86,7 +86,7 @@ def measure_netlist(
 def _expect(golden: GoldenNetwork, machine: Machine, frame: np.ndarray) -> tuple[int, float]:
     """Cycles from image to image, and the counted energy in pJ."""
     widths = derive_widths(golden.params, golden.bounds)
-    program = build_program(golden.config, machine, widths.head_sum)
+    program = build_program(golden.config, machine, widths.head_sum, golden.params.laws)
     trace = next(image_traces(golden, frame[None]))
     counted = count_energy(program, widths, golden.bounds, [trace])
     return int(counted.cycles), counted.energy

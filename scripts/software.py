@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 from rich.table import Table
 
-from s2tdpt.golden.config import load_config, with_attention
+from s2tdpt.golden.config import load_config, with_attention, with_neuron
 from s2tdpt.scripts.options import command_line, console, data_option, folder_option, force_option, notes
 from s2tdpt.scripts.output import check_folder, json_option, quiet, write_json
 from s2tdpt.sw.names import CLOCKS, OPTIMIZERS, PRECISIONS, STDP_GRADIENTS
@@ -29,6 +29,12 @@ from s2tdpt.sw.settings import default_settings, parse_phase
     metavar="KIND|JSON",
     help="Another attention than the configuration's: a kind, or an object with kind and options "
     "(docs/attentions.md). The kind is appended to the network's name.",
+)
+@click.option(
+    "--neuron",
+    metavar="KIND|JSON",
+    help="Other neurons than the configuration's: a kind, or an object with kind and options "
+    "(docs/neurons.md). The kind is appended to the network's name.",
 )
 @data_option
 @folder_option
@@ -119,6 +125,7 @@ from s2tdpt.sw.settings import default_settings, parse_phase
 def train(
     config,
     attention,
+    neuron,
     data,
     data_dir,
     out,
@@ -156,6 +163,8 @@ def train(
     network = load_config(config)
     if attention is not None:
         network = with_attention(network, attention)
+    if neuron is not None:
+        network = with_neuron(network, neuron)
     if weight_bits is not None:
         network = network.model_copy(update={"weight_bits": int(weight_bits)})
     chosen["phases"] = tuple(map(parse_phase, phases)) or None

@@ -58,7 +58,7 @@ class Design:
 def layer_program(params: Params, machine: Machine) -> tuple[Program, Widths]:
     """Layer program and register widths of a network on a machine, without generating it."""
     widths = derive_widths(params, derive_bounds(params))
-    return build_program(params.config, machine, widths.head_sum), widths
+    return build_program(params.config, machine, widths.head_sum, params.laws), widths
 
 
 def generate(params: Params, machine: Machine, observed: bool = True) -> Design:

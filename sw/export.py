@@ -16,6 +16,7 @@ from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.parameter_file import tensor_layout
 from s2tdpt.golden.params import Params
 from s2tdpt.sw.names import KernelGradient
+from s2tdpt.sw.neuron import key
 from s2tdpt.sw.quantize import QatNetwork
 
 
@@ -58,7 +59,7 @@ def export(network: QatNetwork, provenance: dict | None = None) -> Params:
     arrays = {
         name: tensor.cpu().double().numpy().astype(layout[name].dtype) for name, tensor in tensors.items()
     }
-    arrays |= config.attention.derived_tensors(config)
+    arrays |= config.attention.derived_tensors(config) | config.neuron.tensors(config, network.laws)
     return Params(
         config=config,
         tensors=arrays,
@@ -85,6 +86,7 @@ def from_params(params: Params, gradient: KernelGradient = KernelGradient()) -> 
     network.residual_threshold = params.residual_threshold
     network.attention_threshold = params.attention_threshold
     step = 2.0**-config.residual_fraction_bits
+    _take_laws(network, params)
     with torch.no_grad():
         for b, module in enumerate(network.attentions):
             own = config.attention.block_tensors(config)
@@ -99,7 +101,8 @@ def from_params(params: Params, gradient: KernelGradient = KernelGradient()) -> 
             else:
                 if layer.threshold is not None:
                     layer.threshold.copy_(_doubles(params.threshold(name)))
-                    derived = 2.0 * config.v_threshold / layer.threshold
+                    over, under = params.laws[place.writes].factor
+                    derived = 2.0 * config.v_threshold * over / under / layer.threshold
                 else:
                     derived = torch.full_like(layer.scale, 1.0 / (layer.limit * 8))
                 stored = torch.as_tensor(params.scales.get(name, []), dtype=torch.float64)
@@ -116,6 +119,20 @@ def from_params(params: Params, gradient: KernelGradient = KernelGradient()) -> 
                     "float64; evaluate such parameters with the golden network"
                 )
     return network.eval()
+
+
+def _take_laws(network: QatNetwork, params: Params) -> None:
+    """Put the laws of the neurons into `network`, in place."""
+    fixed = params.config.neuron.neutral(params.config)
+    for place, law in params.laws.items():
+        if key(place) in network.neurons:
+            network.neurons[key(place)].set_law(law)
+        elif law.form != fixed.form or law.factor != fixed.factor:
+            raise UserError(
+                f"the neurons of {place} have a law of their own; expected {fixed}: an attention of spikes "
+                "needs none; evaluate such parameters with the golden network"
+            )
+    network._laws.clear()
 
 
 def _doubles(integers: np.ndarray) -> torch.Tensor:

@@ -27,6 +27,7 @@ def fold(network: Network) -> Network:
     folded.to(network.head.weight)
     for source, target in zip(network.blocks, folded.blocks, strict=True):
         target.attention.load_state_dict(source.attention.state_dict())
+    folded.neurons.load_state_dict(network.neurons.state_dict())
     with torch.no_grad():
         for layer in network.config.layers():
             source, target = network.layer(layer.name), folded.layer(layer.name)

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from s2tdpt.golden.attention.heads import merge_heads, split_heads
 from s2tdpt.golden.config import NetworkConfig
-from s2tdpt.sw.neuron import lif, wide
+from s2tdpt.sw.neuron import wide
 
 Record = dict[str, Tensor]
 """Spikes, Y and U by trace name, laid out [T, B, N, C]."""
@@ -70,8 +70,8 @@ class SpikingTransformer(nn.Module, ABC):
         """What layer `name` adds to the residual stream, in its unit; channels last."""
 
     @abstractmethod
-    def fire_stream(self, u: Tensor) -> Tensor:
-        """Spikes of the neurons that read the residual stream U [T, B, N, D]."""
+    def fire_stream(self, place: str, u: Tensor) -> Tensor:
+        """Spikes, a trace called `place`, of neurons that read the residual stream U [T, B, N, D]."""
 
     @abstractmethod
     def attend(self, b: int, q: Tensor | None, k: Tensor | None, v: Tensor | None) -> Tensor:
@@ -116,7 +116,7 @@ class SpikingTransformer(nn.Module, ABC):
         def written(part: str, spikes: Tensor) -> Tensor:
             return self.write(f"{name}.{part}", self.sums(f"{name}.{part}", spikes))
 
-        x = self.fire_stream(u)  # one spike input for q, k, v
+        x = self.fire_stream(f"{name}.x", u)  # one spike input for q, k, v
         spikes = {kind: fired(kind, x) for kind in self.config.attention.projections}
         with torch.autocast(x.device.type, enabled=False):  # sums of whole numbers, kept exact
             parts = {kind: split_heads(wide(s), heads) for kind, s in spikes.items()}
@@ -130,17 +130,8 @@ class SpikingTransformer(nn.Module, ABC):
             f"{name}.attn": attn,
             f"{name}.u_attn": u,
         }
-        mlp_in = self.fire_stream(u)
+        mlp_in = self.fire_stream(f"{name}.mlp_in", u)
         hidden = fired("fc1", mlp_in)  # [T, B, N, mlp_ratio * D]
         u = u + written("fc2", hidden)
         record |= {f"{name}.mlp_in": mlp_in, f"{name}.hidden": hidden, f"{name}.u": u}
         return u
-
-    def fire_counts(self, y: Tensor, threshold: int, floor_leak: bool) -> Tensor:
-        """Spikes of neurons driven by Y, whole numbers; `threshold` of them stand for 1.0.
-
-        Neurons of threshold 1 pass spikes on as they are, and so they pass the gradient.
-        """
-        if self.config.attention.binary and threshold == 1:
-            return y
-        return lif(y, threshold, 1.0 / threshold, floor_leak=floor_leak)

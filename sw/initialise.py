@@ -14,10 +14,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from s2tdpt.golden.layers import StreamNeurons
 from s2tdpt.sw.datasets import Dataset
 from s2tdpt.sw.feed import resized
 from s2tdpt.sw.network import Network
-from s2tdpt.sw.neuron import lif
 from s2tdpt.sw.settings import TrainSettings
 
 SEARCH = 24
@@ -58,6 +58,7 @@ def set_rates(network: Network, images: Tensor, rate: float) -> None:
         Wanted share of neurons and steps that fire, in 0..1.
     """
     was_training, steps, theta = network.training, network.timesteps, 2.0 * network.config.v_threshold
+    readers = {part.reads: part.writes for part in network.config.parts() if isinstance(part, StreamNeurons)}
     network.train()
     running = {name: value.clone() for name, value in network.named_buffers()}
     for layer, trace in _fed_neurons(network):
@@ -67,17 +68,15 @@ def set_rates(network: Network, images: Tensor, rate: float) -> None:
         network(images, seen)
         hook.remove()
         current = (seen[trace] if trace else seen["out"]).float()
-        if not trace and layer == "sps.0":
-            drive = lambda x: lif(x, theta, steps=steps)  # noqa: E731
-        elif not trace and layer.startswith("sps."):
+        place = readers[trace] if trace else network.config.layer(layer).writes
+        repeated = steps if not trace and layer == "sps.0" else None
+        if not trace and layer.startswith("sps.") and repeated is None:
             current = current.unflatten(0, (steps, -1))
-            drive = lambda x: lif(x, theta)  # noqa: E731
-        else:
-            drive = lambda x: lif(x, theta)  # noqa: E731
         low, high = -LARGEST_SHIFT * theta, LARGEST_SHIFT * theta
         for _ in range(SEARCH):
             middle = 0.5 * (low + high)
-            low, high = (middle, high) if float(drive(current + middle).mean()) < rate else (low, middle)
+            spikes = network.neurons_at(place, current + middle, repeated)
+            low, high = (middle, high) if float(spikes.mean()) < rate else (low, middle)
         module.norm.bias += 0.5 * (low + high)
     for name, value in network.named_buffers():
         value.copy_(running[name])

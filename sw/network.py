@@ -18,7 +18,7 @@ from s2tdpt.golden.config import NetworkConfig
 from s2tdpt.sw.attention import make_attention
 from s2tdpt.sw.forward import Record, SpikingTransformer, centred_pixels
 from s2tdpt.sw.names import KernelGradient
-from s2tdpt.sw.neuron import lif
+from s2tdpt.sw.neuron import key, lif, make_neurons
 
 PIXEL_SCALE = 1.0 / 64.0
 """Real value of one pixel step: inputs are (pixel - zero_point) / 64, so zero padding is the integer 0."""
@@ -104,6 +104,7 @@ class Network(SpikingTransformer):
         self.config, self.gradient, self.folded = config, gradient, folded
         self.timesteps = config.timesteps
         self.sps = PatchSplitting(config, folded)
+        self.neurons = make_neurons(config)
         self.blocks = nn.ModuleList(Block(config, folded, gradient) for _ in range(config.depth))
         self.head = nn.Linear(config.embed_dim, config.num_classes)
 
@@ -129,20 +130,33 @@ class Network(SpikingTransformer):
         return self.layer(name)(x)
 
     def fire(self, name: str, sums: Tensor, steps: int | None = None) -> Tensor:
-        return lif(sums, 2.0 * self.config.v_threshold, steps=steps)
+        return self.neurons_at(self.config.layer(name).writes, sums, steps)
 
     def write(self, name: str, sums: Tensor) -> Tensor:
         return sums
 
-    def fire_stream(self, u: Tensor) -> Tensor:
-        return lif(u, 2.0 * self.config.v_threshold)
+    def fire_stream(self, place: str, u: Tensor) -> Tensor:
+        return self.neurons_at(place, u)
+
+    def neurons_at(self, place: str, current: Tensor, steps: int | None = None) -> Tensor:
+        """Spikes, a trace called `place`, of neurons driven by `current`, in real units; as `fire`."""
+        return self._at(place, current, 2.0 * self.config.v_threshold, 1.0, steps)
+
+    def _at(self, place: str, current: Tensor, threshold: float, scale: float, steps: int | None) -> Tensor:
+        """The neurons of a place, whose module has learned a law, or LIF neurons."""
+        if key(place) in self.neurons:
+            return self.neurons[key(place)](current, threshold, scale, steps)
+        return lif(current, threshold, scale, steps=steps)
 
     def attend(self, b: int, q: Tensor | None, k: Tensor | None, v: Tensor | None) -> Tensor:
         return self.blocks[b].attention(q, k, v)
 
     def fire_attention(self, b: int, y: Tensor) -> Tensor:
         # Y stays in integer steps; the paper's threshold 0.5 (1.0 undoubled) is `threshold` of them.
-        return self.fire_counts(y, self.blocks[b].attention.threshold, floor_leak=False)
+        threshold, place = self.blocks[b].attention.threshold, f"block.{b}.attn"
+        if self.config.attention.binary and threshold == 1:  # spikes pass, and so does the gradient
+            return y
+        return self._at(place, y, threshold, 1.0 / threshold, None)
 
 
 def parameter_count(network: nn.Module) -> int:

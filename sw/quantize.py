@@ -22,13 +22,14 @@ from torch import Tensor, nn
 
 from s2tdpt.golden.config import NetworkConfig
 from s2tdpt.golden.errors import UserError
+from s2tdpt.golden.neuron import LIF, Law, places
 from s2tdpt.golden.parameter_file import MAX_SHIFT
 from s2tdpt.sw.attention import make_attention
 from s2tdpt.sw.attention.base import rounded
 from s2tdpt.sw.forward import Record, SpikingTransformer, centred_pixels
 from s2tdpt.sw.names import KernelGradient
 from s2tdpt.sw.network import PIXEL_SCALE, Network
-from s2tdpt.sw.neuron import lif, wide
+from s2tdpt.sw.neuron import follow, key, lif, make_neurons, wide
 
 INT32_MAX = 2**31 - 1
 EXACT_FLOAT32 = 2**24
@@ -56,6 +57,15 @@ def best_scale(rows: Tensor, limit: int, candidates: Tensor) -> Tensor:
         ]
     )
     return candidates.gather(0, errors.argmin(0, keepdim=True))[0]
+
+
+def exactly(
+    law: Law, current: Tensor, threshold: Tensor | int, scale: Tensor | float, steps: int | None = None
+) -> Tensor:
+    """Spikes of neurons of a law on whole numbers; the LIF neurons of them may run fused."""
+    if law == LIF:
+        return lif(current, threshold, scale, floor_leak=True, steps=steps)
+    return follow(law, current, threshold, scale, steps)
 
 
 class QuantLayer(nn.Module):
@@ -133,12 +143,12 @@ class QuantLayer(nn.Module):
         """1x1 sums [..., Co] of integers [..., Ci]."""
         return wide(x @ self.integer_weight().to(x.dtype).t())
 
-    def fire(self, total: Tensor, channels: int, steps: int | None) -> Tensor:
-        """Spikes of a LIF-fed layer for sums [T, ...] (or, with `steps`, [...]); see `_along`."""
+    def fire(self, total: Tensor, law: Law, channels: int, steps: int | None) -> Tensor:
+        """Spikes of a neuron layer for sums [T, ...] (or, with `steps`, [...]); see `_along`."""
         bias, threshold, scale = (
             self._along(v, total, channels) for v in (self.integer_bias(), self.threshold, self.scale)
         )
-        return lif(total + bias, threshold, scale, floor_leak=True, steps=steps)
+        return exactly(law, total + bias, threshold, scale, steps)
 
     def write(self, total: Tensor) -> Tensor:
         """A writer's contribution to U of sums [..., Co]."""
@@ -173,9 +183,22 @@ class QatNetwork(SpikingTransformer):
             self.layers[layer.name.replace(".", "/")] = QuantLayer(
                 layer.weight_shape, config.weight_bits, layer.writer, layer.lif_fed
             )
+        self.neurons = make_neurons(config)
         self.attentions = nn.ModuleList(make_attention(config, gradient) for _ in range(config.depth))
         self.residual_threshold = config.residual_threshold
         self.attention_threshold = config.attention_threshold
+        self._laws: dict[str, Law] = {}
+        self.register_load_state_dict_post_hook(lambda module, keys: module._laws.clear())
+
+    @property
+    def laws(self) -> dict[str, Law]:
+        """The law of the neurons of every place; fixed when the network is quantised."""
+        if not self._laws:
+            first = self.config.neuron.initial_laws(self.config)
+            for place in places(self.config):
+                module = self.neurons[key(place)] if key(place) in self.neurons else None
+                self._laws[place] = first[place] if module is None else module.law()
+        return self._laws
 
     @classmethod
     def from_folded(cls, folded: Network, weight_bits: int = 8) -> QatNetwork:
@@ -186,6 +209,8 @@ class QatNetwork(SpikingTransformer):
         network = cls(config, folded.gradient)
         for module, block in zip(network.attentions, folded.blocks, strict=True):
             module.load_state_dict(block.attention.state_dict())
+        network.neurons.load_state_dict(folded.neurons.state_dict())
+        network._laws.clear()
         step = 2.0**-config.residual_fraction_bits
         theta = 2.0 * config.v_threshold
         for place in config.layers():
@@ -211,7 +236,9 @@ class QatNetwork(SpikingTransformer):
                 if head:
                     layer.unit.mul_(step / (config.timesteps * config.tokens))
                 else:
-                    layer.threshold.copy_(torch.ceil(theta / layer.scale).clamp(1, INT32_MAX))
+                    over, under = network.laws[place.writes].factor
+                    fires = theta * over / under
+                    layer.threshold.copy_(torch.ceil(fires / layer.scale).clamp(1, INT32_MAX))
             layer.set_real(weight, linear.bias.detach().double())
         return network.to(folded.head.weight.device)
 
@@ -231,15 +258,22 @@ class QatNetwork(SpikingTransformer):
                 layer.weight.clamp_(-1.0, 1.0)
 
     def magnitude_bound(self) -> float:
-        """No value before the head's sum can exceed this magnitude (membranes: twice their input)."""
+        """No value before the head's sum can exceed this magnitude (LIF membranes: twice their input)."""
         config, residual, bound = self.config, 0.0, self._attention_bound()
+        growth = max(law.growth(config.timesteps) for law in self.laws.values())
+        thresholds = [
+            float(layer.threshold.max()) for layer in self.layers.values() if layer.threshold is not None
+        ]
+        if any(law.subtracts for law in self.laws.values()):
+            stream = max(law.threshold(self.residual_threshold) for law in self.laws.values())
+            bound = max(bound, growth * max(stream, *thresholds))
         pixel = max(255 - config.pixel_zero_point, config.pixel_zero_point)
         for place in config.layers()[:-1]:
             layer = self.layer(place.name)
             largest = layer.sum_bound(pixel if place.reads_pixels else 1)
             if layer.gain is not None:
                 residual += largest
-            bound = max(bound, 2.0 * largest, 2.0 * residual)
+            bound = max(bound, growth * largest, growth * residual)
         return bound
 
     def _attention_bound(self) -> float:
@@ -252,7 +286,10 @@ class QatNetwork(SpikingTransformer):
             }
             kept = mechanism.inner(self.config, values).values()
             y = mechanism.interval(self.config, values).magnitude
-            bound = max(bound, 2 * y, *(interval.magnitude for interval in kept))
+            for law in self.laws.values():
+                largest = max(y, law.threshold(self.attention_threshold) * law.subtracts)
+                bound = max(bound, law.growth(self.config.timesteps) * largest)
+            bound = max([bound, *(interval.magnitude for interval in kept)])
         return float(bound)
 
     def exact_dtype(self) -> torch.dtype:
@@ -280,20 +317,26 @@ class QatNetwork(SpikingTransformer):
         return layer.convolve(x) if name.startswith("sps.") else layer.project(x)
 
     def fire(self, name: str, sums: Tensor, steps: int | None = None) -> Tensor:
-        return self.layer(name).fire(sums, -3 if name.startswith("sps.") else -1, steps)
+        law = self.laws[self.config.layer(name).writes]
+        return self.layer(name).fire(sums, law, -3 if name.startswith("sps.") else -1, steps)
 
     def write(self, name: str, sums: Tensor) -> Tensor:
         return self.layer(name).write(sums)
 
-    def fire_stream(self, u: Tensor) -> Tensor:
+    def fire_stream(self, place: str, u: Tensor) -> Tensor:
+        law = self.laws[place]
         step = 2.0**-self.config.residual_fraction_bits
-        return lif(u, self.residual_threshold, step, floor_leak=True)
+        return exactly(law, u, law.threshold(self.residual_threshold), step)
 
     def attend(self, b: int, q: Tensor | None, k: Tensor | None, v: Tensor | None) -> Tensor:
         return self.attentions[b](q, k, v)
 
     def fire_attention(self, b: int, y: Tensor) -> Tensor:
-        return self.fire_counts(y, self.attention_threshold, floor_leak=True)
+        law = self.laws[f"block.{b}.attn"]
+        threshold = law.threshold(self.attention_threshold)
+        if self.config.attention.binary and law.passes_spikes(threshold):
+            return y  # and so passes the gradient
+        return exactly(law, y, threshold, 1.0 / self.attention_threshold)
 
     @torch.no_grad()
     def trace(self, images: Tensor) -> dict[str, Tensor]:

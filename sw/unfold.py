@@ -26,12 +26,13 @@ def dequantised(network: QatNetwork) -> Network:
     """The folded float network whose weights and biases are the real values of the integers.
 
     It differs from the integer network in what integers did to the neurons: thresholds are not rounded up
-    and membranes halve without a floor.
+    and membranes leak without a floor.
     """
     config = network.config
     folded = Network(config, network.gradient, folded=True)
     for source, target in zip(network.attentions, folded.blocks, strict=True):
         target.attention.load_state_dict(source.state_dict())
+    folded.neurons.load_state_dict(network.neurons.state_dict())
     for place in config.layers():
         source, target = network.layer(place.name), folded.layer(place.name)
         linear = target if place.head else target.map
@@ -65,6 +66,7 @@ def unfolded(folded: Network, images: Tensor, batch_size: int = 256) -> Network:
     network = Network(folded.config, folded.gradient)
     for source, target in zip(folded.blocks, network.blocks, strict=True):
         target.attention.load_state_dict(source.attention.state_dict())
+    network.neurons.load_state_dict(folded.neurons.state_dict())
     network.to(folded.head.weight)
     network.head.load_state_dict(folded.head.state_dict())
     for name, (mean, variance) in _statistics(folded, images, batch_size).items():

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from s2tdpt.golden.attention.base import SpikingMechanism, Values
 from s2tdpt.golden.attention.work import Work
-from s2tdpt.golden.bounds import Interval, lif_interval
+from s2tdpt.golden.bounds import Interval, neuron_interval
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,11 +38,11 @@ class Gated(SpikingMechanism):
 
     def inner(self, config: NetworkConfig, values: Values) -> dict[str, Interval]:
         count = Interval(0, self.most(config))
-        return {"count": count, "gate": lif_interval(count, self.gate_threshold, config.timesteps)}
+        return {"count": count, "gate": neuron_interval(count, self.gate_threshold, config.timesteps)}
 
     def gate(self, counts: Tensor) -> Tensor:
         """Spikes [T, ...] of gates that count `counts` [T, ...]."""
-        from s2tdpt.golden.lif import lif
+        from s2tdpt.golden.neuron.lif import lif
 
         return lif(counts, self.gate_threshold)
 

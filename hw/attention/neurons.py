@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from amaranth import Cat, Module, Shape, Signal
+from amaranth import Array, Cat, Module, Mux, Shape, Signal, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from s2tdpt.golden.bounds import Interval
 from s2tdpt.hw.attention.records import HeadSizes
 from s2tdpt.hw.fixed import exact, interval_shape
-from s2tdpt.hw.lif import LifCell, membrane_interval
+from s2tdpt.hw.lif import LifCell
+from s2tdpt.hw.neuron import membrane_interval
 from s2tdpt.hw.program import Program
 from s2tdpt.hw.records import Sizes, SpikeWrite, bits_for
 
@@ -47,14 +48,14 @@ class RowNeurons(wiring.Component):
     """LIF over the time steps of every token's rows, which come step by step, token by token, head by head.
 
     Latency: combinational from the row of the last step to `word`. Throughput: a row a cycle. Resources: a
-    `LifCell` of ``head_dim`` lanes (none where the rows are spikes and the threshold is 1),
-    ``head_dim * (T - 1)`` flip-flops, counters.
+    `LifCell` of ``head_dim`` lanes (none where the rows are spikes and the neurons pass them on),
+    ``head_dim * (T - 1)`` flip-flops, counters; where blocks differ in the neurons' law, its number.
 
     Parameters
     ----------
     program : Program
     threshold : int
-        Firing threshold, in the units of the weights.
+        Firing threshold, in the units of the weights; the law of a block may change it.
     y : Interval
         Of the sums.
 
@@ -72,13 +73,20 @@ class RowNeurons(wiring.Component):
         self._sizes = sizes = HeadSizes(program)
         self._y_shape = y_shape_of(y)
         ends = min(0, y.lo), max(0, y.hi)
+        self._laws = laws = program.attention_laws
+        self._forms = {law.form: law for law in reversed(laws)}
+        self._thresholds = thresholds = [law.threshold(threshold) for law in laws]
+        blocks = list(zip(laws, thresholds, strict=True))
         self._cell = None
-        if threshold != 1 or ends != (0, 1):  # neurons of threshold 1 pass spikes on as they are
+        if ends != (0, 1) or not all(law.passes_spikes(theta) for law, theta in blocks):
+            membranes = [membrane_interval(ends, theta, sizes.steps, [law]) for law, theta in blocks]
+            alike = len(set(thresholds)) == 1
             self._cell = LifCell(
                 sizes.head_dim,
                 self._y_shape,
-                threshold=threshold,
-                membrane=membrane_interval(ends, threshold, sizes.steps),
+                threshold=thresholds[0] if alike else unsigned(bits_for(max(thresholds))),
+                membrane=(min(lo for lo, _ in membranes), max(hi for _, hi in membranes)),
+                laws=tuple(self._forms.values()),
             )
         super().__init__(
             {
@@ -101,6 +109,7 @@ class RowNeurons(wiring.Component):
             m.submodules.cell = cell = self._cell
             m.d.comb += [cell.en.eq(self.en), cell.last.eq(last), cell.x.eq(self.sums)]
             spikes = cell.spikes
+            self._choose_law(m, cell)
         m.d.comb += [
             word.en.eq(self.en & last),
             word.token.eq(self.token),
@@ -124,6 +133,24 @@ class RowNeurons(wiring.Component):
                 with m.If(self.head == sizes.heads - 1):
                     m.d.sync += self.head.eq(0)
         return m
+
+    def _choose_law(self, m: Module, cell: LifCell) -> None:
+        """The law and the threshold of the block whose rows come, where blocks differ in them."""
+        if hasattr(cell, "step"):
+            m.d.comb += cell.step.eq(self.step)
+        if not hasattr(cell, "law") and not hasattr(cell, "threshold"):
+            return
+        block = Signal(range(len(self._laws)))  # blocks come in order, image after image
+        if hasattr(cell, "law"):
+            forms = list(self._forms)
+            m.d.comb += cell.law.eq(Array(forms.index(law.form) for law in self._laws)[block])
+        if hasattr(cell, "threshold"):
+            theta = Array(self._thresholds)[block]
+            m.d.comb += [threshold.eq(theta) for threshold in cell.threshold]
+        ends = self.word.en & (self.token == self._sizes.tokens - 1) & (self.head == self._sizes.heads - 1)
+        with m.If(ends):
+            following = exact(block + 1, block.shape())
+            m.d.sync += block.eq(Mux(block == len(self._laws) - 1, 0, following))
 
 
 class HeadWriter(wiring.Component):

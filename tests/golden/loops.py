@@ -39,7 +39,53 @@ def read(path: Path) -> tuple[dict, dict[str, np.ndarray]]:
     return manifest, tensors
 
 
-def neurons(x: np.ndarray, threshold: np.ndarray | int) -> np.ndarray:
+def places(config: dict) -> list[str]:
+    """Names of what neurons fire, in network order."""
+    found = [f"sps.{i}.spikes" for i in range(len(config["sps_channels"]) - 1)]
+    for b in range(config["depth"]):
+        parts = ("x", *PROJECTIONS[config["attention"]["kind"]], "attn", "mlp_in", "hidden")
+        found += [f"block.{b}.{part}" for part in parts]
+    return found
+
+
+def laws(config: dict, p: dict[str, np.ndarray]) -> dict[str, dict]:
+    """The numbers of every place's neurons, with their kind."""
+    kind = config.get("neuron", {"kind": "lif"})["kind"]
+    names = {"lif": (), "plif": ("leak",), "klif": ("gain",)}
+    names["glif"] = ("leak", "linear", "soft", "conduct", "gain")
+    return {
+        place: {"kind": kind, **{name: p[f"neuron.{name}"][i].tolist() for name in names[kind]}}
+        for i, place in enumerate(places(config))
+    }
+
+
+def fires_at(law: dict, threshold: int) -> int:
+    """Threshold of neurons of a place that have none of their own."""
+    over, under = 1, 1
+    if law["kind"] == "plif":
+        over, under = 4, 8 - law["leak"]
+    if law["kind"] in ("klif", "glif"):
+        over, under = 16, law["gain"]
+    return (over * threshold + under - 1) // under
+
+
+def carried(law: dict, u: int, fired: bool, threshold: int) -> int:
+    """What goes into the next step."""
+    if law["kind"] == "glif":
+        stays = 0 if fired and law["soft"] == 0 else (law["leak"] * u) // 8
+        if law["leak"] == 8:
+            stays -= threshold // 2 ** law["linear"]
+        if fired and law["soft"]:
+            stays -= threshold // 2 ** (law["soft"] - 1)
+        return stays
+    if fired:
+        return 0
+    if law["kind"] == "klif":
+        return max(u, 0) // 2
+    return (law.get("leak", 4) * u) // 8
+
+
+def neurons(x: np.ndarray, threshold: np.ndarray | int, law: dict) -> np.ndarray:
     """Spikes for inputs (T, N, C)."""
     steps, positions, channels = x.shape
     thresholds = [int(threshold)] * channels if np.ndim(threshold) == 0 else [int(v) for v in threshold]
@@ -48,9 +94,9 @@ def neurons(x: np.ndarray, threshold: np.ndarray | int) -> np.ndarray:
         for c in range(channels):
             h = 0
             for t in range(steps):
-                u = h + int(x[t, n, c])
+                u = h + int(x[t, n, c]) // 2 ** (law["conduct"][t] if "conduct" in law else 0)
                 s[t, n, c] = 1 if u >= thresholds[c] else 0
-                h = 0 if s[t, n, c] else u >> 1
+                h = carried(law, u, bool(s[t, n, c]), thresholds[c])
     return s
 
 
@@ -119,7 +165,8 @@ def attention(
                     else:
                         assert kind == "sdsa"
                         counts = (s["k"][:, :, c] * s["v"][:, :, c]).sum(axis=1)
-                    opened = neurons(counts.reshape(-1, 1, 1), options["gate_threshold"])[:, 0, 0]
+                    lif, theta = {"kind": "lif"}, options["gate_threshold"]  # gates are LIF neurons
+                    opened = neurons(counts.reshape(-1, 1, 1), theta, lif)[:, 0, 0]
                     y[:, i, c] = s["q" if kind == "sdsa" else "k"][:, i, c] * opened
     return y
 
@@ -211,6 +258,11 @@ def run(manifest: dict, p: dict[str, np.ndarray], image: np.ndarray) -> dict[str
     """All traces of one image (H, W, C), without the batch axis."""
     config, trace = manifest["config"], {}
     steps, stem = config["timesteps"], len(config["sps_channels"])
+    rules = laws(config, p)
+
+    def behind(place: str, x: np.ndarray, threshold: str) -> np.ndarray:
+        return neurons(x, fires_at(rules[place], manifest[threshold]), rules[place])
+
     maps = [(image.astype(np.int64) - config["pixel_zero_point"]).transpose(2, 0, 1)] * steps
     for i in range(stem):
         layer = f"sps.{i}"
@@ -221,7 +273,7 @@ def run(manifest: dict, p: dict[str, np.ndarray], image: np.ndarray) -> dict[str
         size = sums[0].shape[1:]
         x = raster(sums)
         if i < stem - 1:
-            spikes = neurons(x + p[f"{layer}.bias"], p[f"{layer}.threshold"])
+            spikes = neurons(x + p[f"{layer}.bias"], p[f"{layer}.threshold"], rules[f"{layer}.spikes"])
             trace[f"{layer}.spikes"] = spikes
             maps = [s.T.reshape(-1, *size) for s in spikes]
     u = x * 2 ** p[f"{layer}.shift"] + p[f"{layer}.bias"]
@@ -229,23 +281,23 @@ def run(manifest: dict, p: dict[str, np.ndarray], image: np.ndarray) -> dict[str
     for b in range(config["depth"]):
         block = f"block.{b}"
 
-        def spiking(layer: str, spikes: np.ndarray) -> np.ndarray:
+        def spiking(layer: str, spikes: np.ndarray, place: str) -> np.ndarray:
             sums = project(spikes, p[f"{layer}.weight"])
-            return neurons(sums + p[f"{layer}.bias"], p[f"{layer}.threshold"])
+            return neurons(sums + p[f"{layer}.bias"], p[f"{layer}.threshold"], rules[place])
 
         def written(layer: str, spikes: np.ndarray) -> np.ndarray:
             return project(spikes, p[f"{layer}.weight"]) * 2 ** p[f"{layer}.shift"] + p[f"{layer}.bias"]
 
-        trace[f"{block}.x"] = x = neurons(u, manifest["residual_threshold"])
+        trace[f"{block}.x"] = x = behind(f"{block}.x", u, "residual_threshold")
         spikes = {}
         for part in PROJECTIONS[config["attention"]["kind"]]:
-            trace[f"{block}.{part}"] = spikes[part] = spiking(f"{block}.{part}", x)
+            trace[f"{block}.{part}"] = spikes[part] = spiking(f"{block}.{part}", x, f"{block}.{part}")
         y = attention(config["attention"], p, block, spikes, config["heads"], size)
         trace[f"{block}.y"] = y
-        trace[f"{block}.attn"] = attn = neurons(y, manifest["attention_threshold"])
+        trace[f"{block}.attn"] = attn = behind(f"{block}.attn", y, "attention_threshold")
         trace[f"{block}.u_attn"] = u = u + written(f"{block}.proj", attn)
-        trace[f"{block}.mlp_in"] = mlp_in = neurons(u, manifest["residual_threshold"])
-        trace[f"{block}.hidden"] = hidden = spiking(f"{block}.fc1", mlp_in)
+        trace[f"{block}.mlp_in"] = mlp_in = behind(f"{block}.mlp_in", u, "residual_threshold")
+        trace[f"{block}.hidden"] = hidden = spiking(f"{block}.fc1", mlp_in, f"{block}.hidden")
         trace[f"{block}.u"] = u = u + written(f"{block}.fc2", hidden)
     total = [sum(int(value) for value in u[:, :, c].ravel()) for c in range(u.shape[2])]
     weight, bias = p["head.weight"], p["head.bias"]

@@ -11,8 +11,8 @@ from s2tdpt.golden.bounds import (
     Interval,
     carried_interval,
     derive_bounds,
-    lif_interval,
-    lif_membrane,
+    neuron_interval,
+    neuron_membrane,
     pixel_sums,
     union,
     weight_sums,
@@ -93,7 +93,7 @@ def test_membrane_interval_is_exact_for_every_small_case():
                         u = h + x
                         seen.add(u)
                         h = 0 if u >= threshold else u >> 1
-                low, high = lif_membrane((objects(lo), objects(hi)), threshold, steps)
+                low, high = neuron_membrane((objects(lo), objects(hi)), threshold, steps)
                 assert (low[0], high[0]) == (min(seen), max(seen)), (lo, hi, threshold, steps)
 
 
@@ -111,16 +111,16 @@ def test_interval_of_neurons_with_mixed_thresholds():
                             seen.add(h + x)
                             h = 0 if h + x >= threshold else (h + x) >> 1
                             carried.add(h)
-                u = lif_interval(drive, largest, steps)
+                u = neuron_interval(drive, largest, steps)
                 assert u.lo <= min(seen) and max(seen) <= u.hi
                 h = carried_interval(u, largest)
                 assert h.lo <= min(carried) and max(carried) <= h.hi
                 for threshold in range(1, largest + 1):
-                    low, high = lif_membrane((objects(lo), objects(hi)), threshold, steps)
+                    low, high = neuron_membrane((objects(lo), objects(hi)), threshold, steps)
                     assert u.lo <= low[0] and high[0] <= u.hi
                 if lo <= 0 <= hi:  # any state can be kept or lost: the ends are attained
                     assert (u.lo, u.hi) == (min(seen), max(seen))
-    assert lif_interval(Interval(-4, 5), 7, 1) == Interval(-4, 5)
+    assert neuron_interval(Interval(-4, 5), 7, 1) == Interval(-4, 5)
     assert carried_interval(Interval(-5, 20), 7) == Interval(-3, 3)
 
 
@@ -129,7 +129,7 @@ def test_membrane_interval_is_attained_over_eight_steps():
     lo = rng.integers(-900, 200, 300)
     hi = lo + rng.integers(0, 1200, 300)
     threshold = rng.integers(1, 1500, 300)
-    low, high = lif_membrane((lo.astype(object), hi.astype(object)), threshold.astype(object), 8)
+    low, high = neuron_membrane((lo.astype(object), hi.astype(object)), threshold.astype(object), 8)
     least, most = np.full(300, 10**9), np.full(300, -(10**9))
     for trial in range(200):
         h = np.zeros(300, np.int64)
@@ -251,7 +251,7 @@ def test_widths_list_every_interval():
 
 def test_a_bound_that_is_one_too_small_would_be_noticed():
     """Plant: with the leak forgotten, the interval is left by some input."""
-    low, high = lif_membrane((objects(-4), objects(5)), 7, 1)
+    low, high = neuron_membrane((objects(-4), objects(5)), 7, 1)
     u = 5 + (5 >> 1)
     assert not low[0] <= u <= high[0]
     with pytest.raises(AssertionError):

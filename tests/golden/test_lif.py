@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from s2tdpt.golden.lif import lif
+from s2tdpt.golden.neuron.lif import lif
 
 TYPES = [torch.int16, torch.int32, torch.int64, torch.float32, torch.float64]
 

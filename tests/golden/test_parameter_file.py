@@ -18,9 +18,9 @@ from s2tdpt.golden.errors import UserError, printable, shown
 from s2tdpt.golden.network import GoldenNetwork
 from s2tdpt.golden.parameter_file import (
     LARGEST_HEADER,
+    LIF_VERSION,
     MANIFEST_TYPES,
     METADATA_KEY,
-    VERSION,
     digest,
     tensor_layout,
 )
@@ -146,7 +146,7 @@ def test_no_checksum(path):
         ),
         ("provenance", "mine", "provenance in the manifest is 'mine'; expected an object"),
         ("version", 10**200, "was written by a newer version (format version 1000000"),
-        ("version", 1.0, "version 1.0; expected s2tdpt-parameters version 2"),
+        ("version", 1.0, "version 1.0; expected s2tdpt-parameters version 3"),
         ("format", "x" * 10**6, "has format 'xxxxx"),
         ("format", ESCAPE, "has format '\\\\x1b[31mred\\\\x07'"),
         ("extra", 1, "unknown key 'extra' in the manifest; expected only format, version"),
@@ -322,7 +322,7 @@ def test_a_file_of_version_1_is_read_as_one_of_this_version(path):
     assert GoldenNetwork(params).forward(images).tolist() == logits
     params.save(path, force=True)
     again = Params.load(path)
-    assert again.manifest() == params.manifest() and again.manifest()["version"] == VERSION
+    assert again.manifest() == params.manifest() and again.manifest()["version"] == LIF_VERSION
     same = random_params(params.config, 7)
     assert all(np.array_equal(same.tensors[name], tensor) for name, tensor in again.tensors.items())
 

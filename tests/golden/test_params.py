@@ -168,10 +168,10 @@ def rewrite(path, change):
 
 
 def test_other_versions(path):
-    rewrite(path, lambda m: {**m, "version": 3})
-    assert "newer version (format version 3)" in one_line(path)
+    rewrite(path, lambda m: {**m, "version": 4})
+    assert "newer version (format version 4)" in one_line(path)
     rewrite(path, lambda m: {**m, "version": 0})
-    assert "version 0; expected s2tdpt-parameters version 2" in one_line(path)
+    assert "version 0; expected s2tdpt-parameters version 3" in one_line(path)
     rewrite(path, lambda m: {**m, "format": "other"})
     assert "format 'other'" in one_line(path)
 

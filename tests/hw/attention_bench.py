@@ -14,7 +14,7 @@ from s2tdpt.golden.attention.heads import attend
 from s2tdpt.golden.attention.stdp import LUT, Stdp
 from s2tdpt.golden.bounds import Interval, attention_intervals
 from s2tdpt.golden.config import NetworkConfig
-from s2tdpt.golden.lif import lif
+from s2tdpt.golden.neuron.lif import lif
 from s2tdpt.golden.params import random_params
 from s2tdpt.hw.attention import attention_of
 from s2tdpt.hw.attention.records import K, Q, V

@@ -77,7 +77,7 @@ def build_case(
     case = cases.build_case(config, machine, seed=seed, frames=frames, attempts=attempts)
     bounds = derive_bounds(case.params)
     widths = derive_widths(case.params, bounds)
-    program = build_program(config, machine, widths.head_sum)
+    program = build_program(config, machine, widths.head_sum, case.params.laws)
     return Case(case.params, machine, program, widths, bounds, case.images, case.golden)
 
 

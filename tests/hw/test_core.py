@@ -10,14 +10,19 @@ import s2tdpt.hw.attention.unit
 import s2tdpt.hw.front
 import s2tdpt.hw.step_rom
 from s2tdpt.golden.attention import MECHANISMS
+from s2tdpt.golden.bounds import derive_bounds
+from s2tdpt.golden.network import GoldenNetwork
+from s2tdpt.golden.neuron import NEURONS
 from s2tdpt.golden.params import Params
 from s2tdpt.hw.attention import HARDWARE
 from s2tdpt.hw.attention.timeline import attention_lead, emission_period
 from s2tdpt.hw.cycles import FrameModel
 from s2tdpt.hw.machine import Machine
 from s2tdpt.hw.overlap import settle_cycles
+from s2tdpt.hw.program import build_program
 from s2tdpt.hw.reader import WordReader
 from s2tdpt.hw.scanner import BankScanner
+from s2tdpt.hw.widths import derive_widths
 from s2tdpt.sim.cases import liveliness, network, random_network
 from tests.hw.core_bench import (
     build_case,
@@ -99,6 +104,34 @@ def test_every_attention(kind):
     config = network(attention=MECHANISMS[kind]())
     case, _ = run_and_check(config, Machine(lanes=4, banks=2, post_lanes=2), seed=4, frames=1)
     assert liveliness(case.params.config, case.golden) == 1
+
+
+NEURON_KINDS = sorted(set(NEURONS) - {"lif"})
+NEURON_NETWORKS = {
+    "two blocks": (dict(depth=2, timesteps=3), Machine(lanes=4, banks=2, post_lanes=2)),
+    "streamed": (dict(timesteps=3), Machine(lanes=4, banks=2, post_lanes=4, weight_memory="stream")),
+    "spikes": (dict(attention={"kind": "none"}), Machine(lanes=4, banks=2, post_lanes=2)),
+}
+
+
+@pytest.mark.parametrize("kind", NEURON_KINDS)
+@pytest.mark.parametrize("name", NEURON_NETWORKS)
+def test_every_neuron(kind, name):
+    """A law of its own at every place, also behind attentions: all tensors, the cycles of any network."""
+    changes, machine = NEURON_NETWORKS[name]
+    case, _ = run_and_check(network(neuron={"kind": kind}, **changes), machine, seed=4, frames=1)
+    assert liveliness(case.params.config, case.golden) > 0.8
+    assert len(set(case.params.laws.values())) > 2
+
+
+@pytest.mark.wide
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("kind", NEURON_KINDS)
+def test_every_neuron_in_random_networks(kind, seed):
+    config, machine, stalls = random_case(300 + seed)
+    attention = ATTENTIONS[seed % len(ATTENTIONS)] if seed % 2 else "stdp"
+    config = config.model_copy(update={"neuron": NEURONS[kind](), "attention": MECHANISMS[attention]()})
+    run_and_check(config, machine, seed=seed, stalls=stalls, cycles=stalls == "none")
 
 
 @pytest.mark.wide
@@ -227,6 +260,25 @@ def test_altered_memory_contents_are_found_and_located(sound, tensor, change, wh
     assert found and found[0].startswith(where), found
     with pytest.raises(AssertionError):
         check(sound, result)
+
+
+@pytest.mark.parametrize("kind", NEURON_KINDS)
+@pytest.mark.parametrize("place", ["block.0.mlp_in", "block.0.attn"])
+def test_another_law_in_the_hardware_is_found_and_located(kind, place):
+    config = network(neuron={"kind": kind}, timesteps=4)
+    case = build_case(config, Machine(lanes=4, banks=2, post_lanes=2), seed=4, frames=1)
+    for seed in range(40):  # one that makes a difference on this image
+        law = config.neuron.random_law(config, np.random.default_rng(seed))
+        tensors = case.params.tensors | config.neuron.tensors(config, case.params.laws | {place: law})
+        other = dataclasses.replace(case.params, tensors=tensors)
+        trace = GoldenNetwork(other).trace(case.images)[place]
+        if not np.array_equal(trace.numpy(), case.golden[place]):
+            break
+    program = build_program(config, case.machine, case.widths.head_sum, other.laws)
+    bounds = derive_bounds(other)
+    planted = dataclasses.replace(case, program=program, bounds=bounds, widths=derive_widths(other, bounds))
+    found = differences(planted, run_core(planted, built_from=other))
+    assert found and found[0].startswith(f"{place}: image 0, step "), found
 
 
 class DroppedSpike(BankScanner):

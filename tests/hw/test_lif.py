@@ -1,4 +1,4 @@
-"""LifCell against `golden.lif`: all input sequences at small widths, the ends of the bounds, idle cycles."""
+"""LifCell against `golden.neuron`: all sequences at small widths, the ends of the bounds, idle cycles."""
 
 import itertools
 import random
@@ -7,7 +7,7 @@ import pytest
 import torch
 from amaranth import signed, unsigned
 
-from s2tdpt.golden.lif import lif
+from s2tdpt.golden.neuron.lif import lif
 from s2tdpt.hw.fixed import interval_of, interval_shape
 from s2tdpt.hw.lif import LifCell, carried_interval, membrane_interval
 from tests.hw.util import simulate

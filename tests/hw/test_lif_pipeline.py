@@ -1,4 +1,4 @@
-"""LifPipeline against `golden.lif`: all input sequences at small widths, the ends of the bounds, pauses."""
+"""LifPipeline against `golden.neuron`: all sequences at small widths, the ends of the bounds, pauses."""
 
 import itertools
 import random
@@ -7,7 +7,7 @@ import pytest
 import torch
 from amaranth import signed
 
-from s2tdpt.golden.lif import lif
+from s2tdpt.golden.neuron.lif import lif
 from s2tdpt.hw.fixed import interval_of
 from s2tdpt.hw.lif import membrane_interval
 from s2tdpt.hw.lif_pipeline import LifPipeline

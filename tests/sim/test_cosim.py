@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from s2tdpt.golden.errors import UserError
+from s2tdpt.golden.neuron import NEURONS
+from s2tdpt.golden.neuron.plif import PlifLaw
 from s2tdpt.golden.params import Params
 from s2tdpt.hw.cycles import FrameModel
 from s2tdpt.hw.machine import Machine
@@ -36,6 +38,25 @@ def changed(params: Params, name: str, index: tuple, value: int) -> Params:
     tensor = params.tensors[name].copy()
     tensor[index] = value
     return replace(params, tensors={**params.tensors, name: tensor})
+
+
+@pytest.mark.parametrize("kind", sorted(set(NEURONS) - {"lif"}))
+def test_every_neuron(kind):
+    """A law of its own at every place: every layer and every cycle of the Verilog."""
+    case = build_case(network(neuron={"kind": kind}, timesteps=3), MACHINE, seed=3)
+    report = cosimulate(case.params, MACHINE, case.images, Options(simulator=QUICK))
+    assert report.ok, report.first()
+    assert {step.model_error for step in report.steps} == {0}
+
+
+def test_neurons_of_another_law_are_located():
+    config = network(neuron={"kind": "plif"}, timesteps=3)
+    case = build_case(config, MACHINE, seed=3)
+    laws = case.params.laws | {"block.0.mlp_in": PlifLaw(7)}  # at four times the threshold it is silent
+    faulty = replace(case.params, tensors=case.params.tensors | config.neuron.tensors(config, laws))
+    planted = generate(faulty, MACHINE)
+    report = cosimulate(case.params, MACHINE, case.images, Options(simulator=QUICK), design=planted)
+    assert report.differences[0].startswith("block.0.mlp_in: ")
 
 
 @pytest.mark.parametrize("stall", PATTERNS)

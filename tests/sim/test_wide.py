@@ -8,6 +8,7 @@ import pytest
 
 from s2tdpt.golden.attention import MECHANISMS
 from s2tdpt.golden.config import load_config
+from s2tdpt.golden.neuron import NEURONS
 from s2tdpt.golden.params import random_params
 from s2tdpt.hw.attention import HARDWARE
 from s2tdpt.hw.machine import load_machine
@@ -61,6 +62,20 @@ def test_random_networks_on_random_machines(seed):
 def test_every_attention(kind, seed):
     """The Verilog of every attention on random machines, every tensor and cycle."""
     config = random_network(seed).model_copy(update={"attention": MECHANISMS[kind]()})
+    machine = random_machine(seed, config)
+    case = build_case(config, machine, seed=seed)
+    report = cosimulate(case.params, machine, case.images, Options(stall=PATTERNS[seed % 2], seed=seed))
+    assert report.ok, report.first()
+
+
+@pytest.mark.wide
+@pytest.mark.parametrize("seed", range(300, 306))
+@pytest.mark.parametrize("kind", [kind for kind in NEURONS if kind != "lif"])
+def test_every_neuron(kind, seed):
+    """The Verilog of every neuron on random machines, beside every attention, every tensor and cycle."""
+    attention = list(HARDWARE)[seed % len(HARDWARE)]
+    changes = {"neuron": NEURONS[kind](), "attention": MECHANISMS[attention]()}
+    config = random_network(seed).model_copy(update=changes)
     machine = random_machine(seed, config)
     case = build_case(config, machine, seed=seed)
     report = cosimulate(case.params, machine, case.images, Options(stall=PATTERNS[seed % 2], seed=seed))

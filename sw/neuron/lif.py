@@ -40,6 +40,17 @@ def use_fused(enabled: bool = True, alpha: float = ALPHA):
         _fused, _alpha = before
 
 
+def surrogate_steepness() -> float:
+    """Steepness of the surrogate in units of a membrane that is not halved."""
+    return HALF * _alpha
+
+
+def result_type(current: Tensor) -> torch.dtype:
+    """Type of the spikes of `current`: its own, or that of autocast where it is on."""
+    kind = current.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else current.dtype
+
+
 def wide(x: Tensor) -> Tensor:
     """`x`, in float32 if it is half precision: for sums and thresholds."""
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
@@ -120,11 +131,10 @@ def lif(
     -------
     tensor [T, ...] of 0 and 1, in the type of `current`, or of autocast where that is on.
     """
-    kind = current.device.type
-    result = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else current.dtype
+    result = result_type(current)
     dtype = torch.float32 if current.dtype in (torch.bfloat16, torch.float16) else current.dtype
     as_tensor = lambda value: torch.as_tensor(value, dtype=dtype, device=current.device)  # noqa: E731
-    steepness = as_tensor(scale) * (HALF * _alpha)
+    steepness = as_tensor(scale) * surrogate_steepness()
     if _fused:
         return _FusedLIF.apply(
             current,

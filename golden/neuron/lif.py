@@ -7,7 +7,18 @@ the real-valued leak, because floor(y / 2) = floor(floor(y) / 2) and y >= n is f
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import numpy as np
 import torch
+
+from s2tdpt.golden.layout import TensorLayout
+from s2tdpt.golden.neuron.base import Law, Neuron, Number, shifted
+
+if TYPE_CHECKING:
+    from s2tdpt.golden.config import NetworkConfig
 
 
 def lif(
@@ -42,3 +53,49 @@ def lif(
             u = u.mul_(0.5).floor_() if floating else u.bitwise_right_shift_(1)
             u.addcmul_(u, fired.to(u.dtype), value=-1)  # reset: u - u * 1 = 0
     return out
+
+
+@dataclass(frozen=True)
+class LifLaw(Law):
+    """h = floor(u / 2), 0 after a spike."""
+
+    leak: ClassVar[int] = 4
+
+    def keep(self, u: Number, threshold: Number) -> Number:
+        return shifted(u, 1)
+
+    def spikes(
+        self, current: torch.Tensor, threshold: torch.Tensor | int, out: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        return lif(current, threshold, out)
+
+
+class Lif(Neuron):
+    """S2TDPT's neuron: the same law everywhere, nothing to learn and nothing in the file.
+
+    Ref: S2TDPT (arXiv 2511.14691), Eqs. 7-9.
+    """
+
+    kind: Literal["lif"] = "lif"
+
+    def initial(self, config: NetworkConfig) -> LifLaw:
+        return LIF
+
+    def neutral(self, config: NetworkConfig) -> LifLaw:
+        return LIF
+
+    def fields(self, config: NetworkConfig) -> dict[str, TensorLayout]:
+        return {}
+
+    def law(self, values: Mapping[str, np.ndarray]) -> LifLaw:
+        return LIF
+
+    def values(self, law: LifLaw, config: NetworkConfig) -> dict[str, int]:
+        return {}
+
+    def random_law(self, config: NetworkConfig, rng: np.random.Generator) -> LifLaw:
+        return LIF
+
+
+LIF = LifLaw()
+"""The law of S2TDPT, and of the gates that are part of an attention."""

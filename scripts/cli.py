@@ -21,6 +21,7 @@ COMMANDS = {
     "controls": ("controls", "Is the attention needed? Controls, trained alike."),
     "export": ("export", "Checkpoint of a run, or calibrated firing rates, to parameter file."),
     "estimate": ("estimate", "Cycles, memories, LUTs of a network on a machine, before synthesis."),
+    "explore": ("explore", "Which machine? Search by estimate, Pareto front, plot."),
     "generate": ("hardware", "Parameter file to Verilog, constraints, manifest."),
     "cosim": ("hardware", "Verilog against the golden model, every layer compared."),
     "fuzz": ("fuzz", "Random networks, machines and bus traffic against the golden model."),

@@ -36,7 +36,6 @@ from s2tdpt.scripts.output import check_file, json_option, quiet, write_bytes, w
 
 if TYPE_CHECKING:
     from s2tdpt.golden.params import Params
-    from s2tdpt.hw.area_table import Counts
     from s2tdpt.hw.candidate import Candidate, Contender, Limits
     from s2tdpt.hw.search import Refusal, Search
 
@@ -192,7 +191,9 @@ def explore(
     if json_path is not None:
         write_json(json_path, result)
     if not quiet(json_path):
-        console.print(front_table(search, best, accuracies, len(contenders) > 1))
+        console.print(front_table(best, len(contenders) > 1))
+        if any(found["synthesis"] for found in result["front"]):
+            console.print(synthesis_table(result["front"]))
         console.print(verdict(result, chosen, best, limits, contenders), highlight=False, soft_wrap=True)
     if interrupted:
         notes.print(f"interrupted: {result['estimated'] + len(result['refused'])} of {points} machines tried")
@@ -343,31 +344,39 @@ def as_dict(
     }
 
 
-def front_table(
-    search: Search, best: list[Candidate], accuracies: dict[str, dict[str, Any]], several: bool
-) -> Table:
+def front_table(best: list[Candidate], several: bool) -> Table:
     """A line a machine."""
-    measured: list[Counts | None] = [search.measured(candidate) for candidate in best]
     table = Table(title="machines that no other one beats", box=SIMPLE_HEAD, padding=0)
-    headings = ["", *(["network", "accuracy"] if several else [])]
+    headings = ["", *(["network"] if several else [])]
     headings += ["lanes", "banks", "post\nlanes", "queue", "att.\nsteps", "weights", "frames/s"]
-    headings += ["LUTs", "flip-\nflops", "block\nRAMs", "an image"]
-    headings += ["LUTs,\nYosys", "error"] if any(measured) else []
+    headings += ["LUTs", *([] if several else ["flip-\nflops"]), "block\nRAMs", "an\nimage"]
     for heading in headings:
-        table.add_column(heading, justify="left" if heading in ("network", "weights") else "right")
-    for number, (candidate, counts) in enumerate(zip(best, measured, strict=True), 1):
-        machine, cells = candidate.machine, [str(number)]
-        if several:
-            known = accuracies.get(candidate.network)
-            cells += [candidate.network, f"{100 * known['accuracy']:.2f} %" if known else ""]
+        left = heading in ("network", "weights")
+        table.add_column(heading, justify="left" if left else "right", no_wrap=not left)
+    for number, candidate in enumerate(best, 1):
+        machine = candidate.machine
         fields = (machine.lanes, machine.banks, machine.post_lanes, machine.queue, machine.attention_steps)
-        cells += [*map(str, fields), machine.weight_memory]
-        cells += [f"{candidate.fps:,.1f}", f"{candidate.lut:,.0f}", f"{candidate.ff:,.0f}"]
-        cells += [str(candidate.bram), amount(candidate.energy)]
-        if any(measured):
-            error = "" if counts is None else f"{100 * (candidate.lut / counts.lut - 1):+.1f} %"
-            cells += ["" if counts is None else f"{counts.lut:,}", error]
-        table.add_row(*cells)
+        cells = [str(number), *([candidate.network] if several else []), *map(str, fields)]
+        cells += [machine.weight_memory, f"{candidate.fps:,.1f}", f"{candidate.lut:,.0f}"]
+        cells += [] if several else [f"{candidate.ff:,.0f}"]
+        table.add_row(*cells, str(candidate.bram), amount(candidate.energy))
+    return table
+
+
+def synthesis_table(rows: list[dict[str, Any]]) -> Table:
+    """Estimate beside synthesis, for those rows of the front that were synthesised."""
+    table = Table(title="the same, estimated and as Yosys counts them", box=SIMPLE_HEAD, padding=0)
+    headings = ("", "LUTs", "Yosys", "error", "flip-flops", "Yosys", "error", "block RAMs", "Yosys")
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for number, found in enumerate(rows, 1):
+        counted = found["synthesis"]
+        if counted is not None:
+            cells = [str(number)]
+            for kind in ("lut", "ff"):
+                error = f"{100 * counted[kind + '_error']:+.1f} %"
+                cells += [f"{found[kind]:,.0f}", f"{counted[kind]:,}", error]
+            table.add_row(*cells, str(found["bram"]), str(counted["bram"]))
     return table
 
 
@@ -395,6 +404,8 @@ def verdict(
         f"(assumed), {len(result['refused'])} refused; energy: additions, accesses, and streamed weights "
         "from DRAM, 45 nm, without clock and leakage."
     )
+    for name, known in result["accuracy"].items():
+        lines.append(f"Accuracy of {name}: {known['correct']} of {known['images']} images.")
     if len(contenders) == 1:
         lines.append(weight_bits_note(contenders[0]))
     return "\n".join(lines)

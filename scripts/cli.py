@@ -30,6 +30,7 @@ COMMANDS = {
     "boards": ("boards", "Boards, and which networks their memories hold."),
     "build": ("boards", "Bitstream for a board, by open tools."),
     "assess": ("assess", "Everything about a trained network, from accuracy to co-simulation."),
+    "report": ("report", "A network on a machine in one HTML page."),
     "run": ("run", "Classify images on a board."),
     "bench": ("bench", "Measure the table of figures and compare it with the baseline."),
     "doctor": ("doctor", "What is installed, what is missing, and how to get it."),

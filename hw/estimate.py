@@ -169,8 +169,8 @@ def count_cycles(
     widths = derive_widths(params, golden.bounds)
     program = build_program(params.config, machine, widths.head_sum, params.laws)
     stream = machine.weight_memory == "stream"
-    model = _Sequence(program, widths if stream else None)
-    punctual = _Sequence(program)  # weights never late
+    model = ImageSequence(program, widths if stream else None)
+    punctual = ImageSequence(program)  # weights never late
     for trace in image_traces(golden, images):
         model.add(trace)
         if stream:
@@ -209,8 +209,19 @@ def interval(program: Program, cycles: int) -> int:
     return max(cycles, network.image_height * network.image_width * network.image_channels)
 
 
-class _Sequence:
-    """Images one after the other without a gap; `widths` if their weights are streamed."""
+class ImageSequence:
+    """Cycles of images that follow each other without a gap.
+
+    Parameters
+    ----------
+    program : Program
+    widths : Widths, optional
+        Given where the weights are streamed: then they may be late. Without, they never are.
+
+    Attributes
+    ----------
+    frames : list of FrameCycles
+    """
 
     def __init__(self, program: Program, widths: Widths | None = None):
         arrival = None if widths is None else TileArrival(stream_shape(program, widths))
@@ -219,6 +230,7 @@ class _Sequence:
         self.frames: list[FrameCycles] = []
 
     def add(self, trace: Mapping[str, np.ndarray]) -> None:
+        """One more image, by its golden trace (`image_traces`)."""
         frame = self._model.frame(trace, self._next)
         self.frames.append(frame)
         self._next = frame.start + interval(self._program, frame.interval) - 1
@@ -236,7 +248,7 @@ def step_cycles(frame: FrameCycles) -> np.ndarray:
 
 
 def _summary(
-    program: Program, widths: Widths, model: _Sequence, punctual: _Sequence, dense: FrameCycles
+    program: Program, widths: Widths, model: ImageSequence, punctual: ImageSequence, dense: FrameCycles
 ) -> Estimate:
     frames, intervals = model.frames, model.intervals
     total, machine = sum(intervals), program.machine

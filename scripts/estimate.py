@@ -48,6 +48,7 @@ def estimate(context, config, params, machine, rates, mhz, json_path) -> None:
     Examples:
       s2tdpt estimate -c s2tdpt-4-384-int4 --machine ecp5-85k
       s2tdpt energy --limit 100 --json rates.json; s2tdpt estimate -p digits --rates rates.json
+      s2tdpt estimate attention                    (STDP and SSA units beside N x N engines)
       s2tdpt estimate table                        (run the synthesis runs that are missing; an hour or two)
       s2tdpt estimate units                        (synthesise the attention units; some minutes)
     """
@@ -196,3 +197,61 @@ def units(kinds) -> None:
     click.echo("|---" * (len(COLUMNS) + 1) + "|")
     for kind in kinds or HARDWARE:
         click.echo(markdown(kind, measure_unit(kind)))
+
+
+@estimate.command(short_help="STDP, SSA and N x N engines: cycles and state by tokens.")
+@click.option("--tokens", default="64,256,1024,4096", show_default=True, help="Powers of two, with commas.")
+@click.option("--head-dim", type=click.IntRange(2, 64), default=32, show_default=True, help="d_h.")
+@click.option("--timesteps", type=click.IntRange(1, 8), default=4, show_default=True, help="T.")
+@machine_options
+@json_option
+def attention(tokens, head_dim, timesteps, machine, json_path) -> None:
+    """One head on the STDP unit, the SSA unit and explicit N x N engines, with the same lanes and widths.
+
+    Spikes are random with published rates. STDP and SSA are this project's units, by their exact models; the
+    explicit engines are formulas, marked so (docs/attentions.md).
+
+    \b
+    Example:
+      s2tdpt estimate attention --tokens 64,1024 --set attention_steps=4
+    """
+    from s2tdpt.hw.attention.comparison import compare
+
+    counts = read_tokens(tokens)
+    found = [cost for count in counts for cost in compare(count, machine, head_dim, timesteps)]
+    if json_path is not None:
+        setting = {"head_dim": head_dim, "timesteps": timesteps, "machine": machine.model_dump(mode="json")}
+        write_json(json_path, setting | {"engines": [cost.as_dict() for cost in found]})
+    if quiet(json_path):
+        return
+    table = Table(
+        title=f"one head of {head_dim} channels, T = {timesteps}, {machine.attention_steps} engines"
+    )
+    for heading in ("tokens", "engine", "cycles", "bits\nof Y", "state\nbits", "bits of\nq, k, v"):
+        justify = "left" if heading == "engine" else "right"
+        table.add_column(heading, justify=justify, no_wrap=True)
+    for cost in found:
+        name = f" {cost.engine} (formula)" if cost.formula else f" {cost.engine}"
+        numbers = (f"{cost.cycles:,}", str(cost.sum_bits), f"{cost.state_bits:,}", f"{cost.store_bits:,}")
+        table.add_row(f"{cost.tokens:,}", name, *numbers)
+    console.print(table)
+
+
+def read_tokens(text: str) -> list[int]:
+    """Numbers of tokens from "64,256".
+
+    Raises
+    ------
+    UserError
+        It is no list of powers of two from 4 to 4096.
+    """
+    try:
+        found = [int(part) for part in text.split(",")]
+    except ValueError:
+        found = [0]
+    if any(not 4 <= count <= 4096 or count & (count - 1) for count in found):
+        raise UserError(
+            f"--tokens is {text[:60]!r}; expected powers of two from 4 to 4096 with commas; give for "
+            "instance 64,1024"
+        )
+    return found

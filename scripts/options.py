@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -98,7 +99,18 @@ def read_machine(source: str | Path, settings: Sequence[str] = ()) -> Machine:
     machine = load_machine(source)
     if not settings:
         return machine
-    fields = machine.model_dump()
+    return machine_from(machine.model_dump() | read_fields(settings), f"{source} with --set")
+
+
+def read_fields(settings: Sequence[str]) -> dict[str, int | str]:
+    """Fields of a machine as given by ``--set``.
+
+    Raises
+    ------
+    UserError
+        One is not FIELD=VALUE. Whether there is such a field is for `machine_from` to say.
+    """
+    fields: dict[str, int | str] = {}
     for setting in settings:
         name, equals, text = setting.partition("=")
         if not equals or not name:
@@ -107,7 +119,15 @@ def read_machine(source: str | Path, settings: Sequence[str] = ()) -> Machine:
             fields[name] = int(text)
         except ValueError:
             fields[name] = text
-    return machine_from(fields, f"{source} with --set")
+    return fields
+
+
+def positive(context, parameter, value: float | None) -> float | None:
+    """Option callback: a number above 0 and finite, or None."""
+    if value is not None and not 0 < value < math.inf:
+        name, example = parameter.opts[0], parameter.default or 50
+        raise UserError(f"{name} is {value:g}; expected a positive number; for instance {example:g}")
+    return value
 
 
 def machine_words(machine: Machine) -> str:

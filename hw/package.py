@@ -1,4 +1,4 @@
-"""The folder that `s2tdpt generate` writes: Verilog, file list, template, constraints, waivers, manifest.
+"""The folder that `s2tdpt generate` writes: Verilog with all that its user needs, and a manifest.
 
 The folder is complete or absent: it is filled under a temporary name beside its place and renamed. Equal
 inputs and tools give equal bytes; the manifest holds no date and no path.
@@ -16,11 +16,15 @@ from typing import TYPE_CHECKING, Any
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.folders import MANIFEST, check_replaceable, make_folder
 from s2tdpt.hw.constraints import FREQUENCY, check_frequency, constraint_files
+from s2tdpt.hw.fusesoc import core_file
 from s2tdpt.hw.machine import Machine
+from s2tdpt.hw.testbench import WEIGHTS, chosen_image, testbench_files
 from s2tdpt.hw.tools import versions
 from s2tdpt.hw.verilog import LINT_WAIVERS, Port, emit, read_ports
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from s2tdpt.golden.params import Params
     from s2tdpt.hw.top import Accelerator
 
@@ -49,6 +53,7 @@ def generate(
     *,
     probes: bool = False,
     frequency: float = FREQUENCY,
+    image: np.ndarray | None = None,
     force: bool = False,
     tell: Callable[[str], None] | None = None,
 ) -> Path:
@@ -66,6 +71,8 @@ def generate(
         Give it the observation ports (docs/interface.md).
     frequency : float
         Clock that the constraints ask for, MHz.
+    image : ndarray, optional
+        uint8 [H, W, C], which the testbench plays; by default that of `testbench.chosen_image`.
     force : bool
         Replace the folder if it is an earlier package.
     tell : callable, optional
@@ -79,15 +86,18 @@ def generate(
     Raises
     ------
     UserError
-        It has more memory than can be generated, or as `write_package`; nothing is left behind.
+        It has more memory than can be generated, the image does not fit, or as `write_package`; nothing is
+        left behind.
     """
     from s2tdpt.hw.top import Accelerator
 
     top = default_name(params) if name is None else name
     check_frequency(frequency)
     check_package(Path(folder), top, force)
+    image = chosen_image(params.config, image)
     accelerator = Accelerator(params, machine, observed=probes)
-    manifest, files = describe(accelerator), memory_images(accelerator)
+    manifest = describe(accelerator)
+    files = memory_images(accelerator) | testbench_files(accelerator, top, image)
     return write_package(
         folder, accelerator, top, manifest=manifest, files=files, frequency=frequency, force=force, tell=tell
     )
@@ -105,7 +115,7 @@ def memory_images(accelerator: Accelerator) -> dict[str, str]:
         return {}
     digits = -(-stream_width(program) // 4)
     beats = stream_beats(params, program, widths)
-    return {"weight_stream.hex": "".join(f"{beat:0{digits}x}\n" for beat in beats)}
+    return {WEIGHTS: "".join(f"{beat:0{digits}x}\n" for beat in beats)}
 
 
 def describe(accelerator: Accelerator) -> dict[str, Any]:
@@ -176,6 +186,7 @@ def write_package(
     | ``{name}.f`` | file list: what has to be compiled |
     | ``{name}_inst.sv`` | instantiation template |
     | ``{name}.sdc``, ``{name}.lpf`` | constraints of the clock and the ports |
+    | ``{name}.core`` | core description for FuseSoC |
     | ``lint.vlt`` | Verilator's warnings that mean nothing here |
     | whatever `files` names | for instance memory images |
     | ``manifest.json`` | `manifest`, ports, SHA-256 of the other files, versions of the generators |
@@ -223,6 +234,7 @@ def write_package(
         LINT_WAIVERS.name: LINT_WAIVERS.read_text(encoding="utf-8"),
         **(files or {}),
     }
+    texts[f"{name}.core"] = core_file(name, versions(("s2tdpt",))["s2tdpt"], texts)
     content = {
         "format": FORMAT,
         "version": 1,

@@ -71,9 +71,9 @@ endmodule
 
 _LOOP_WORDS = 128  # words that one initial loop fills
 
-# Icarus makes `always_comb` sensitive to every bit of a vector, also when a part is read: two such blocks that
-# read parts of each other's vectors wake each other for ever. `always @*` watches the parts alone but does not
-# run at time zero; reading a flag that rises there makes up for that.
+# Icarus makes `always_comb` sensitive to every bit of a vector, also when a part is read: two such blocks
+# that read parts of each other's vectors wake each other for ever. `always @*` watches the parts alone but
+# does not run at time zero; reading a flag that rises there makes up for that.
 _COMB = "s2tdpt_always_comb_begin"
 _COMB_MACRO = f"""\
 `ifndef {_COMB}

@@ -19,7 +19,14 @@ from s2tdpt.hw.constraints import FREQUENCY, check_frequency
 from s2tdpt.hw.machine import Machine
 from s2tdpt.hw.synthesis import TARGETS, synthesize
 from s2tdpt.hw.tools import find_tool
-from s2tdpt.scripts.images import DIGITS, SAMPLES, choose_images, data_option, images_option
+from s2tdpt.scripts.images import (
+    DIGITS,
+    SAMPLES,
+    choose_images,
+    data_option,
+    images_option,
+    played_image,
+)
 from s2tdpt.scripts.options import (
     console,
     folder_option,
@@ -51,9 +58,15 @@ NEEDED = {"verilator": ("yosys", "verilator", "g++", "make"), "icarus": ("yosys"
 @click.option(
     "--frequency", type=float, default=FREQUENCY, show_default=True, help="Clock of the constraints, MHz."
 )
+@click.option(
+    "--image",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Image that the testbench plays, .npy or PNG. Default: one that comes with the project, or noise.",
+)
 @force_option
-def generate(params, machine, out, name, probes, frequency, force) -> None:
-    """Write Verilog, file list, template, constraints, lint waivers, weight stream if there is one, manifest.
+def generate(params, machine, out, name, probes, frequency, image, force) -> None:
+    """Write Verilog, testbench, FuseSoC core, constraints, lint waivers and all else that its user needs.
 
     \b
     Examples:
@@ -68,6 +81,7 @@ def generate(params, machine, out, name, probes, frequency, force) -> None:
     top = name if name is not None else package.default_name(numbers)
     check_folder(out.parent)
     package.check_package(out, top, force)
+    played = played_image(numbers, image)
     find_tool("yosys")
     with telling("generating Verilog"), parents(out):
         package.generate(
@@ -77,6 +91,7 @@ def generate(params, machine, out, name, probes, frequency, force) -> None:
             top,
             probes=probes,
             frequency=frequency,
+            image=played,
             force=force,
             tell=click.echo,
         )

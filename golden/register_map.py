@@ -178,8 +178,14 @@ VERSION = Register(
     name="VERSION",
     offset=0x04,
     fields=(
-        Field(name="MINOR", low=0, width=16, reset=MINOR, description="more registers, the others as before"),
-        Field(name="MAJOR", low=16, width=16, reset=MAJOR, description="another map"),
+        Field(
+            name="MINOR",
+            low=0,
+            width=16,
+            reset=MINOR,
+            description="rises when registers are added",
+        ),
+        Field(name="MAJOR", low=16, width=16, reset=MAJOR, description="rises with any other change"),
     ),
     description="of the register map",
 )
@@ -197,7 +203,7 @@ CYCLES = Register(
     name="CYCLES",
     offset=0x14,
     fields=_value("at most 2^32 - 1"),
-    description="cycles of the last of these, from its first step's start to its last write",
+    description="cycles of the last image computed, from its first start to its last write",
 )
 SHORT_FRAMES = Register(
     name="SHORT_FRAMES", offset=0x18, fields=_value("modulo 2^32"), description="images dropped as too short"
@@ -221,8 +227,8 @@ CONFIG_HASH = Register(
     name="CONFIG_HASH",
     offset=0x40,
     words=8,
-    fields=_value("the first word holds the first four bytes, the first of them highest", None),
-    description="SHA-256 of configuration, machine and parameters, as in the manifest",
+    fields=_value("first bytes first, the first of a word highest", None),
+    description="SHA-256 of network, machine and parameters",
 )
 
 MAP = RegisterMap(

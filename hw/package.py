@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.folders import MANIFEST, check_replaceable, make_folder
+from s2tdpt.golden.register_map import MAP
+from s2tdpt.golden.register_texts import c_header, python_driver
 from s2tdpt.hw.constraints import FREQUENCY, check_frequency, constraint_files
 from s2tdpt.hw.fusesoc import core_file
 from s2tdpt.hw.machine import Machine
@@ -52,6 +54,7 @@ def generate(
     name: str | None = None,
     *,
     probes: bool = False,
+    registers: bool = False,
     frequency: float = FREQUENCY,
     image: np.ndarray | None = None,
     force: bool = False,
@@ -69,6 +72,8 @@ def generate(
         Name of the top module; by default `default_name`.
     probes : bool
         Give it the observation ports (docs/interface.md).
+    registers : bool
+        Give it control and status registers on AXI4-Lite (docs/registers.md), and their drivers.
     frequency : float
         Clock that the constraints ask for, MHz.
     image : ndarray, optional
@@ -95,9 +100,11 @@ def generate(
     check_frequency(frequency)
     check_package(Path(folder), top, force)
     image = chosen_image(params.config, image)
-    accelerator = Accelerator(params, machine, observed=probes)
+    accelerator = Accelerator(params, machine, observed=probes, registers=registers)
     manifest = describe(accelerator)
     files = memory_images(accelerator) | testbench_files(accelerator, top, image)
+    if registers:
+        files |= register_files()
     return write_package(
         folder, accelerator, top, manifest=manifest, files=files, frequency=frequency, force=force, tell=tell
     )
@@ -118,9 +125,24 @@ def memory_images(accelerator: Accelerator) -> dict[str, str]:
     return {WEIGHTS: "".join(f"{beat:0{digits}x}\n" for beat in beats)}
 
 
+def register_files() -> dict[str, str]:
+    """The register map and what is made from it, by file name."""
+    return {
+        "registers.json": MAP.model_dump_json(indent=2) + "\n",
+        "s2tdpt_registers.h": c_header(MAP),
+        "s2tdpt_registers.py": python_driver(MAP),
+    }
+
+
 def describe(accelerator: Accelerator) -> dict[str, Any]:
-    """Sections of the manifest for an accelerator: network, machine, parameters, widths, program."""
-    program = accelerator.program
+    """Sections of the manifest: network, machine, parameters, widths, registers (if any), program."""
+    program, constants = accelerator.program, accelerator.constants
+    registers = {
+        "frame_bytes": constants.frame_bytes,
+        "result_words": constants.result_words,
+        "result_word_bytes": constants.result_word_bytes,
+        "config_hash": constants.config_hash.hex(),
+    }
     return {
         "network": program.network.model_dump(mode="json"),
         "machine": program.machine.model_dump(mode="json"),
@@ -130,6 +152,7 @@ def describe(accelerator: Accelerator) -> dict[str, Any]:
             "attention_threshold": accelerator.params.attention_threshold,
         },
         "widths": accelerator.widths.as_dict(),
+        **({"registers": registers} if accelerator.registers else {}),
         "program": {
             "spike_words": program.spike_words,
             "weight_rows": program.rows,

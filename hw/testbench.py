@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from s2tdpt.golden import register_map as names
 from s2tdpt.golden.config import NetworkConfig
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.network import GoldenNetwork
+from s2tdpt.golden.register_map import MAP, WORD_BYTES
 from s2tdpt.golden.samples import sample_images
 from s2tdpt.hw.arrival import TileArrival, stream_shape
-from s2tdpt.hw.cycles import FrameModel
+from s2tdpt.hw.cycles import FrameCycles, FrameModel
 from s2tdpt.hw.images import tile_beats
 
 if TYPE_CHECKING:
@@ -78,25 +80,25 @@ def testbench_files(accelerator: Accelerator, name: str, image: np.ndarray) -> d
     trace = {tensor: value.numpy()[0] for tensor, value in golden.items()}
     bits = len(accelerator.core.results.tdata)
     words = [logit % (1 << bits) for logit in trace["head.logits"].tolist()] + [int(trace["head.class"])]
-    last_word = _last_word(accelerator, image, trace)
+    frame = _frame(accelerator, image, trace)
     return {
-        f"{name}_tb.sv": _text(accelerator, name, image.size, len(words), last_word),
+        f"{name}_tb.sv": _text(accelerator, name, image.size, len(words), frame),
         IMAGE: "".join(f"{byte:02x}\n" for byte in image.reshape(-1).tolist()),
         RESULT: "".join(f"{word:0{bits // 4}x}\n" for word in words),
     }
 
 
-def _last_word(accelerator: Accelerator, image: np.ndarray, trace: dict[str, np.ndarray]) -> int:
-    """Cycle in which the last word is taken; the first byte and the first beat of weights are of cycle 0."""
+def _frame(accelerator: Accelerator, image: np.ndarray, trace: dict[str, np.ndarray]) -> FrameCycles:
+    """What the cycle model says; the first byte of the image and the first beat of weights are of cycle 0."""
     program = accelerator.program
     streamed = program.machine.weight_memory == "stream"
     arrival = TileArrival(stream_shape(program, accelerator.widths), 0) if streamed else None
-    frame = FrameModel(program, arrival).frame({**trace, "pixels": image}, go=image.size)
-    return frame.start + frame.total + 2 + program.network.num_classes
+    return FrameModel(program, arrival).frame({**trace, "pixels": image}, go=image.size)
 
 
-def _text(accelerator: Accelerator, name: str, image_bytes: int, words: int, last_word: int) -> str:
+def _text(accelerator: Accelerator, name: str, image_bytes: int, words: int, frame: FrameCycles) -> str:
     """The testbench."""
+    last_word = frame.start + frame.total + 1 + words
     ports = accelerator.ports()
     streamed = "s_axis_weights_tdata" in ports
     sections = [
@@ -115,17 +117,40 @@ def _text(accelerator: Accelerator, name: str, image_bytes: int, words: int, las
         beats = sum(tile_beats(accelerator.program, accelerator.widths))
         high = len(ports["s_axis_weights_tdata"][0]) - 1
         sections.append(_WEIGHTS.format(beats=beats, high=high, file=WEIGHTS))
+    enabled = checked = ""
+    if accelerator.registers:
+        sections.append(_REGISTERS.format(address=MAP.address_bits - 1))
+        enabled, checked = _register_calls(accelerator, frame.total)
     sections.append(_instance(ports, name))
     sections.append(_PLAY.format(weights_error=" || error_weights" if streamed else ""))
-    sections.append(_MAIN.format(reset=RESET_CYCLES, extra=EXTRA_CYCLES))
+    sections.append(_MAIN.format(reset=RESET_CYCLES, extra=EXTRA_CYCLES, enabled=enabled, checked=checked))
     return "\n".join(sections)
 
 
 def _instance(ports, name: str) -> str:
     """The accelerator; what the testbench does not look at stays open."""
-    looked_at = ("aclk", "aresetn", "s_axis_", "m_axis_", "error_")
+    looked_at = ("aclk", "aresetn", "s_axi", "m_axis_", "error_")
     pins = [f"    .{port}({port if port.startswith(looked_at) else ''})" for port in sorted(ports)]
     return "\n".join([f"  {name} dut (", ",\n".join(pins), "  );", ""])
+
+
+def _register_calls(accelerator: Accelerator, cycles: int) -> tuple[str, str]:
+    """What is written before the image is sent, and what is read behind its result."""
+    constants = accelerator.constants
+    expected = [
+        *((names.ID, 0, names.MAGIC), (names.FRAMES, 0, 1), (names.CYCLES, 0, cycles), (names.STATUS, 0, 0)),
+        *((register, 0, 0) for register in (names.SHORT_FRAMES, names.LONG_FRAMES)),
+        *(
+            (names.CONFIG_HASH, i, constants.word(names.CONFIG_HASH, i))
+            for i in range(names.CONFIG_HASH.words)
+        ),
+    ]
+    enabled = f"    write_register({names.CONTROL.offset}, {names.ENABLE.mask});\n"
+    reads = [
+        f"    check_register({register.offset + WORD_BYTES * word}, 32'h{value:08x});\n"
+        for register, word, value in expected
+    ]
+    return enabled, "".join(reads)
 
 
 _HEAD = """\
@@ -153,7 +178,8 @@ module {name}_tb;
   integer cycle = 0;  // since the first byte was offered
   integer sent = 0;  // bytes
   integer got = 0;  // words
-  integer faults = 0;
+  integer faults = 0;  // of the result
+  integer differences = 0;  // of everything
 
   wire s_axis_tready;
   wire s_axis_tvalid = playing && sent < BYTES;
@@ -176,6 +202,53 @@ _WEIGHTS = """\
   wire [{high}:0] s_axis_weights_tdata = weights[streamed < BEATS ? streamed : 0];
   always @(posedge aclk)
     if (s_axis_weights_tvalid && s_axis_weights_tready) streamed <= streamed + 1;
+"""
+
+_REGISTERS = """\
+  reg [{address}:0] s_axi_awaddr = 0, s_axi_araddr = 0;
+  reg [31:0] s_axi_wdata = 0;
+  reg s_axi_awvalid = 1'b0, s_axi_wvalid = 1'b0, s_axi_arvalid = 1'b0;
+  wire [2:0] s_axi_awprot = 3'd0, s_axi_arprot = 3'd0;
+  wire [3:0] s_axi_wstrb = 4'hf;
+  wire s_axi_bready = 1'b1, s_axi_rready = 1'b1;
+  wire s_axi_awready, s_axi_wready, s_axi_bvalid, s_axi_arready, s_axi_rvalid;
+  wire [1:0] s_axi_bresp, s_axi_rresp;
+  wire [31:0] s_axi_rdata;
+
+  // One transfer at a time, so that the accelerator is always ready for it.
+  task write_register(input [{address}:0] address, input [31:0] value);
+    begin
+      s_axi_awaddr = address;
+      s_axi_wdata = value;
+      s_axi_awvalid = 1'b1;
+      s_axi_wvalid = 1'b1;
+      @(negedge aclk);
+      s_axi_awvalid = 1'b0;
+      s_axi_wvalid = 1'b0;
+      while (s_axi_bvalid !== 1'b1) @(negedge aclk);
+      if (s_axi_bresp !== 2'd0) begin
+        $display("FAIL: writing register %0h is answered with %0d", address, s_axi_bresp);
+        differences = differences + 1;
+      end
+      @(negedge aclk);
+    end
+  endtask
+
+  task check_register(input [{address}:0] address, input [31:0] expected);
+    begin
+      s_axi_araddr = address;
+      s_axi_arvalid = 1'b1;
+      @(negedge aclk);
+      s_axi_arvalid = 1'b0;
+      while (s_axi_rvalid !== 1'b1) @(negedge aclk);
+      if (s_axi_rresp !== 2'd0 || s_axi_rdata !== expected) begin
+        $display("FAIL: register %0h is %0h, answer %0d; expected %0h", address, s_axi_rdata,
+                 s_axi_rresp, expected);
+        differences = differences + 1;
+      end
+      @(negedge aclk);
+    end
+  endtask
 """
 
 _PLAY = """\
@@ -212,11 +285,12 @@ _MAIN = """\
     repeat ({reset}) @(negedge aclk);
     aresetn = 1'b1;
     repeat ({reset}) @(negedge aclk);
-    playing = 1'b1;
+{enabled}    playing = 1'b1;
     wait (got >= WORDS);
     repeat ({extra}) @(negedge aclk);
-    if (faults != 0 || errors !== 1'b0) begin
-      $display("FAIL: %0d differences, error flags: %b", faults, errors);
+{checked}    differences = differences + faults;
+    if (differences != 0 || errors !== 1'b0) begin
+      $display("FAIL: %0d differences, error flags: %b", differences, errors);
       $fatal(1);
     end
     $display("PASS: %0d words as expected, the last one in cycle %0d", WORDS, LAST_WORD);

@@ -55,6 +55,7 @@ NEEDED = {"verilator": ("yosys", "verilator", "g++", "make"), "icarus": ("yosys"
 @click.option("--out", "-o", type=click.Path(path_type=Path), required=True, help="New folder.")
 @click.option("--name", default=None, help="Top module; by default s2tdpt_CONFIG.")
 @click.option("--probes", is_flag=True, help="With the observation ports, which show every tensor.")
+@click.option("--registers", is_flag=True, help="With control and status registers on AXI4-Lite.")
 @click.option(
     "--frequency", type=float, default=FREQUENCY, show_default=True, help="Clock of the constraints, MHz."
 )
@@ -65,7 +66,7 @@ NEEDED = {"verilator": ("yosys", "verilator", "g++", "make"), "icarus": ("yosys"
     help="Image that the testbench plays, .npy or PNG. Default: one that comes with the project, or noise.",
 )
 @force_option
-def generate(params, machine, out, name, probes, frequency, image, force) -> None:
+def generate(params, machine, out, name, probes, registers, frequency, image, force) -> None:
     """Write Verilog, testbench, FuseSoC core, constraints, lint waivers and all else that its user needs.
 
     \b
@@ -73,6 +74,7 @@ def generate(params, machine, out, name, probes, frequency, image, force) -> Non
       s2tdpt generate --out build/digits
       s2tdpt generate -p my.safetensors --machine ecp5-85k --out build/mine
       s2tdpt generate --machine wide --set lanes=128 --out build/half
+      s2tdpt generate --registers --image seven.png --out build/controlled
     """
     from s2tdpt.hw import package
 
@@ -90,6 +92,7 @@ def generate(params, machine, out, name, probes, frequency, image, force) -> Non
             out,
             top,
             probes=probes,
+            registers=registers,
             frequency=frequency,
             image=played,
             force=force,

@@ -151,6 +151,19 @@ def test_generate_with_probes_and_another_clock(shell, files):
     assert message.startswith("the frequency is 0 MHz; expected 0.001 to 100000")
 
 
+def test_generate_with_registers(shell, files):
+    shell.good("generate", *files, *MACHINE, "--out", "made", "--registers")
+    folder = shell.folder / "made"
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["registers"]["frame_bytes"] == 20 and len(manifest["registers"]["config_hash"]) == 64
+    made = {"registers.json", "s2tdpt_registers.h", "s2tdpt_registers.py"}
+    assert made <= set(manifest["files"]) and "s_axi_awaddr" in {port["name"] for port in manifest["ports"]}
+    sections = {key: manifest[key] for key in ("network", "machine")}
+    sections["parameters"] = manifest["parameters"]["sha256"]
+    text = json.dumps(sections, sort_keys=True, separators=(",", ":"))
+    assert hashlib.sha256(text.encode()).hexdigest() == manifest["registers"]["config_hash"]
+
+
 def test_generate_with_an_image_of_its_own(shell, files):
     image = np.arange(20, dtype=np.uint8).reshape(1, 5, 4)
     np.save(shell.folder / "mine.npy", image)

@@ -10,9 +10,9 @@ from tests.formal.prove import Contract, Fault
 
 
 def axi_lite_end(fault: Fault | None = None) -> Contract:
-    """Every write has one address and one piece of data, in order and unaltered, and one response; every read
-    one, with the data of its cycle. Responses wait unaltered. A transfer is taken as soon as the one before it
-    has found its partner, and happens as soon as the response before it is taken. Addresses of one word bit.
+    """Every write has one address and one piece of data, unaltered, and one response; every read
+    one, with the data of its cycle. Responses wait unaltered. A transfer is taken as soon as the one before
+    it has found its partner, and happens as soon as the response before it is taken. One bit of word address.
     """
     c = Contract(fault)
     unit = AxiLiteEnd(3)

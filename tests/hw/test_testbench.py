@@ -47,6 +47,15 @@ def packages(tmp_path_factory):
     return made
 
 
+@pytest.fixture(scope="module", params=MEMORIES)
+def controlled(request, tmp_path_factory):
+    """A package with registers."""
+    case = build(request.param)
+    folder = tmp_path_factory.mktemp("packages") / "controlled"
+    package.generate(case.params, case.machine, folder, "top", registers=True, image=case.images[0])
+    return folder
+
+
 @pytest.fixture
 def copied(packages, tmp_path):
     """A case, and its package in a folder of the test's own."""
@@ -79,6 +88,25 @@ def test_package_passes_as_shipped(copied, memory):
     code, output = simulate(folder)
     assert code == 0 and "FAIL" not in output
     assert re.search(rf"^PASS: {case.params.config.num_classes + 1} words as expected", output, re.MULTILINE)
+
+
+def test_registers_are_checked(controlled, tmp_path):
+    for path in controlled.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    code, output = simulate(tmp_path)
+    assert code == 0 and "PASS: 4 words" in output and "FAIL" not in output
+    before = (tmp_path / "top_tb.sv").read_text()
+    for pattern, text, message in (
+        (r"check_register\(20, 32'h0", "check_register(20, 32'h1", "FAIL: register 14 is "),  # CYCLES
+        (r"check_register\(92, 32'h\w{8}", "check_register(92, 32'h0", "FAIL: register 5c is "),
+        (r"check_register\(0,", "check_register(44,", "answer 2; expected 53325444"),
+        (r"write_register\(8, 1\)", "write_register(8, 0)", "FAIL: 0 of 4 words after"),
+        (r"write_register\(8, 1\)", "write_register(4, 1)", "FAIL: writing register 4 is answered with 2"),
+    ):
+        after = re.sub(pattern, text, before, count=1)
+        assert after != before
+        (tmp_path / "top_tb.sv").write_text(after)
+        fails(tmp_path, message)
 
 
 @pytest.mark.wide

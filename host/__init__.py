@@ -18,14 +18,16 @@ if TYPE_CHECKING:
     from s2tdpt.host.accelerator import Accelerator, Inference
     from s2tdpt.host.exchange import LinkError, Statistics
     from s2tdpt.host.port import Port, SerialPort
+    from s2tdpt.host.registers import Registers
 
-__all__ = ["Accelerator", "Inference", "LinkError", "Port", "SerialPort", "Statistics"]
+__all__ = ["Accelerator", "Inference", "LinkError", "Port", "Registers", "SerialPort", "Statistics"]
 
 _MODULES = {
     "Accelerator": "accelerator",
     "Inference": "accelerator",
     "LinkError": "exchange",
     "Port": "port",
+    "Registers": "registers",
     "SerialPort": "port",
     "Statistics": "exchange",
 }

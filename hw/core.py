@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth import Module
+from amaranth import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -18,7 +18,7 @@ from s2tdpt.hw.lanes import LaneArray
 from s2tdpt.hw.machine import PIXEL_BITS
 from s2tdpt.hw.post import PieceProbe, PostProcessor
 from s2tdpt.hw.program import Program
-from s2tdpt.hw.records import Bus, Sizes, SpikeWrite, bits_for, pixel_word_bits
+from s2tdpt.hw.records import Bus, FrameEvents, Sizes, SpikeWrite, bits_for, pixel_word_bits
 from s2tdpt.hw.sequencer import Sequencer
 from s2tdpt.hw.spike_memory import SpikeMemory
 from s2tdpt.hw.step_rom import StepRecords
@@ -89,6 +89,7 @@ class Core(wiring.Component):
     error_short, error_long, error_weights, busy : Out(1)
         `error_weights` with streamed weights only.
     probe : Out(CoreProbe)
+    events : Out(FrameEvents)
     """
 
     def __init__(self, params: Params, program: Program, widths: Widths, bounds: Bounds):
@@ -106,6 +107,7 @@ class Core(wiring.Component):
             "error_long": Out(1),
             "busy": Out(1),
             "probe": Out(CoreProbe(program, sizes, widths)),
+            "events": Out(FrameEvents()),
         }
         if self._streams:
             members |= {"weights": In(Bus(len(self._store.tdata))), "error_weights": Out(1)}
@@ -175,6 +177,12 @@ class Core(wiring.Component):
         self._store_pixels(m, receiver, events)
         self._connect_buses(m, receiver, sender, store)
         self._observe(m, sequencer, events, post, attention)
+        started = Signal()
+        m.d.sync += started.eq(sequencer.frame_start)
+        m.d.comb += [
+            *(self.events.start.eq(started), self.events.complete.eq(sequencer.frame_complete)),
+            *(self.events.short.eq(receiver.short), self.events.long.eq(receiver.long)),
+        ]
         return m
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""The folder that `s2tdpt generate` writes: Verilog, file list, template, constraints, waivers, manifest.
+"""The folder that `s2tdpt generate` writes: Verilog with all that its user needs, and a manifest.
 
 The folder is complete or absent: it is filled under a temporary name beside its place and renamed. Equal
 inputs and tools give equal bytes; the manifest holds no date and no path.
@@ -15,12 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.folders import MANIFEST, check_replaceable, make_folder
+from s2tdpt.golden.register_map import MAP
+from s2tdpt.golden.register_texts import c_header, python_driver
 from s2tdpt.hw.constraints import FREQUENCY, check_frequency, constraint_files
+from s2tdpt.hw.fusesoc import core_file
 from s2tdpt.hw.machine import Machine
+from s2tdpt.hw.testbench import WEIGHTS, chosen_image, testbench_files
 from s2tdpt.hw.tools import versions
 from s2tdpt.hw.verilog import LINT_WAIVERS, Port, emit, read_ports
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from s2tdpt.golden.params import Params
     from s2tdpt.hw.top import Accelerator
 
@@ -48,7 +54,9 @@ def generate(
     name: str | None = None,
     *,
     probes: bool = False,
+    registers: bool = False,
     frequency: float = FREQUENCY,
+    image: np.ndarray | None = None,
     force: bool = False,
     tell: Callable[[str], None] | None = None,
 ) -> Path:
@@ -64,8 +72,12 @@ def generate(
         Name of the top module; by default `default_name`.
     probes : bool
         Give it the observation ports (docs/interface.md).
+    registers : bool
+        Give it control and status registers on AXI4-Lite (docs/registers.md), and their drivers.
     frequency : float
         Clock that the constraints ask for, MHz.
+    image : ndarray, optional
+        uint8 [H, W, C], which the testbench plays; by default that of `testbench.chosen_image`.
     force : bool
         Replace the folder if it is an earlier package.
     tell : callable, optional
@@ -79,15 +91,20 @@ def generate(
     Raises
     ------
     UserError
-        It has more memory than can be generated, or as `write_package`; nothing is left behind.
+        It has more memory than can be generated, the image does not fit, or as `write_package`; nothing is
+        left behind.
     """
     from s2tdpt.hw.top import Accelerator
 
     top = default_name(params) if name is None else name
     check_frequency(frequency)
     check_package(Path(folder), top, force)
-    accelerator = Accelerator(params, machine, observed=probes)
-    manifest, files = describe(accelerator), memory_images(accelerator)
+    image = chosen_image(params.config, image)
+    accelerator = Accelerator(params, machine, observed=probes, registers=registers)
+    manifest = describe(accelerator)
+    files = memory_images(accelerator) | testbench_files(accelerator, top, image)
+    if registers:
+        files |= register_files()
     return write_package(
         folder, accelerator, top, manifest=manifest, files=files, frequency=frequency, force=force, tell=tell
     )
@@ -105,12 +122,27 @@ def memory_images(accelerator: Accelerator) -> dict[str, str]:
         return {}
     digits = -(-stream_width(program) // 4)
     beats = stream_beats(params, program, widths)
-    return {"weight_stream.hex": "".join(f"{beat:0{digits}x}\n" for beat in beats)}
+    return {WEIGHTS: "".join(f"{beat:0{digits}x}\n" for beat in beats)}
+
+
+def register_files() -> dict[str, str]:
+    """The register map and what is made from it, by file name."""
+    return {
+        "registers.json": MAP.model_dump_json(indent=2) + "\n",
+        "s2tdpt_registers.h": c_header(MAP),
+        "s2tdpt_registers.py": python_driver(MAP),
+    }
 
 
 def describe(accelerator: Accelerator) -> dict[str, Any]:
-    """Sections of the manifest for an accelerator: network, machine, parameters, widths, program."""
-    program = accelerator.program
+    """Sections of the manifest: network, machine, parameters, widths, registers (if any), program."""
+    program, constants = accelerator.program, accelerator.constants
+    registers = {
+        "frame_bytes": constants.frame_bytes,
+        "result_words": constants.result_words,
+        "result_word_bytes": constants.result_word_bytes,
+        "config_hash": constants.config_hash.hex(),
+    }
     return {
         "network": program.network.model_dump(mode="json"),
         "machine": program.machine.model_dump(mode="json"),
@@ -120,6 +152,7 @@ def describe(accelerator: Accelerator) -> dict[str, Any]:
             "attention_threshold": accelerator.params.attention_threshold,
         },
         "widths": accelerator.widths.as_dict(),
+        **({"registers": registers} if accelerator.registers else {}),
         "program": {
             "spike_words": program.spike_words,
             "weight_rows": program.rows,
@@ -176,6 +209,7 @@ def write_package(
     | ``{name}.f`` | file list: what has to be compiled |
     | ``{name}_inst.sv`` | instantiation template |
     | ``{name}.sdc``, ``{name}.lpf`` | constraints of the clock and the ports |
+    | ``{name}.core`` | core description for FuseSoC |
     | ``lint.vlt`` | Verilator's warnings that mean nothing here |
     | whatever `files` names | for instance memory images |
     | ``manifest.json`` | `manifest`, ports, SHA-256 of the other files, versions of the generators |
@@ -223,6 +257,7 @@ def write_package(
         LINT_WAIVERS.name: LINT_WAIVERS.read_text(encoding="utf-8"),
         **(files or {}),
     }
+    texts[f"{name}.core"] = core_file(name, versions(("s2tdpt",))["s2tdpt"], texts)
     content = {
         "format": FORMAT,
         "version": 1,

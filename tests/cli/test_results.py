@@ -123,8 +123,9 @@ def test_evaluate_pictures_and_arrays(shell):
 def test_generate(shell, files):
     text = shell.good("generate", *files, *MACHINE, "--out", "made")
     names = sorted(path.name for path in (shell.folder / "made").iterdir())
-    endings = (".f", ".lpf", ".sdc", ".sv", "_inst.sv")
-    assert names == ["lint.vlt", "manifest.json", *(f"s2tdpt_tiny{ending}" for ending in endings)]
+    endings = (".core", ".f", ".lpf", ".sdc", ".sv", "_inst.sv", "_tb.sv")
+    plain = ("image.hex", "lint.vlt", "manifest.json", "result.hex")
+    assert names == [*plain, *(f"s2tdpt_tiny{ending}" for ending in endings)]
     assert [line.split()[0] for line in text.splitlines()] == [f"made/{name}" for name in names]
     manifest = json.loads((shell.folder / "made" / "manifest.json").read_text())
     assert manifest["parameters"]["sha256"] == Params.load("tiny.safetensors").checksum()
@@ -136,8 +137,8 @@ def test_generate(shell, files):
     )
     names = sorted(path.name for path in (shell.folder / "streamed").iterdir())
     assert names == [
-        *("core.f", "core.lpf", "core.sdc", "core.sv", "core_inst.sv", "lint.vlt", "manifest.json"),
-        "weight_stream.hex",
+        *("core.core", "core.f", "core.lpf", "core.sdc", "core.sv", "core_inst.sv", "core_tb.sv"),
+        *("image.hex", "lint.vlt", "manifest.json", "result.hex", "weight_stream.hex"),
     ]
 
 
@@ -148,6 +149,28 @@ def test_generate_with_probes_and_another_clock(shell, files):
     assert "-period 8.0 " in (shell.folder / "made" / "s2tdpt_tiny.sdc").read_text()
     message = shell.refused("generate", *files, *MACHINE, "--out", "other", "--frequency", 0)
     assert message.startswith("the frequency is 0 MHz; expected 0.001 to 100000")
+
+
+def test_generate_with_registers(shell, files):
+    shell.good("generate", *files, *MACHINE, "--out", "made", "--registers")
+    folder = shell.folder / "made"
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["registers"]["frame_bytes"] == 20 and len(manifest["registers"]["config_hash"]) == 64
+    made = {"registers.json", "s2tdpt_registers.h", "s2tdpt_registers.py"}
+    assert made <= set(manifest["files"]) and "s_axi_awaddr" in {port["name"] for port in manifest["ports"]}
+    sections = {key: manifest[key] for key in ("network", "machine")}
+    sections["parameters"] = manifest["parameters"]["sha256"]
+    text = json.dumps(sections, sort_keys=True, separators=(",", ":"))
+    assert hashlib.sha256(text.encode()).hexdigest() == manifest["registers"]["config_hash"]
+
+
+def test_generate_with_an_image_of_its_own(shell, files):
+    image = np.arange(20, dtype=np.uint8).reshape(1, 5, 4)
+    np.save(shell.folder / "mine.npy", image)
+    shell.good("generate", *files, *MACHINE, "--out", "made", "--image", "mine.npy")
+    assert (shell.folder / "made" / "image.hex").read_text() == "".join(f"{byte:02x}\n" for byte in range(20))
+    message = shell.refused("generate", *files, *MACHINE, "--out", "other", "--image", "missing.npy")
+    assert "missing.npy" in message
 
 
 def test_generate_into_a_full_disk_of_its_own_output(shell, files):

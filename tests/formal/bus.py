@@ -53,6 +53,8 @@ def frame_receiver(fault: Fault | None = None) -> Contract:
     c.check("oldest_first", unit.frame_bank == oldest)
     c.check("short_frames_are_flagged", unit.error_short == short)
     c.check("long_frames_are_flagged", unit.error_long == long_)
+    c.check("a_short_frame_is_told_once", unit.short == (taken & unit.tlast & (count < FRAME - 1)))
+    c.check("a_long_frame_is_told_once", unit.long == (taken & ~unit.tlast & (count == FRAME - 1)))
     writes, lane = unit.wr_en.any(), c.signal(CHANNELS, "lane")
     kept = taken & (count < FRAME)
     c.m.d.comb += lane.eq(1 << (count & 1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.formal import arithmetic, bus, front, link, queues, walk, window
+from tests.formal import arithmetic, bus, front, link, queues, registers, walk, window
 from tests.formal.prove import Contract, Fault
 
 
@@ -202,6 +202,8 @@ CASES = {
             Fault("oldest_first", "self.frame_bank.eq(~self.frame_bank)", "never happens"),
             Fault("short_frames_are_flagged", "self.error_short.eq(1)", "another constant"),
             Fault("long_frames_are_flagged", "self.error_long.eq(1)", "another constant"),
+            Fault("a_short_frame_is_told_once", "self.short.eq(1)", "never happens"),
+            Fault("a_long_frame_is_told_once", "self.long.eq(1)", "never happens"),
             Fault("a_byte_is_written_once", "transfer & ~dropping", "left side only"),
             Fault("at_its_place", "address + 1", "+ becomes -"),
             Fault("unaltered", "self.wr_data.eq(self.tdata.replicate(self._channels))", "loses its top bit"),
@@ -355,6 +357,47 @@ CASES = {
             Fault("no_word_for_a_refusal", "with m.If(~self.refusal)", "always"),
         ),
     ),
+    "axi_lite_end": Case(
+        registers.axi_lite_end,
+        8,
+        1,
+        ("AxiLiteEnd",),
+        (
+            Fault("a_write_has_both", "addressed & filled", "& becomes |"),
+            Fault("where_it_was_addressed", "write.address.eq(bus.awaddr[2:])", "never happens"),
+            Fault("what_was_sent", "write.strobe.eq(bus.wstrb)", "loses its top bit"),
+            Fault("a_response_for_every_write", "with m.Elif(bus.bready)", "never"),
+            Fault("it_says_how_it_went", "write_fault.eq(write.fault)", "inverted"),
+            Fault("addresses_are_taken_one_ahead", "bus.awready.eq(~addressed)", "stuck at 1"),
+            Fault("data_are_taken_one_ahead", "bus.wready.eq(~filled)", "stuck at 1"),
+            Fault(
+                "a_write_waits_for_nothing_else",
+                "write.en.eq(addressed & filled & ~bus.bvalid)",
+                "never happens",
+            ),
+            Fault("reads_when_asked", "bus.arvalid & bus.arready", "left side only"),
+            Fault("where_it_is_asked", "read.address.eq(bus.araddr[2:])", "never happens"),
+            Fault("an_answer_for_every_read", "with m.Elif(bus.rready)", "always"),
+            Fault("data_of_that_cycle", "bus.rdata.eq(read.data)", "loses its top bit"),
+            Fault("answer_waits", "with m.If(read.en)", "always"),
+            Fault("reads_are_taken_one_ahead", "bus.arready.eq(~bus.rvalid)", "stuck at 1"),
+        ),
+    ),
+    "frame_gate": Case(
+        registers.frame_gate,
+        8,
+        1,
+        ("FrameGate",),
+        (
+            Fault("nothing_invented", "self.o.tdata.eq(self.i.tdata)", "loses its top bit"),
+            Fault("taken_once", "self.o.tready & is_open", "left side only"),
+            Fault("begins_when_it_may", "self.i.tvalid & is_open", "left side only"),
+            Fault("comes_to_its_end", "self.enable | self.pending | self.receiving", "left side only"),
+            Fault("passes_at_once", "self.pending.eq(1)", "never happens"),
+            Fault("byte_waits", "self.o.tready & self.o.tlast", "right side only"),
+            Fault("says_what_it_does", "with m.Elif(self.o.tvalid & ~self.receiving)", "never"),
+        ),
+    ),
 }
 
 ARITHMETIC = {
@@ -406,6 +449,7 @@ ARITHMETIC = {
 
 CONNECTIONS = {
     "Core": "connects the receiver's, the sender's and the weights' ends to its ports",
+    "RegisterBlock": "its bus and its streams are those of AxiLiteEnd and FrameGate",
     "Responder": "its streams are those of LinkReceiver, ImageBuffer, Reply and LinkSender",
 }
 """Units with streams that are other units' ends."""

@@ -173,7 +173,7 @@ def test_reset_in_the_middle_of_an_image(name, fraction):
 
 @pytest.mark.parametrize("name, seed", [("two_banks", 1), ("two_banks", 6), ("streamed", 2)])
 def test_reset_out_of_any_state(name, seed):
-    """Whatever registers and memories hold: what a reset leaves as it is does not matter to any image after it."""
+    """Whatever registers and memories hold: what a reset leaves as it is matters to no image after it."""
     case = build_case(*CASES[name], seed=4, frames=1)
     check(case, run_core(case, reset_at=3, scramble=True, seed=seed))
 

@@ -20,7 +20,7 @@ from s2tdpt.hw.verilog import Port, lint
 from tests.hw.test_core import CASES
 
 SENDER = {
-    *("sender.sv", "sender.f", "sender_inst.sv", "sender.sdc", "sender.lpf"),
+    *("sender.sv", "sender.f", "sender_inst.sv", "sender.sdc", "sender.lpf", "sender.core"),
     *("lint.vlt", "manifest.json"),
 }
 

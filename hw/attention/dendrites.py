@@ -195,8 +195,9 @@ class DendriteRows(wiring.Component):
 
     Latency: the sums are there `SOMA_DELAY` cycles after the use of the last dendrite; a dendrite can be used
     again 6 cycles later. Throughput: a dendrite a cycle. Resources: ``steps * 8`` rows of ``head_dim``
-    dendrites, whatever the number of tokens; for every channel three shifters and three adders of a dendrite,
-    seven registers of one, a shifter, an adder and a register of a sum.
+    dendrites, whatever the number of tokens; for every channel four shifters, four adders and seven registers
+    of a dendrite, an adder and a register of a sum, four flip-flops of its spikes; six registers of a row's
+    address with three flags, and 25 flip-flops.
 
     Parameters
     ----------

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from amaranth import Module, Mux, Signal, Value, signed
+from amaranth import Module, Mux, Shape, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -69,6 +69,11 @@ def table_words(blocks: Sequence[Mapping[str, np.ndarray]], steps: int, sums: In
     return words
 
 
+def total_shape(sizes: HeadSizes) -> Shape:
+    """Of the spikes of all keys of a head in a step."""
+    return interval_shape(0, sizes.tokens * sizes.head_dim)
+
+
 class KeyTotals(wiring.Component):
     """Spikes of all keys of a head in every step, and the largest power of two that is not above them.
 
@@ -93,7 +98,7 @@ class KeyTotals(wiring.Component):
 
     def __init__(self, sizes: HeadSizes):
         self._sizes = sizes
-        self._total = interval_shape(0, sizes.tokens * sizes.head_dim)
+        self._total = total_shape(sizes)
         super().__init__(
             {
                 "en": In(1),
@@ -157,13 +162,12 @@ class Saccades(wiring.Component):
     def __init__(self, sizes: HeadSizes, sums: Interval):
         self._sizes = sizes
         self._sum = y_shape_of(sums)
-        totals = KeyTotals(sizes)
         super().__init__(
             {
                 "en": In(1),
                 "count": In(sizes.count),
                 "word": In(word_layout(sizes.steps, sums)),
-                "exponent": In(totals.exponent.shape()),
+                "exponent": In(index_shape(total_shape(sizes).width)),
                 "some": In(1),
                 "opened": Out(1),
             }

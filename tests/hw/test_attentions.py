@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from amaranth.hdl import Fragment, Shape
+from amaranth.hdl import Fragment, Shape, signed, unsigned
 
 from s2tdpt.golden.attention import MECHANISMS
 from s2tdpt.golden.bounds import Interval
@@ -13,6 +13,7 @@ from s2tdpt.golden.errors import UserError
 from s2tdpt.hw import attention
 from s2tdpt.hw.attention import HARDWARE, attention_of
 from s2tdpt.hw.attention.columns import ColumnCounts
+from s2tdpt.hw.attention.dendrites import DendriteRows
 from s2tdpt.hw.attention.records import HeadSizes
 from s2tdpt.hw.attention.sssa import KeyTotals, reachable
 from s2tdpt.hw.attention.state_records import REUSE, Rounds
@@ -120,6 +121,17 @@ def test_dendrites_are_eight_words_a_channel(tokens):
         assert {Shape.cast(row.shape).width for row in rows} == {16 * bits} and bits <= 16
         words[kind] = sum(16 * row.depth for row in rows) // 4
     assert words == {"lrf-dyn": 8 * 16, "ssa": 16 * 16}
+
+
+@pytest.mark.parametrize("engines", [1, 3])
+def test_resources_of_an_engine_of_dendrites(engines):
+    size = dict(head_dim=5, heads=1, tokens=4, steps=3, lanes=8, post_lanes=4)
+    sizes = HeadSizes(program_for(**size, attention_steps=engines))
+    flops, memory = state_of(DendriteRows(sizes, 0, unsigned(12), signed(14)))
+    rows = 8 * (4 if engines == 1 else 1)  # three steps count as four
+    assert memory == rows * 5 * 12
+    place = 3 + (rows - 1).bit_length()
+    assert flops == 5 * (7 * 12 + 14 + 4) + 6 * place + 25
 
 
 def test_units_hold_only_what_they_read():
@@ -275,7 +287,7 @@ def test_costs_of_the_page(kind):
     unit = Member(mechanism(kind, 2), **size)
     kept, state, cycles = COSTS[kind]
     own = unit.hardware.own_memories(unit.program, unit.bounds)
-    store = sum(memory.total_bits for memory in unit.hardware.memories(unit.program, unit.bounds))
+    store = state_of(unit.dut)[1]
     store -= sum(memory.total_bits for memory in own)
     assert store == 2 * N * T * kept
     rows = sum(memory.total_bits for memory in own if memory.name.startswith("rows of the attention"))

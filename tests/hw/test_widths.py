@@ -152,6 +152,17 @@ def test_shift_field_counts_from_the_smallest(amounts):
     assert json.loads(json.dumps(widths.as_dict()))["min_shift"] == min(amounts)
 
 
+@pytest.mark.parametrize("kind", ["sssa", "lrf-dyn", "ssa"])
+def test_inner_values_of_an_attention_fit_and_no_bit_is_spare(kind):
+    params = random_params(network(attention={"kind": kind}), 3)
+    bounds = derive_bounds(params)
+    found = derive_widths(params, bounds).attention_inner
+    assert found.keys() == bounds.attention_inner.keys() and found
+    for name, bits in found.items():
+        lo, hi = bounds.attention_inner[name].lo, bounds.attention_inner[name].hi
+        assert bits == (signed_bits(lo, hi) if lo < 0 else max(1, hi.bit_length()))
+
+
 def test_numbers_that_could_overflow_are_refused():
     """A head bias of 2^62 is a legal integer of the file, but its logits could pass 64 bits."""
     params, _, _ = setting("tiny")

@@ -29,6 +29,7 @@ from s2tdpt.golden.complexity import Product, macs, memory, neurons, products
 from s2tdpt.golden.config import NetworkConfig
 from s2tdpt.golden.layers import Layer
 from s2tdpt.golden.network import GoldenNetwork
+from s2tdpt.golden.neuron import LIF, Law, places
 
 E_MAC = 4.6
 """pJ, multiply (3.7) and add (0.9) two float32."""
@@ -225,7 +226,7 @@ def energy_report(golden: GoldenNetwork, activity: Activity) -> EnergyReport:
                 **spent,
             )
         )
-    rest = rest_additions(config, activity.head_bits)
+    rest = rest_additions(config, activity.head_bits, golden.params.laws)
     rows.append(LayerEnergy(REST, "", None, 0, 0.0, 0.0, rest, rest * E_ADD32, 0.0, 0.0, 0.0, 0.0))
     return EnergyReport(
         config,
@@ -237,15 +238,17 @@ def energy_report(golden: GoldenNetwork, activity: Activity) -> EnergyReport:
     )
 
 
-def rest_additions(config: NetworkConfig, head_bits: int) -> int:
+def rest_additions(config: NetworkConfig, head_bits: int, laws: Mapping[str, Law] | None = None) -> int:
     """Additions of an image that follow from the shape alone; all at 32 bits.
 
-    A neuron takes two a step (input to membrane, membrane against threshold); a sum takes one for its bias;
+    A neuron takes two a step (input to membrane, membrane against threshold), and what its law, that of `laws` or
+    else of LIF, adds; a sum takes one for its bias;
     a sum over bit planes takes one for every plane but the first; a writer of the stream takes one for each
     value, the first writer none.
     """
     steps = config.timesteps
-    total = 2 * steps * sum(neurons(config).values())
+    laws = laws or dict.fromkeys(places(config), LIF)
+    total = steps * sum(laws[place].additions * count for place, count in neurons(config).items())
     for layer in config.layers():
         outputs = layer.positions * layer.outputs
         total += outputs * (steps if layer.spike_driven else 1)

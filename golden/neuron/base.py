@@ -25,17 +25,18 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
-import torch
 from pydantic import BaseModel, ConfigDict
 
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.layers import Attention, Layer
 from s2tdpt.golden.layout import TensorLayout
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # torch too: a configuration needs none
+    import torch
+
     from s2tdpt.golden.config import NetworkConfig
 
-Number = TypeVar("Number", int, np.ndarray, torch.Tensor)
+Number = TypeVar("Number", int, np.ndarray, "torch.Tensor")
 """Whole numbers: Python's, arrays of any integer type or of Python's, tensors of integers or of floats."""
 
 LEAKS = (0, 2, 4, 6, 7)
@@ -46,10 +47,15 @@ GAIN = 16
 """A threshold divided by `gain` / GAIN; a gain of GAIN leaves it."""
 
 
+def is_tensor(value: Number) -> bool:
+    """Whether `value` is one of torch's."""
+    return hasattr(value, "is_floating_point")
+
+
 def shifted(value: Number, bits: int) -> Number:
     """floor(value / 2^bits), also of whole numbers in floats."""
-    if isinstance(value, torch.Tensor) and value.dtype.is_floating_point:
-        return torch.floor(value * 2.0**-bits)
+    if is_tensor(value) and value.dtype.is_floating_point:
+        return (value * 2.0**-bits).floor()
     return value >> bits
 
 
@@ -172,6 +178,8 @@ class Law(ABC):
         tensor, shape (T, ..., C)
             0 or 1, `out` or a tensor of the type of `current`.
         """
+        import torch
+
         steps = current.shape[0]
         out = torch.empty_like(current) if out is None else out
         h = 0

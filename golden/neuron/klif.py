@@ -16,10 +16,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
-import torch
 
 from s2tdpt.golden.layout import TensorLayout
-from s2tdpt.golden.neuron.base import GAIN, Law, Neuron, Number, shifted
+from s2tdpt.golden.neuron.base import GAIN, Law, Neuron, Number, is_tensor, shifted
 
 if TYPE_CHECKING:
     from s2tdpt.golden.config import NetworkConfig
@@ -36,7 +35,7 @@ class KlifLaw(Law):
     rectified: ClassVar[bool] = True
 
     def keep(self, u: Number, threshold: Number) -> Number:
-        positive = u.clamp(min=0) if isinstance(u, torch.Tensor) else np.maximum(u, 0)
+        positive = u.clamp(min=0) if is_tensor(u) else np.maximum(u, 0)
         return shifted(positive, 1)
 
     @property

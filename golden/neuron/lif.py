@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
-import torch
 
 from s2tdpt.golden.layout import TensorLayout
 from s2tdpt.golden.neuron.base import Law, Neuron, Number, shifted
 
 if TYPE_CHECKING:
+    import torch
+
     from s2tdpt.golden.config import NetworkConfig
 
 
@@ -41,6 +42,8 @@ def lif(
     tensor, shape (T, ..., C)
         0 or 1, `out` or a tensor of the type of `current`.
     """
+    import torch
+
     steps = current.shape[0]
     if out is None:
         out = torch.empty_like(current)

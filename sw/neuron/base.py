@@ -15,6 +15,10 @@ from torch import Tensor, nn
 from s2tdpt.golden.neuron import Law
 from s2tdpt.sw.neuron.lif import result_type, surrogate_steepness, wide
 
+PACE = 8.0
+"""A learned constant is this times its parameter: at a learning rate that suits weights it has to get from
+one of few values to the next."""
+
 
 def snapped(soft: Tensor, hard: Tensor) -> Tensor:
     """`hard` in the forward pass, the gradient of `soft`."""

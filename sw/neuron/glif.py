@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from s2tdpt.golden.neuron.base import GAIN, WHOLE
 from s2tdpt.golden.neuron.glif import LARGEST_CONDUCT, LARGEST_LINEAR, LARGEST_SOFT, GlifLaw
-from s2tdpt.sw.neuron.base import Constants, LearnedNeurons, snapped
+from s2tdpt.sw.neuron.base import PACE, Constants, LearnedNeurons, snapped
 from s2tdpt.sw.neuron.klif import whole_gain
 from s2tdpt.sw.neuron.plif import nearest_leak, weight_of
 
@@ -37,18 +37,18 @@ class GlifNeurons(LearnedNeurons):
         super().__init__()
         self.gates = nn.Parameter(torch.zeros(3))
         self.w = nn.Parameter(torch.zeros(()))
-        self.linear = nn.Parameter(torch.tensor(FIRST_LINEAR))
-        self.soft = nn.Parameter(torch.tensor(FIRST_SOFT))
-        self.conduct = nn.Parameter(torch.full((len(law.conduct),), FIRST_CONDUCT))
+        self.linear = nn.Parameter(torch.zeros(()))
+        self.soft = nn.Parameter(torch.zeros(()))
+        self.conduct = nn.Parameter(torch.zeros(len(law.conduct)))
         self.k = nn.Parameter(torch.tensor(1.0))
         self.set_law(law)
 
     def constants(self) -> Constants:
-        open_, soft_leak = torch.sigmoid(self.gates), 1.0 - torch.sigmoid(self.w)
+        open_, soft_leak = torch.sigmoid(PACE * self.gates), 1.0 - torch.sigmoid(PACE * self.w)
         exponential, conducting, hard = snapped(open_, (open_.detach() >= 0.5).to(open_.dtype))
         leak = snapped(soft_leak, nearest_leak(soft_leak))
         parts = [
-            torch.exp2(-snapped(power, rounded_power(power, largest)))
+            torch.exp2(-snapped(PACE * power, rounded_power(PACE * power, largest)))
             for power, largest in (
                 (self.linear, LARGEST_LINEAR),
                 (self.soft, LARGEST_SOFT - 1),
@@ -66,12 +66,12 @@ class GlifNeurons(LearnedNeurons):
 
     def law(self) -> GlifLaw:
         exponential, conducting, hard = (gate >= 0 for gate in self.gates.tolist())
-        leak = round(WHOLE * float(nearest_leak(1.0 - torch.sigmoid(self.w))))
-        conduct = rounded_power(self.conduct, LARGEST_CONDUCT).int().tolist()
+        leak = round(WHOLE * float(nearest_leak(1.0 - torch.sigmoid(PACE * self.w))))
+        conduct = rounded_power(PACE * self.conduct, LARGEST_CONDUCT).int().tolist()
         return GlifLaw(
             leak=leak if exponential else WHOLE,
-            linear=None if exponential else int(rounded_power(self.linear, LARGEST_LINEAR)),
-            soft=0 if hard else 1 + int(rounded_power(self.soft, LARGEST_SOFT - 1)),
+            linear=None if exponential else int(rounded_power(PACE * self.linear, LARGEST_LINEAR)),
+            soft=0 if hard else 1 + int(rounded_power(PACE * self.soft, LARGEST_SOFT - 1)),
             conduct=tuple(conduct) if conducting else (0,) * len(conduct),
             gain=int(whole_gain(self.k)),
         )
@@ -80,9 +80,9 @@ class GlifNeurons(LearnedNeurons):
     def set_law(self, law: GlifLaw) -> None:
         exponential, conducting = law.linear is None, any(law.conduct)
         signs = torch.tensor([1.0 if gate else -1.0 for gate in (exponential, conducting, not law.soft)])
-        self.gates.copy_(FIRST_GATE * signs)
-        self.w.fill_(weight_of(law.leak if exponential else 4))
-        self.linear.fill_(FIRST_LINEAR if exponential else law.linear)
-        self.soft.fill_(law.soft - 1 if law.soft else FIRST_SOFT)
-        self.conduct.copy_(torch.tensor(law.conduct) if conducting else torch.tensor(FIRST_CONDUCT))
+        self.gates.copy_(FIRST_GATE * signs / PACE)
+        self.w.fill_(weight_of(law.leak if exponential else 4) / PACE)
+        self.linear.fill_((FIRST_LINEAR if exponential else law.linear) / PACE)
+        self.soft.fill_((law.soft - 1 if law.soft else FIRST_SOFT) / PACE)
+        self.conduct.copy_(torch.tensor(law.conduct if conducting else FIRST_CONDUCT) / PACE)
         self.k.fill_(law.gain / GAIN)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from s2tdpt.golden.neuron.base import LEAKS, WHOLE
 from s2tdpt.golden.neuron.plif import PlifLaw
-from s2tdpt.sw.neuron.base import Constants, LearnedNeurons, snapped
+from s2tdpt.sw.neuron.base import PACE, Constants, LearnedNeurons, snapped
 
 FARTHEST = 4.0
 """w stands for a leak of 0 here, where the sigmoid still has a slope."""
@@ -36,16 +36,16 @@ class PlifNeurons(LearnedNeurons):
 
     def __init__(self, law: PlifLaw):
         super().__init__()
-        self.w = nn.Parameter(torch.tensor(weight_of(law.leak)))
+        self.w = nn.Parameter(torch.tensor(weight_of(law.leak) / PACE))
 
     def constants(self) -> Constants:
-        soft = 1.0 - torch.sigmoid(self.w)
+        soft = 1.0 - torch.sigmoid(PACE * self.w)
         leak = snapped(soft, nearest_leak(soft))
         return Constants(leak=leak, gain=2.0 * (1.0 - leak))
 
     def law(self) -> PlifLaw:
-        return PlifLaw(round(WHOLE * float(nearest_leak(1.0 - torch.sigmoid(self.w)))))
+        return PlifLaw(round(WHOLE * float(nearest_leak(1.0 - torch.sigmoid(PACE * self.w)))))
 
     @torch.no_grad()
     def set_law(self, law: PlifLaw) -> None:
-        self.w.fill_(weight_of(law.leak))
+        self.w.fill_(weight_of(law.leak) / PACE)

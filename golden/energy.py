@@ -241,10 +241,9 @@ def energy_report(golden: GoldenNetwork, activity: Activity) -> EnergyReport:
 def rest_additions(config: NetworkConfig, head_bits: int, laws: Mapping[str, Law] | None = None) -> int:
     """Additions of an image that follow from the shape alone; all at 32 bits.
 
-    A neuron takes two a step (input to membrane, membrane against threshold), and what its law, that of `laws` or
-    else of LIF, adds; a sum takes one for its bias;
-    a sum over bit planes takes one for every plane but the first; a writer of the stream takes one for each
-    value, the first writer none.
+    A neuron takes two a step (input to membrane, membrane against threshold), and what its law, that of
+    `laws` or else of LIF, adds; a sum takes one for its bias; a sum over bit planes takes one for every
+    plane but the first; a writer of the stream takes one for each value, the first writer none.
     """
     steps = config.timesteps
     laws = laws or dict.fromkeys(places(config), LIF)

@@ -127,6 +127,20 @@ def test_another_attention_is_trained_and_exported(shell, small_digits):
     assert "run/little.safetensors was trained for another configuration (attention" in message
 
 
+def test_other_neurons_are_trained_and_exported(shell, small_digits):
+    shell.good("train", *small_digits, "--neuron", '{"kind": "plif", "leak": 6}', "--out", "run")
+    params = Params.load("run/little-plif.safetensors")
+    assert params.config.neuron.leak == 6 and params.manifest()["version"] == 3
+    shell.good("evaluate", "-p", "run/little-plif.safetensors", "--qat", "--limit", 8)
+    for given, words in (
+        ("other", "neuron.kind is 'other'; expected one of lif, plif, klif, glif; choose one"),
+        ('{"kind": "lif", "leak": 4}', "unknown field 'neuron.leak'; expected only kind of this neuron"),
+        ('{"kind": "plif", "leak": 5}', "field 'neuron.leak' is 5; expected 0, 2, 4, 6 or 7"),
+    ):
+        assert words in shell.refused("train", *small_digits, "--neuron", given, "--out", "none")
+        assert not (shell.folder / "none").exists()
+
+
 def test_export_gives_the_integers_of_the_run(shell, trained):
     export = ("export", "run/qat.safetensors", "--out", "mine.safetensors")
     assert shell.good(*export) == "wrote mine.safetensors\n"

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 FORMAT = "s2tdpt-explore"
 CLOCK = 60.0
-"""MHz; below what the two machines that were placed on an ECP5 reached (docs/machines.md)."""
+"""MHz; below what the three machines that were placed on an ECP5 reached (docs/machines.md)."""
 IMAGES = 4
 """Images that are counted unless told."""
 ACCURACY_IMAGES = 1000

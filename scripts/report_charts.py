@@ -111,7 +111,7 @@ def treemap(parts: Sequence[tuple[str, float]], shown: Callable[[float], str], t
         x, y, dx, dy = box["x"], box["y"], box["dx"], box["dy"]
         drawing.rect(x + 1, y + 1, dx - 2, dy - 2, f"c{number % 8}", f"{name}: {shown(value)}", rx=3)
         if dx > 6.6 * min(len(name), 9) and dy > 18:
-            fits = int((dx - 8) / 6.4)
+            fits = int((dx - 10) / 7.2)
             drawing.text(x + 7, y + 16, name if len(name) <= fits else name[: max(1, fits - 1)] + "…", "on")
             if dy > 34 and len(shown(value)) <= fits:
                 drawing.text(x + 7, y + 31, shown(value), "on small")

@@ -53,6 +53,8 @@ class Result:
         (image, tensor) to the writes (position, first slot, values [T, slots]) of that tensor, in order.
     starts : list of (cycle, step)
     completes : list of cycle
+    begun, ended : list of cycle
+        `FrameEvents` of the images.
     fired : int
         Accumulates of a lane.
     logits, classes : ndarray
@@ -63,6 +65,8 @@ class Result:
     findings: list[str] = field(default_factory=list)
     starts: list[tuple[int, int]] = field(default_factory=list)
     completes: list[int] = field(default_factory=list)
+    begun: list[int] = field(default_factory=list)
+    ended: list[int] = field(default_factory=list)
     fired: int = 0
     logits: np.ndarray | None = None
     classes: np.ndarray | None = None
@@ -240,7 +244,7 @@ class _Recorder:
         probe, result = self._core.probe, self.result
         strobes = Cat(
             *(probe.piece.en, probe.piece.u_en, probe.layers.en, probe.attention.en, probe.y_en),
-            *(probe.complete, probe.start),
+            *(probe.complete, probe.start, self._core.events.start, self._core.events.complete),
         )
         decoders = (self._piece, self._membrane, self._write, self._attention, self._sums)
         cycle = 0
@@ -261,6 +265,9 @@ class _Recorder:
                     result.completes.append(cycle)
                 if seen >> 6 & 1:
                     result.starts.append((cycle, ctx.get(probe.step)))
+                for number, times in ((7, result.begun), (8, result.ended)):
+                    if seen >> number & 1:
+                        times.append(cycle)
             await ctx.tick()
             cycle += 1
 
@@ -401,6 +408,8 @@ def check(case: Case, result: Result, *, cycles: bool = True) -> None:
     steps = len(case.program.steps)
     assert [step for _, step in result.starts] == list(range(steps)) * len(case.images)
     assert len(result.completes) == len(result.starts)
+    assert result.begun == [at for at, step in result.starts if step == 0]
+    assert result.ended == [at + 1 for at in result.completes[steps - 1 :: steps]]
     if not cycles:
         return
     arrival, fired = None, 0

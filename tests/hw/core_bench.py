@@ -54,6 +54,8 @@ class Result:
         (image, tensor) to the writes (position, first slot, values [T, slots]) of that tensor, in order.
     starts : list of (cycle, step)
     completes : list of cycle
+    begun, ended : list of cycle
+        `FrameEvents` of the images.
     fired : int
         Accumulates of a lane.
     logits, classes : ndarray
@@ -64,6 +66,8 @@ class Result:
     findings: list[str] = field(default_factory=list)
     starts: list[tuple[int, int]] = field(default_factory=list)
     completes: list[int] = field(default_factory=list)
+    begun: list[int] = field(default_factory=list)
+    ended: list[int] = field(default_factory=list)
     fired: int = 0
     logits: np.ndarray | None = None
     classes: np.ndarray | None = None
@@ -249,7 +253,7 @@ class _Recorder:
         probe, result = self._core.probe, self.result
         strobes = Cat(
             *(probe.piece.en, probe.piece.u_en, probe.layers.en, probe.attention.en, probe.y_en),
-            *(probe.complete, probe.start),
+            *(probe.complete, probe.start, self._core.events.start, self._core.events.complete),
         )
         decoders = (self._piece, self._membrane, self._write, self._attention, self._sums)
         cycle = 0
@@ -270,6 +274,9 @@ class _Recorder:
                     result.completes.append(cycle)
                 if seen >> 6 & 1:
                     result.starts.append((cycle, ctx.get(probe.step)))
+                for number, times in ((7, result.begun), (8, result.ended)):
+                    if seen >> number & 1:
+                        times.append(cycle)
             await ctx.tick()
             cycle += 1
 
@@ -410,6 +417,8 @@ def check(case: Case, result: Result, *, cycles: bool = True) -> None:
     steps = len(case.program.steps)
     assert [step for _, step in result.starts] == list(range(steps)) * len(case.images)
     assert len(result.completes) == len(result.starts)
+    assert result.begun == [at for at, step in result.starts if step == 0]
+    assert result.ended == [at + 1 for at in result.completes[steps - 1 :: steps]]
     if not cycles:
         return
     arrival, fired = None, 0

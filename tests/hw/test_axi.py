@@ -122,11 +122,14 @@ class FrameStore:
         self.memory = [[None] * dut.channels for _ in range(2 * dut.positions)]
         self.frames = []
         self.errors = None
+        self.dropped = [0, 0]
 
     async def write(self, ctx):
         dut = self.dut
+        signals = (dut.wr_en, dut.wr_addr, dut.wr_data, dut.short, dut.long)
         while True:
-            _, _, enable, address, data = await ctx.tick().sample(dut.wr_en, dut.wr_addr, dut.wr_data)
+            _, _, enable, address, data, *dropped = await ctx.tick().sample(*signals)
+            self.dropped = [count + pulse for count, pulse in zip(self.dropped, dropped, strict=True)]
             assert enable & (enable - 1) == 0
             for c in range(dut.channels):
                 if enable >> c & 1:
@@ -259,6 +262,8 @@ def test_receiver_drops_malformed_frames(case, pattern):
         store = receive((1, 3, 2), beats, 5, PATTERNS[pattern](rng), lambda: rng.choice([0, 3, 30]))
         assert store.frames == good
         assert store.errors == errors
+        short = sum(length < SIZE for length in lengths)
+        assert store.dropped == [short, len(lengths) - short]
 
 
 def test_receiver_single_byte_frames_can_only_be_long():

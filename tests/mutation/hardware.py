@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from s2tdpt.golden.link import Identity
+from s2tdpt.golden.registers import Constants
 from s2tdpt.hw.core import Core
+from s2tdpt.hw.registers import RegisterBlock
 from s2tdpt.hw.responder import Responder
 from s2tdpt.hw.uart import UartReceiver, UartTransmitter
 from tests.hw.core_bench import build_case
@@ -66,7 +68,8 @@ def network_tests(mutant: Mutant) -> list[str]:
 def all_mutants() -> list[Mutant]:
     """Every mutant of `hw`, in the order of the source."""
     card = Identity(5, 4, 1, 3, 4, 2, 1_000_000, bytes(32))
-    designs = [Responder(card), UartReceiver(1 << 12), UartTransmitter(1 << 12)]
+    registers = RegisterBlock(Constants(20, 4, 4, bytes(range(32))))
+    designs = [Responder(card), UartReceiver(1 << 12), UartTransmitter(1 << 12), registers]
     for name in DESIGNS:
         case = build_case(*CASES[name], attempts=1)
         designs.append(Core(case.params, case.program, case.widths, case.bounds))

@@ -78,7 +78,7 @@ class FrameReceiver(wiring.Component):
         Bank of the oldest complete frame; the bank of the next one while there is none.
     frame_release : In(1)
         Pulse: free the bank ``frame_bank``. Ignored while ``frame_valid`` is low.
-    short, long : Out(1)
+    dropped_short, dropped_long : Out(1)
         Pulse: a short or a long frame is dropped in this cycle.
     error_short, error_long : Out(1)
         One was; stays high until reset.
@@ -105,8 +105,8 @@ class FrameReceiver(wiring.Component):
                 "frame_valid": Out(1),
                 "frame_bank": Out(1),
                 "frame_release": In(1),
-                "short": Out(1),
-                "long": Out(1),
+                "dropped_short": Out(1),
+                "dropped_long": Out(1),
                 "error_short": Out(1),
                 "error_long": Out(1),
             }
@@ -166,9 +166,9 @@ class FrameReceiver(wiring.Component):
                 ]
                 with m.If(~last_byte):
                     m.d.sync += self.error_short.eq(1)
-                    m.d.comb += self.short.eq(1)
+                    m.d.comb += self.dropped_short.eq(1)
                 with m.Elif(~self.tlast):
-                    m.d.comb += self.long.eq(1)
+                    m.d.comb += self.dropped_long.eq(1)
                     m.d.sync += [self.error_long.eq(1), dropping.eq(1)]
                 with m.Else():
                     m.d.sync += fill_bank.eq(~fill_bank)

@@ -181,7 +181,8 @@ class Core(wiring.Component):
         m.d.sync += started.eq(sequencer.frame_start)
         m.d.comb += [
             *(self.events.start.eq(started), self.events.complete.eq(sequencer.frame_complete)),
-            *(self.events.short.eq(receiver.short), self.events.long.eq(receiver.long)),
+            self.events.short.eq(receiver.dropped_short),
+            self.events.long.eq(receiver.dropped_long),
         ]
         return m
 

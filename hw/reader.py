@@ -130,11 +130,11 @@ class WordReader(wiring.Component):
         fire, room = Signal(), Signal(init=1)
         dropped = Signal(machine.banks)  # a slice without a spike is not handed on
         m.d.comb += [request.ready.eq(room & self.pixels.ready), fire.eq(request.valid & request.ready)]
-        full = []
-        for bank, popped in enumerate(self.popped):
-            # Room in the bank's queue, less the slices that are on their way to it. That a slice leaves is
-            # known last in the cycle: both outcomes are ready for it.
-            count = Signal(bits_for(machine.queue), init=machine.queue, name=f"room_{bank}")
+        # Room in each bank's queue, less the slices that are on their way to it. That a slice leaves is known
+        # last in the cycle: both outcomes are ready for it.
+        room_bits, full = bits_for(machine.queue), []
+        counts = [Signal(room_bits, init=machine.queue, name=f"room_{b}") for b in range(machine.banks)]
+        for bank, (count, popped) in enumerate(zip(counts, self.popped, strict=True)):
             stays = Signal.like(count, name=f"room_stays_{bank}")
             m.d.comb += stays.eq(wrap(count + dropped[bank] - fire, count.shape()))
             m.d.sync += count.eq(Mux(popped, wrap(stays + 1, count.shape()), stays))

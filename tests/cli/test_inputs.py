@@ -164,7 +164,7 @@ def with_header(header: dict, body: bytes) -> bytes:
 def newer(data: bytes) -> bytes:
     header, body = header_of(data)
     manifest = json.loads(header["__metadata__"]["s2tdpt"])
-    header["__metadata__"]["s2tdpt"] = json.dumps(manifest | {"version": 3})
+    header["__metadata__"]["s2tdpt"] = json.dumps(manifest | {"version": 4})
     return with_header(header, body)
 
 
@@ -172,7 +172,7 @@ BAD_PARAMETERS = {
     "truncated": (lambda data: data[:-7], "is truncated"),
     "header cut": (lambda data: data[:100], "is truncated"),
     "altered": (lambda data: data[:-1] + bytes([data[-1] ^ 1]), "its checksum does not match its contents"),
-    "newer": (newer, "was written by a newer version (format version 3); expected at most 2"),
+    "newer": (newer, "was written by a newer version (format version 4); expected at most 3"),
     "empty": (lambda data: b"", "is not a safetensors file"),
     "text": (lambda data: b"weights = 1, 2, 3", "is not a safetensors file"),
 }

@@ -232,12 +232,9 @@ def _reader_room(c: Contract, unit, inside, then, levels) -> None:
     valid_1, valid_2, dropped = inside["valid_1"], inside["valid_2"], inside["dropped"]
     c.check("invariant_pipeline", (valid_1 == then[0]) & (valid_2 == then[1]))
     rooms = []
-    fire = unit.request.valid & unit.request.ready
-    for bank, following in enumerate(inside["counts"]):
-        width = len(following)
-        room = (following - unit.popped[bank] - dropped[bank] + fire)[:width]
+    for bank, room in enumerate(inside["counts"]):
         held = levels[bank] + valid_1 + valid_2 + unit.push[bank] + dropped[bank]
-        c.check(f"invariant_room_{bank}", (held <= DEPTH) & (room == (DEPTH - held)[:width]))
+        c.check(f"invariant_room_{bank}", (held <= DEPTH) & (room == (DEPTH - held)[: len(room)]))
         c.check(f"invariant_one_of_both_{bank}", (unit.push[bank] | dropped[bank]) == then[2])
         rooms.append(room != 0)
     c.check("invariant_ready", inside["room"] == Cat(rooms).all())

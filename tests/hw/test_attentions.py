@@ -293,7 +293,7 @@ def test_costs_of_the_page(kind):
     rows = sum(memory.total_bits for memory in own if memory.name.startswith("rows of the attention"))
     if "stdp" in kind:
         y = unit.hardware.sums(unit.program, unit.bounds) if kind == "lrf-stdp" else unit.bounds.attention
-        state, rows = T * state * _bits(y.hi), rows - D * _bits(y.hi)  # and a row of zeros
+        state *= T * _bits(y.hi)
     elif kind == "lrf-dyn":
         state *= T * _bits(unit.bounds.attention_inner["dendrite"].hi)
     else:

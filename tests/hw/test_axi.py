@@ -126,7 +126,7 @@ class FrameStore:
 
     async def write(self, ctx):
         dut = self.dut
-        signals = (dut.wr_en, dut.wr_addr, dut.wr_data, dut.short, dut.long)
+        signals = (dut.wr_en, dut.wr_addr, dut.wr_data, dut.dropped_short, dut.dropped_long)
         while True:
             _, _, enable, address, data, *dropped = await ctx.tick().sample(*signals)
             self.dropped = [count + pulse for count, pulse in zip(self.dropped, dropped, strict=True)]

@@ -338,7 +338,8 @@ def test_a_run_can_be_watched(tmp_path, monkeypatch):
         input="three\n",
         watch=lambda line: seen.append((line, "one" in log.read_text().splitlines())),
     )
-    assert (output, seen[-1]) == ("one\n\ntwo\nthree\n", ("one", True))
+    assert output == "one\n\ntwo\nthree\n"
+    assert ("one", True) in seen  # and what came later, where the computer is slow
     assert log.read_text() == f"$ perl -e {script}\n{output}"
 
 

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from s2tdpt.hw.machine import Machine, load_machine, named_machines
     from s2tdpt.hw.memory_plan import plan_of
     from s2tdpt.hw.package import generate
-    from s2tdpt.hw.program import Program, build_program
+    from s2tdpt.hw.program import Program
+    from s2tdpt.hw.schedule import build_program
     from s2tdpt.hw.synthesis import synthesize
     from s2tdpt.hw.tools import survey
     from s2tdpt.hw.top import Accelerator
@@ -49,7 +50,7 @@ _MODULES = {
     "Estimate": "estimate",
     "Machine": "machine",
     "Program": "program",
-    "build_program": "program",
+    "build_program": "schedule",
     "count_cycles": "estimate",
     "emit": "verilog",
     "generate": "package",

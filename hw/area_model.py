@@ -17,7 +17,8 @@ from s2tdpt.hw.area_table import CASES, Counts, count_cells, read_table
 from s2tdpt.hw.attention.records import HeadSizes
 from s2tdpt.hw.memory import LUTRAM_BITS, LUTRAM_WORDS
 from s2tdpt.hw.memory_plan import plan_for
-from s2tdpt.hw.program import Program, build_program
+from s2tdpt.hw.program import Program
+from s2tdpt.hw.schedule import program_of
 from s2tdpt.hw.widths import Widths, derive_widths
 
 __all__ = ["AreaModel", "Example", "area_model", "features", "fit", "held_out_errors"]
@@ -120,7 +121,7 @@ def examples_of(rows: dict[str, dict[str, int]]) -> list[Example]:
             params = case.params()
             bounds = derive_bounds(params)
             widths = derive_widths(params, bounds)
-            program = build_program(params.config, case.machine(), widths.head_sum, params.laws)
+            program = program_of(params, case.machine(), widths.head_sum)
             counts = count_cells(rows[case.name])
             found.append(Example(case.name, features(program, widths, bounds), counts))
     return found

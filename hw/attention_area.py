@@ -10,8 +10,8 @@ from s2tdpt.hw.area_table import cells_of
 from s2tdpt.hw.attention import attention_of
 from s2tdpt.hw.attention.unit import AttentionUnit
 from s2tdpt.hw.machine import Machine
-from s2tdpt.hw.program import build_program
 from s2tdpt.hw.records import Sizes
+from s2tdpt.hw.schedule import program_of
 from s2tdpt.hw.verilog import emit
 from s2tdpt.hw.widths import derive_widths
 
@@ -53,7 +53,7 @@ def unit_of(kind: str) -> AttentionUnit:
     """The unit of the small network."""
     params = small_params(kind)
     bounds = derive_bounds(params)
-    program = build_program(params.config, MACHINE, derive_widths(params, bounds).head_sum)
+    program = program_of(params, MACHINE, derive_widths(params, bounds).head_sum)
     return attention_of(program).unit(params, program, Sizes(program), bounds)
 
 

@@ -21,7 +21,7 @@ from s2tdpt.hw.counted_energy import count_energy
 from s2tdpt.hw.estimate import ImageSequence
 from s2tdpt.hw.machine import Machine
 from s2tdpt.hw.memory_plan import BLOCKS, LARGEST, plan_for
-from s2tdpt.hw.program import build_program
+from s2tdpt.hw.schedule import program_of
 from s2tdpt.hw.widths import Widths, derive_widths
 
 __all__ = ["DEVICES", "Candidate", "Contender", "Limits", "Unfit", "estimate_candidate"]
@@ -162,7 +162,7 @@ def estimate_candidate(contender: Contender, machine: Machine, limits: Limits) -
         few frames a second.
     """
     bounds, widths = contender.bounds, contender.widths
-    program = build_program(contender.params.config, machine, widths.head_sum)
+    program = program_of(contender.params, machine, widths.head_sum)
     plan = plan_for(program, widths, bounds)
     if plan.bits > LARGEST:
         reason = f"{plan.bits:,} bits of memory are more than the {LARGEST:,} that are generated"

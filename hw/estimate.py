@@ -19,7 +19,8 @@ from s2tdpt.hw.arrival import TileArrival, stream_shape
 from s2tdpt.hw.cycles import FrameCycles, FrameModel
 from s2tdpt.hw.images import stream_width, tile_beats
 from s2tdpt.hw.machine import PIXEL_BITS, Machine
-from s2tdpt.hw.program import Program, build_program
+from s2tdpt.hw.program import Program
+from s2tdpt.hw.schedule import program_of
 from s2tdpt.hw.widths import Widths, derive_widths
 
 BATCH = 4
@@ -167,7 +168,7 @@ def count_cycles(
     """
     golden = GoldenNetwork(params)
     widths = derive_widths(params, golden.bounds)
-    program = build_program(params.config, machine, widths.head_sum, params.laws)
+    program = program_of(params, machine, widths.head_sum)
     stream = machine.weight_memory == "stream"
     model = ImageSequence(program, widths if stream else None)
     punctual = ImageSequence(program)  # weights never late

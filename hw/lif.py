@@ -6,9 +6,9 @@ from amaranth.lib.wiring import In, Out
 
 from s2tdpt.golden.neuron import LIF
 from s2tdpt.hw.fixed import exact, interval_of, interval_shape
-from s2tdpt.hw.neuron import Carry, carried_interval, membrane_interval
+from s2tdpt.hw.neuron import Carry, carried_interval
 
-__all__ = ["LifCell", "carried_interval", "membrane_interval"]
+__all__ = ["LifCell"]
 
 
 class LifCell(wiring.Component):

@@ -16,10 +16,11 @@ from s2tdpt.hw.axi import REGISTER_SUBGROUPS, ResultSender
 from s2tdpt.hw.images import constant_width
 from s2tdpt.hw.machine import PIXEL_BITS, Machine
 from s2tdpt.hw.memory import Memory
-from s2tdpt.hw.program import Program, build_program
+from s2tdpt.hw.program import Program
 from s2tdpt.hw.reader import slice_layout
 from s2tdpt.hw.records import Sizes, constant_words, pixel_word_bits, weight_rows
 from s2tdpt.hw.residual import ROW_DEPTH
+from s2tdpt.hw.schedule import program_of
 from s2tdpt.hw.step_rom import StepRecords
 from s2tdpt.hw.totals import ROW_DEPTH as TOTALS_DEPTH
 from s2tdpt.hw.widths import Widths, derive_widths
@@ -116,7 +117,7 @@ def plan_of(params: Params, machine: Machine) -> MemoryPlan:
     """The memories for these parameters, exactly as they will be generated."""
     bounds = derive_bounds(params)
     widths = derive_widths(params, bounds)
-    return plan_for(build_program(params.config, machine, widths.head_sum, params.laws), widths, bounds)
+    return plan_for(program_of(params, machine, widths.head_sum), widths, bounds)
 
 
 def plan_for(program: Program, widths: Widths, bounds: Bounds) -> MemoryPlan:

@@ -16,8 +16,9 @@ from s2tdpt.hw.axi_lite import AxiLite
 from s2tdpt.hw.core import Core
 from s2tdpt.hw.machine import Machine
 from s2tdpt.hw.memory_plan import check_size, plan_for
-from s2tdpt.hw.program import Program, build_program
+from s2tdpt.hw.program import Program
 from s2tdpt.hw.registers import RegisterBlock
+from s2tdpt.hw.schedule import program_of
 from s2tdpt.hw.widths import Widths, derive_widths
 
 BUSES = {"pixels": "s_axis", "results": "m_axis", "weights": "s_axis_weights"}
@@ -58,7 +59,7 @@ class Accelerator(wiring.Component):
         bounds = derive_bounds(params)
         self.params, self.observed, self.registers = params, observed, registers
         self.widths: Widths = derive_widths(params, bounds)
-        self.program: Program = build_program(params.config, machine, self.widths.head_sum, params.laws)
+        self.program: Program = program_of(params, machine, self.widths.head_sum)
         check_size(plan_for(self.program, self.widths, bounds))
         self._core = Core(params, self.program, self.widths, bounds)
         members = {"aclk": In(1), "aresetn": In(1), "core": Out(self._core.signature)}

@@ -368,12 +368,12 @@ def counted_energy(load: Workload) -> float:
     from s2tdpt.golden.network import GoldenNetwork
     from s2tdpt.hw.counted_energy import count_energy
     from s2tdpt.hw.estimate import image_traces
-    from s2tdpt.hw.program import build_program
+    from s2tdpt.hw.schedule import program_of
     from s2tdpt.hw.widths import derive_widths
 
     golden = GoldenNetwork(load.params)
     widths = derive_widths(load.params, golden.bounds)
-    program = build_program(golden.config, load.machine, widths.head_sum, load.params.laws)
+    program = program_of(golden.params, load.machine, widths.head_sum)
     traces = image_traces(golden, load.images[:SAMPLES])
     return count_energy(program, widths, golden.bounds, traces).energy
 

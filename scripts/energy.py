@@ -256,11 +256,11 @@ def count_accesses(golden: GoldenNetwork, machine: Machine, images: np.ndarray, 
     """Accesses and additions of a machine on images."""
     from s2tdpt.hw.counted_energy import count_energy
     from s2tdpt.hw.estimate import image_traces
-    from s2tdpt.hw.program import build_program
+    from s2tdpt.hw.schedule import program_of
     from s2tdpt.hw.widths import derive_widths
 
     widths = derive_widths(golden.params, golden.bounds)
-    program = build_program(golden.config, machine, widths.head_sum, golden.params.laws)
+    program = program_of(golden.params, machine, widths.head_sum)
     return count_energy(program, widths, golden.bounds, image_traces(golden, images), progress)
 
 

@@ -61,7 +61,7 @@ def estimate(context, config, params, machine, rates, mhz, json_path) -> None:
     from s2tdpt.golden.bounds import derive_bounds
     from s2tdpt.golden.params import random_params
     from s2tdpt.hw.prediction import check_rates, default_rates, predict
-    from s2tdpt.hw.program import build_program
+    from s2tdpt.hw.schedule import program_of
     from s2tdpt.hw.widths import derive_widths
 
     numbers = load_params(params or "digits") if config is None else random_params(load_config(config), 0)
@@ -70,7 +70,7 @@ def estimate(context, config, params, machine, rates, mhz, json_path) -> None:
         profile = check_rates(numbers.config, read_rates(rates, numbers.config))
     bounds = derive_bounds(numbers)
     widths = derive_widths(numbers, bounds)
-    program = build_program(numbers.config, machine, widths.head_sum, numbers.laws)
+    program = program_of(numbers, machine, widths.head_sum)
     result = predict(program, widths, bounds, profile)
     if json_path is not None:
         write_json(

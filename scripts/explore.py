@@ -237,7 +237,7 @@ def drawn(config: str, rates: Path | None) -> Contender:
     from s2tdpt.golden.params import random_params
     from s2tdpt.hw.candidate import Contender
     from s2tdpt.hw.prediction import check_rates, default_rates, random_trace
-    from s2tdpt.hw.program import build_program
+    from s2tdpt.hw.schedule import program_of
     from s2tdpt.hw.widths import derive_widths
 
     params = random_params(load_config(config), 0)
@@ -245,7 +245,7 @@ def drawn(config: str, rates: Path | None) -> Contender:
     if rates is not None:
         profile = check_rates(params.config, read_rates(rates, params.config))
     widths = derive_widths(params, derive_bounds(params))
-    trace = random_trace(build_program(params.config, Machine(), widths.head_sum), profile)
+    trace = random_trace(program_of(params, Machine(), widths.head_sum), profile)
     return Contender(config, params, (trace,), drawn=True)
 
 

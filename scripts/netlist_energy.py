@@ -20,7 +20,7 @@ from s2tdpt.hw.liberty import read_library
 from s2tdpt.hw.machine import Machine
 from s2tdpt.hw.netlist import map_to_cells, read_liberty_text
 from s2tdpt.hw.netlist_power import NetlistPower, sum_power
-from s2tdpt.hw.program import build_program
+from s2tdpt.hw.schedule import program_of
 from s2tdpt.hw.top import Accelerator
 from s2tdpt.hw.verilog import emit
 from s2tdpt.hw.widths import derive_widths
@@ -86,7 +86,7 @@ def measure_netlist(
 def _expect(golden: GoldenNetwork, machine: Machine, frame: np.ndarray) -> tuple[int, float]:
     """Cycles from image to image, and the counted energy in pJ."""
     widths = derive_widths(golden.params, golden.bounds)
-    program = build_program(golden.config, machine, widths.head_sum, golden.params.laws)
+    program = program_of(golden.params, machine, widths.head_sum)
     trace = next(image_traces(golden, frame[None]))
     counted = count_energy(program, widths, golden.bounds, [trace])
     return int(counted.cycles), counted.energy

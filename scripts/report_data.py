@@ -21,7 +21,8 @@ from s2tdpt.hw.estimate import Estimate, count_cycles, image_traces
 from s2tdpt.hw.images import stream_width, tile_beats
 from s2tdpt.hw.machine import Machine
 from s2tdpt.hw.memory_plan import MemoryPlan, plan_for
-from s2tdpt.hw.program import Program, build_program
+from s2tdpt.hw.program import Program
+from s2tdpt.hw.schedule import program_of
 from s2tdpt.hw.widths import Widths, derive_widths
 from s2tdpt.scripts.energy import GROUPS, theory_of
 from s2tdpt.scripts.images import Chosen
@@ -55,7 +56,7 @@ class Counts:
 def count(golden: GoldenNetwork, machine: Machine, chosen: Chosen, tell: Callable[[str], None]) -> Counts:
     """Count cycles, accesses and spikes of images."""
     widths = derive_widths(golden.params, golden.bounds)
-    program = build_program(golden.config, machine, widths.head_sum)
+    program = program_of(golden.params, machine, widths.head_sum)
     tell("counting cycles")
     cycles = count_cycles(golden.params, machine, chosen.images)
     tell("counting accesses")

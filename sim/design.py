@@ -8,7 +8,8 @@ from s2tdpt.golden.bounds import derive_bounds
 from s2tdpt.golden.params import Params
 from s2tdpt.hw.images import stream_beats, stream_width
 from s2tdpt.hw.machine import Machine
-from s2tdpt.hw.program import Program, build_program
+from s2tdpt.hw.program import Program
+from s2tdpt.hw.schedule import program_of
 from s2tdpt.hw.top import Accelerator
 from s2tdpt.hw.verilog import emit
 from s2tdpt.hw.widths import Widths, derive_widths
@@ -58,7 +59,7 @@ class Design:
 def layer_program(params: Params, machine: Machine) -> tuple[Program, Widths]:
     """Layer program and register widths of a network on a machine, without generating it."""
     widths = derive_widths(params, derive_bounds(params))
-    return build_program(params.config, machine, widths.head_sum, params.laws), widths
+    return program_of(params, machine, widths.head_sum), widths
 
 
 def generate(params: Params, machine: Machine, observed: bool = True) -> Design:

@@ -35,7 +35,8 @@ from s2tdpt.hw.attention.neurons import y_shape_of
 from s2tdpt.hw.attention.records import HeadSizes
 from s2tdpt.hw.attention.store import store_memories
 from s2tdpt.hw.machine import Machine
-from s2tdpt.hw.program import Program, build_program
+from s2tdpt.hw.program import Program
+from s2tdpt.hw.schedule import program_of
 from s2tdpt.hw.widths import derive_widths
 
 __all__ = ["ENGINES", "EngineCost", "compare"]
@@ -114,7 +115,7 @@ class _Setting:
     @cached_property
     def program(self) -> Program:
         widths = derive_widths(self.params, self.bounds)
-        return build_program(self.params.config, self.machine, widths.head_sum)
+        return program_of(self.params, self.machine, widths.head_sum)
 
     @property
     def sum_bits(self) -> int:

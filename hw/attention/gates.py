@@ -17,7 +17,8 @@ from s2tdpt.hw.attention.records import HeadSizes, K, Q, V
 from s2tdpt.hw.attention.sequencer import HeadSequencer
 from s2tdpt.hw.attention.steady import SteadyHardware, SteadyUnit
 from s2tdpt.hw.attention.store import Fields, HeadStore, Hold
-from s2tdpt.hw.lif import LifCell, membrane_interval
+from s2tdpt.hw.lif import LifCell
+from s2tdpt.hw.neuron import membrane_interval
 from s2tdpt.hw.program import Program
 from s2tdpt.hw.records import Sizes
 

@@ -22,7 +22,7 @@ from s2tdpt.golden.params import Params, random_params
 from s2tdpt.hw.attention.stdp_cycles import row_updates
 from s2tdpt.hw.cycles import frame_cycles
 from s2tdpt.hw.machine import Machine
-from s2tdpt.hw.program import build_program
+from s2tdpt.hw.schedule import build_program
 from s2tdpt.scripts.energy import amount
 from s2tdpt.scripts.options import load_params
 from s2tdpt.sw.datasets import load_dataset

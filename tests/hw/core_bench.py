@@ -24,7 +24,8 @@ from s2tdpt.hw.core import Core
 from s2tdpt.hw.cycles import FrameModel
 from s2tdpt.hw.images import stream_beats
 from s2tdpt.hw.machine import Machine
-from s2tdpt.hw.program import Port, Program, Step, Trace, build_program
+from s2tdpt.hw.program import Port, Program, Step, Trace
+from s2tdpt.hw.schedule import build_program
 from s2tdpt.hw.widths import Widths, derive_widths
 from s2tdpt.sim import cases
 from s2tdpt.sim.stalls import pauses

@@ -19,9 +19,9 @@ from s2tdpt.hw.attention.timeline import attention_lead, emission_period
 from s2tdpt.hw.cycles import FrameModel
 from s2tdpt.hw.machine import Machine
 from s2tdpt.hw.overlap import settle_cycles
-from s2tdpt.hw.program import build_program
 from s2tdpt.hw.reader import WordReader
 from s2tdpt.hw.scanner import BankScanner
+from s2tdpt.hw.schedule import build_program
 from s2tdpt.hw.widths import derive_widths
 from s2tdpt.sim.cases import liveliness, network, random_network
 from tests.hw.core_bench import (

@@ -9,7 +9,7 @@ from s2tdpt.hw.counted_energy import adder_energy, count_energy
 from s2tdpt.hw.estimate import image_traces
 from s2tdpt.hw.machine import load_machine
 from s2tdpt.hw.macro_model import CACTI, HOROWITZ, access_energy, area, fits, leakage
-from s2tdpt.hw.program import build_program
+from s2tdpt.hw.schedule import build_program
 from s2tdpt.hw.widths import derive_widths
 from s2tdpt.scripts.images import labelled_images
 

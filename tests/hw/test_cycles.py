@@ -15,7 +15,8 @@ from s2tdpt.hw.front_model import FIRST_REQUEST
 from s2tdpt.hw.images import stream_beats, tile_beats
 from s2tdpt.hw.machine import Machine
 from s2tdpt.hw.overlap import settle_cycles
-from s2tdpt.hw.program import Source, build_program
+from s2tdpt.hw.program import Source
+from s2tdpt.hw.schedule import build_program
 from s2tdpt.hw.widths import derive_widths
 from s2tdpt.hw.window import FIRST_WINDOW
 from s2tdpt.sim.cases import network

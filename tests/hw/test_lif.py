@@ -9,7 +9,8 @@ from amaranth import signed, unsigned
 
 from s2tdpt.golden.neuron.lif import lif
 from s2tdpt.hw.fixed import interval_of, interval_shape
-from s2tdpt.hw.lif import LifCell, carried_interval, membrane_interval
+from s2tdpt.hw.lif import LifCell
+from s2tdpt.hw.neuron import carried_interval, membrane_interval
 from tests.hw.util import simulate
 
 

@@ -12,8 +12,9 @@ from s2tdpt.hw.overlap import (
     settle_cycles,
     words_read,
 )
-from s2tdpt.hw.program import Source, build_program
+from s2tdpt.hw.program import Source
 from s2tdpt.hw.records import FETCH_CYCLES, FIRST_REQUEST, VISIBLE_DELAY
+from s2tdpt.hw.schedule import build_program
 from s2tdpt.hw.timing import PostTiming, drain_delay
 from s2tdpt.sim.cases import network
 

@@ -13,10 +13,11 @@ from s2tdpt.hw.lif_pipeline import lif_delay
 from s2tdpt.hw.machine import Machine
 from s2tdpt.hw.pool import OrPool
 from s2tdpt.hw.post import PostProcessor
-from s2tdpt.hw.program import Sink, build_program
+from s2tdpt.hw.program import Sink
 from s2tdpt.hw.records import WEIGHT_DELAY, Sizes
 from s2tdpt.hw.residual import ResidualStream
 from s2tdpt.hw.scale import Scale
+from s2tdpt.hw.schedule import build_program
 from s2tdpt.hw.step_rom import SinkField
 from s2tdpt.hw.timing import SUMS_DELAY, PostTiming
 from s2tdpt.hw.widths import derive_widths

@@ -15,7 +15,7 @@ from s2tdpt.hw.area_model import area_model, examples_of, features, fit, held_ou
 from s2tdpt.hw.area_table import CASES, Counts, count_cells, read_table, table_of
 from s2tdpt.hw.machine import Machine, load_machine
 from s2tdpt.hw.prediction import check_rates, default_rates, predict, random_trace
-from s2tdpt.hw.program import build_program
+from s2tdpt.hw.schedule import build_program
 from s2tdpt.hw.widths import derive_widths
 from s2tdpt.sim.cases import network
 

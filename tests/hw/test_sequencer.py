@@ -5,8 +5,9 @@ import pytest
 
 from s2tdpt.hw.machine import Machine
 from s2tdpt.hw.overlap import settle_cycles
-from s2tdpt.hw.program import Source, build_program
+from s2tdpt.hw.program import Source
 from s2tdpt.hw.records import FETCH_CYCLES, Sizes
+from s2tdpt.hw.schedule import build_program
 from s2tdpt.hw.sequencer import Sequencer
 from s2tdpt.hw.step_rom import StepRecords, StepRom, drain_fields, walk_fields
 from s2tdpt.sim.cases import network

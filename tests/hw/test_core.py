@@ -14,7 +14,6 @@ from s2tdpt.golden.bounds import derive_bounds
 from s2tdpt.golden.network import GoldenNetwork
 from s2tdpt.golden.neuron import NEURONS
 from s2tdpt.golden.params import Params
-from s2tdpt.hw.attention import HARDWARE
 from s2tdpt.hw.attention.timeline import attention_lead, emission_period
 from s2tdpt.hw.cycles import FrameModel
 from s2tdpt.hw.machine import Machine
@@ -96,7 +95,7 @@ def test_equals_golden_model_and_cycle_model(name):
     assert liveliness(case.params.config, case.golden) == 1
 
 
-ATTENTIONS = [kind for kind in MECHANISMS if kind in HARDWARE and kind != "stdp"]
+ATTENTIONS = [kind for kind in MECHANISMS if kind != "stdp"]
 
 
 @pytest.mark.parametrize("kind", ATTENTIONS)
@@ -176,6 +175,12 @@ def test_reset_out_of_any_state(name, seed):
     """Whatever registers and memories hold: what a reset leaves as it is matters to no image after it."""
     case = build_case(*CASES[name], seed=4, frames=1)
     check(case, run_core(case, reset_at=3, scramble=True, seed=seed))
+
+
+@pytest.mark.parametrize("kind", ATTENTIONS)
+def test_reset_out_of_any_state_with_every_attention(kind):
+    case = build_case(network(attention=MECHANISMS[kind]()), CASES["two_banks"][1], seed=4, frames=1)
+    check(case, run_core(case, reset_at=3, scramble=True, seed=1))
 
 
 def test_wrong_weight_frame_is_flagged():

@@ -19,7 +19,7 @@ from amaranth.lib.wiring import In, Out
 
 from s2tdpt.hw.verilog import REPLICA
 
-__all__ = ["FrameReceiver", "ResultSender"]
+__all__ = ["FrameReceiver", "ResultSender", "result_subgroups"]
 
 REGISTER_SUBGROUPS = 2  # more of them are cheaper in a memory
 
@@ -194,6 +194,11 @@ class FrameReceiver(wiring.Component):
         return m
 
 
+def result_subgroups(classes: int, post_lanes: int) -> int:
+    """Writes of `post_lanes` logits that hold those of all classes."""
+    return -(-classes // post_lanes)
+
+
 class ResultSender(wiring.Component):
     """Send the logits of one image and the index of the largest as a stream of words.
 
@@ -280,7 +285,7 @@ class ResultSender(wiring.Component):
     @property
     def subgroups(self):
         """Writes that hold all logits."""
-        return -(-self._classes // self._post_lanes)
+        return result_subgroups(self._classes, self._post_lanes)
 
     @property
     def data_width(self):

@@ -12,7 +12,7 @@ from s2tdpt.golden.bounds import Bounds, derive_bounds
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.params import Params
 from s2tdpt.hw.attention import attention_of
-from s2tdpt.hw.axi import REGISTER_SUBGROUPS, ResultSender
+from s2tdpt.hw.axi import REGISTER_SUBGROUPS, result_subgroups
 from s2tdpt.hw.images import constant_width
 from s2tdpt.hw.machine import PIXEL_BITS, Machine
 from s2tdpt.hw.memory import Memory
@@ -194,9 +194,9 @@ def _post_processing(program: Program, widths: Widths) -> list[Memory]:
     kept = max(1, widths.combined - net.timesteps)
     found += _totals("totals of planes", subgroups, machine.post_lanes * kept)
     found += _totals("totals of the head", program.residual_pieces, machine.post_lanes * widths.head_sum)
-    sender = ResultSender(net.num_classes, machine.post_lanes, widths.combined)
-    if sender.subgroups > REGISTER_SUBGROUPS:
-        found.append(Memory("logits", sender.subgroups, len(sender.wr_data), style="distributed"))
+    results = result_subgroups(net.num_classes, machine.post_lanes)
+    if results > REGISTER_SUBGROUPS:
+        found.append(Memory("logits", results, machine.post_lanes * widths.combined, style="distributed"))
     return found
 
 

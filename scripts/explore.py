@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -278,11 +277,8 @@ def stoppable() -> Iterator[Any]:
 
 def synthesize_front(search: Search, contenders: list[Contender], best: list[Candidate]) -> bool:
     """Synthesise what has not been, smallest first, and keep it in the study; whether it came to its end."""
-    from amaranth.hdl import UnusedElaboratable
-
     from s2tdpt.hw.area_table import count_cells, measure
 
-    warnings.simplefilter("ignore", UnusedElaboratable)  # the plans of the search describe blocks
     params = {contender.name: contender.params for contender in contenders}
     try:
         with telling("synthesising") as tell:

@@ -225,13 +225,16 @@ def attention(tokens, head_dim, timesteps, machine, json_path) -> None:
     if quiet(json_path):
         return
     table = Table(
-        title=f"one head of {head_dim} channels, T = {timesteps}, {machine.attention_steps} engines"
+        title=f"one head of {head_dim} channels, T = {timesteps}, {machine.attention_steps} engines",
+        caption="* a formula alone",
+        box=SIMPLE_HEAD,
+        padding=0,
     )
-    for heading in ("tokens", "engine", "cycles", "bits\nof Y", "state\nbits", "bits of\nq, k, v"):
+    for heading in ("tokens", "engine", "cycles", "bits of Y", "state bits", "q, k, v bits"):
         justify = "left" if heading == "engine" else "right"
         table.add_column(heading, justify=justify, no_wrap=True)
     for cost in found:
-        name = f" {cost.engine} (formula)" if cost.formula else f" {cost.engine}"
+        name = f" {cost.engine}{' *' if cost.formula else ''}"
         numbers = (f"{cost.cycles:,}", str(cost.sum_bits), f"{cost.state_bits:,}", f"{cost.store_bits:,}")
         table.add_row(f"{cost.tokens:,}", name, *numbers)
     console.print(table)

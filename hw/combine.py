@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from itertools import zip_longest
 
-from amaranth import Cat, Module, Signal, signed
+from amaranth import Cat, Module, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from s2tdpt.hw.delay import delayed
 from s2tdpt.hw.fixed import index_shape, wrap
 from s2tdpt.hw.totals import RunningTotals
 
@@ -82,8 +83,7 @@ class PlaneCombiner(wiring.Component):
         planes, width = self._planes, self._width
         parts = [self._pass_sum(m, self.sums[lane]) for lane in range(self._lanes)]
         en, first, subgroup = self.en, self.first, self.subgroup
-        for _ in range(self.delay - 2):
-            en, first, subgroup = (_register(m, value) for value in (en, first, subgroup))
+        en, first, subgroup = (delayed(m, value, self.delay - 2) for value in (en, first, subgroup))
 
         # Horner. The lowest T bits of total * 2^T are zero and need no adder; what leaves at its top
         # are copies of the sign.
@@ -94,7 +94,7 @@ class PlaneCombiner(wiring.Component):
             before = totals.before.word_select(lane, kept).as_signed()
             after = wrap(Cat(part[:planes], before + (part >> planes)).as_signed(), signed(width))
             m.d.comb += totals.after.word_select(lane, kept).eq(wrap(after, signed(kept)))
-            m.d.comb += self.total[lane].eq(_register(m, after))
+            m.d.comb += self.total[lane].eq(delayed(m, after))
         return m
 
     def _pass_sum(self, m, sums):
@@ -107,7 +107,7 @@ class PlaneCombiner(wiring.Component):
         def register(value, span):
             # Only the total is proven to fit, so everything on the way to it may be modulo 2^width.
             shape = signed(min(self._sum_width + span, self._width))
-            return _register(m, wrap(value, shape)), span
+            return delayed(m, wrap(value, shape)), span
 
         # The sign plane: -2 s = 2 ~s + 1 + 1. The shift leaves room for the first 1, and a place below the
         # units, dropped from the sum, makes a carry of the second.
@@ -132,10 +132,3 @@ def _add_neighbours(terms, register):
             high, span = Cat(low[:below], high + (low >> below)).as_signed(), span + below
         added.append(register(high, span))
     return added
-
-
-def _register(m, value):
-    """`value` a cycle later."""
-    later = Signal(value.shape(), name="later", reset_less=True)
-    m.d.sync += later.eq(value)
-    return later

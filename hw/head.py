@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from itertools import zip_longest
 
-from amaranth import Array, Cat, Module, Mux, Signal, signed
+from amaranth import Array, Cat, Module, Mux, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from s2tdpt.hw.delay import delayed
 from s2tdpt.hw.fixed import exact, index_shape
 from s2tdpt.hw.totals import RunningTotals
 
@@ -88,11 +89,10 @@ class HeadSum(wiring.Component):
         width = self._sum.width
         added = [self._over_steps(m, self.values[lane]) for lane in lanes]
         add, clear, piece = self.add, self.clear, self.piece
-        for _ in range(self.delay - 1):
-            add, clear, piece = _register(m, add), _register(m, clear), _register(m, piece)
+        add, clear, piece = (delayed(m, value, self.delay - 1) for value in (add, clear, piece))
 
         m.submodules.sums = sums = RunningTotals(width=self._lanes * width, depth=self._pieces)
-        read_pass = _register(m, self.read_pass)
+        read_pass = delayed(m, self.read_pass)
         m.d.comb += [
             sums.en.eq(add),
             sums.restart.eq(clear & ~self.read_en),
@@ -114,7 +114,7 @@ class HeadSum(wiring.Component):
         terms = [values[t] for t in range(self._timesteps)]
         for _ in range(self.delay):
             pairs = zip_longest(terms[::2], terms[1::2])
-            terms = [_register(m, a if b is None else a + b) for a, b in pairs]
+            terms = [delayed(m, a if b is None else a + b) for a, b in pairs]
         return terms[0]
 
     def _planes(self, total, read_pass):
@@ -122,10 +122,3 @@ class HeadSum(wiring.Component):
         extended = exact(total, signed(self._passes * self._timesteps))[::-1]  # the highest bit first
         parts = [extended.word_select(number, self._timesteps) for number in range(self._passes)]
         return Array(parts)[read_pass]
-
-
-def _register(m, value):
-    """`value` a cycle later."""
-    later = Signal(value.shape(), name="later", reset_less=True)
-    m.d.sync += later.eq(value)
-    return later

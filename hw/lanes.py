@@ -10,6 +10,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from s2tdpt.golden.arith import unsigned_bits
+from s2tdpt.hw.delay import delayed
 from s2tdpt.hw.fixed import exact
 from s2tdpt.hw.machine import Machine
 from s2tdpt.hw.program import Program
@@ -86,8 +87,9 @@ class LaneGroup(wiring.Component):
         masks = []
         for bank, event in enumerate(self.event):
             m.d.comb += [self.weights.en[bank].eq(event.en), self.weights.row[bank].eq(event.row)]
-            masks.append(_delayed(m, event.mask, WEIGHT_DELAY, f"mask_{bank}"))
-        end = _delayed(m, self.end, lane_delay(machine.banks) - 1, "end")
+            masks.append(delayed(m, event.mask, WEIGHT_DELAY, f"mask_{bank}"))
+        # After a reset every cycle is an end until what the registers below held has passed.
+        end = delayed(m, self.end, lane_delay(machine.banks) - 1, "end", init=1)
         for lane in range(machine.post_lanes):
             for t in range(self._program.network.timesteps):
                 added = self._tree(m, self._select(m, masks, t, lane), lane, t)
@@ -99,9 +101,9 @@ class LaneGroup(wiring.Component):
         chosen = []
         for bank, mask in enumerate(masks):
             weight = self.weights.data[bank][lane]
-            value = Signal(signed(self._program.network.weight_bits), name=f"chosen_{lane}_{bank}_{t}")
-            m.d.sync += value.eq(Mux(mask[t], weight, 0))
-            chosen.append(value)
+            shape = signed(self._program.network.weight_bits)
+            selected = Mux(mask[t], weight, 0)
+            chosen.append(delayed(m, selected, name=f"chosen_{lane}_{bank}_{t}", shape=shape))
         return chosen
 
     @staticmethod
@@ -112,23 +114,21 @@ class LaneGroup(wiring.Component):
             for _ in range(ADD_LEVELS):
                 odd = values[len(values) & ~1 :]
                 values = [a + b for a, b in zip(values[::2], values[1::2], strict=False)] + odd
-            registers = []
-            for number, value in enumerate(values):
-                register = Signal(value.shape(), name=f"tree_{lane}_{t}_{stage}_{number}")
-                m.d.sync += register.eq(value)
-                registers.append(register)
-            values, stage = registers, stage + 1
+            names = (f"tree_{lane}_{t}_{stage}_{number}" for number in range(len(values)))
+            values = [delayed(m, value, name=name) for value, name in zip(values, names, strict=True)]
+            stage += 1
             if len(values) == 1:
                 return values[0]
 
     def _accumulate(self, m, value, end, lane, t):
         """The running sum of a step; at the end of a position it is handed out and begins anew."""
         total = Signal(self._sum, name=f"total_{lane}_{t}")
-        running = Signal(self._sum, name=f"running_{lane}_{t}")
-        ended = Signal(self._sum, name=f"ended_{lane}_{t}")
+        running = Signal(self._sum, name=f"running_{lane}_{t}", reset_less=True)
         # Every partial sum of the weights lies within the proven bounds.
-        m.d.comb += [total.eq(exact(running + value, self._sum)), self.sums[lane][t].eq(ended)]
-        m.d.sync += [running.eq(Mux(end, 0, total)), ended.eq(Mux(end, total, 0))]
+        m.d.comb += total.eq(exact(running + value, self._sum))
+        m.d.sync += running.eq(Mux(end, 0, total))
+        ended = delayed(m, Mux(end, total, 0), name=f"ended_{lane}_{t}", shape=self._sum)
+        m.d.comb += self.sums[lane][t].eq(ended)
 
 
 class LaneArray(wiring.Component):
@@ -188,25 +188,17 @@ class LaneArray(wiring.Component):
         pieces = []
         for s in range(machine.subgroups):
             if s:
-                events = [_delayed(m, event, 1, f"event_{b}_{s}") for b, event in enumerate(events)]
-                end = _delayed(m, end, 1, f"end_{s}")
+                events = [delayed(m, event, 1, f"event_{b}_{s}") for b, event in enumerate(events)]
+                end = delayed(m, end, 1, f"end_{s}", init=1)
             group = m.submodules[f"group_{s}"] = LaneGroup(self._program, self._sizes, self._widths)
             m.d.comb += [inner.eq(event) for inner, event in zip(group.event, events, strict=True)]
             m.d.comb += group.end.eq(end)
             wiring.connect(m, group.weights, wiring.flipped(self.weights[s]))
             pieces.append(group.sums.as_value())
-        m.d.sync += self.sums.eq(reduce(or_, pieces))
+        m.d.comb += self.sums.eq(delayed(m, reduce(or_, pieces), name="summed"))
         # Inverted, so that synthesis does not take a group's `end` for it, which has hundreds of other loads.
         m.d.comb += [
-            self.arrived.eq(~_delayed(m, ~self.end, self.delay, "not_arrived", init=1)),
-            self.released.eq(_delayed(m, self.final, lane_skew(machine), "released")),
+            self.arrived.eq(~delayed(m, ~self.end, self.delay, "not_arrived", init=1)),
+            self.released.eq(delayed(m, self.final, lane_skew(machine), "released", init=0)),
         ]
         return m
-
-
-def _delayed(m, value, stages, name, init=None):
-    for stage in range(1, stages + 1):
-        following = Signal.like(value, name=f"{name}_{stage}", init=init)
-        m.d.sync += following.eq(value)
-        value = following
-    return value

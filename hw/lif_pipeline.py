@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from amaranth import Const, Module, ShapeLike, Signal, Value, signed, unsigned
+from amaranth import Const, Module, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from s2tdpt.golden.neuron import LIF, Law
+from s2tdpt.hw.delay import delayed
 from s2tdpt.hw.fixed import exact, interval_of, interval_shape
 from s2tdpt.hw.neuron import Carry, carried_interval
 
@@ -18,15 +19,6 @@ __all__ = ["LifPipeline"]
 def lif_delay(timesteps: int) -> int:
     """Cycles from the input of `LifPipeline` to its output."""
     return 2 * timesteps - 1
-
-
-def _later(m: Module, value: Value, shape: ShapeLike, stages: int) -> Value:
-    """`value` a few cycles later."""
-    for _ in range(stages):
-        later = Signal(shape, name="later", reset_less=True)
-        m.d.sync += later.eq(value)
-        value = later
-    return value
 
 
 class LifPipeline(wiring.Component):
@@ -107,14 +99,14 @@ class LifPipeline(wiring.Component):
         m = Module()
         laws = [self.law if self._carry.select_bits else Const(0)]  # of every step
         for _ in range(self._timesteps - 1):
-            laws.append(_later(m, laws[-1], laws[-1].shape(), 2) if self._carry.select_bits else Const(0))
+            laws.append(delayed(m, laws[-1], 2) if self._carry.select_bits else Const(0))
         for lane in range(self._lanes):
             self._lane(m, self.x[lane], self.threshold[lane], self.spikes[lane * self._timesteps :], laws)
         return m
 
     def _lane(self, m, x, threshold, spikes, laws):
         def register(value, shape, stages=1):
-            return _later(m, value, shape, stages)
+            return delayed(m, value, stages, shape=shape)
 
         x = [self._carry.drive(value, t, laws[0]) for t, value in enumerate(x)]
         # The parameter `membrane` is the proof that every u fits.

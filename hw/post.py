@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from amaranth import Cat, Module, Mux, Signal, signed
+from amaranth import Cat, Module, Mux, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from s2tdpt.golden.arith import signed_range
 from s2tdpt.hw.combine import PlaneCombiner
+from s2tdpt.hw.delay import delayed
 from s2tdpt.hw.drain import tag_layout
 from s2tdpt.hw.fixed import exact
 from s2tdpt.hw.head import HeadSum
@@ -162,13 +163,11 @@ class PostProcessor(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        tags = [data.View(self.tag.shape(), self.tag.as_value())]
+        tags = [self.tag]
         valid = [self.valid]
         for stage in range(1, self.timing.written_at + 1):
-            tag, here = Signal(self.tag.shape(), name=f"tag_{stage}"), Signal(name=f"valid_{stage}")
-            m.d.sync += [tag.eq(tags[-1]), here.eq(valid[-1])]
-            tags.append(tag)
-            valid.append(here)
+            tags.append(delayed(m, tags[-1], name=f"tag_{stage}"))
+            valid.append(delayed(m, valid[-1], name=f"valid_{stage}", init=0))
         thresholds = self._fetch_constants(m, valid)
         self._combine_and_scale(m, tags, valid)
         self._membranes(m, tags, valid, thresholds)
@@ -179,24 +178,16 @@ class PostProcessor(wiring.Component):
         """Asks for a piece's constants in time to scale it; returns its thresholds beside the membranes."""
         used = self.timing.value_at - 1  # with the number about to be scaled
         asked = used - WEIGHT_DELAY
-        address = self._later(m, self.constant, asked, "constant")
+        address = delayed(m, self.constant, asked, "constant")
         m.d.comb += [self.constants.en.eq(valid[asked]), self.constants.address.eq(address)]
         threshold = Cat(c.threshold for c in self.constants.data)
-        return self._later(m, threshold, self.timing.membrane_at - used, "threshold")
-
-    @staticmethod
-    def _later(m, value, stages, name):
-        for stage in range(1, stages + 1):
-            following = Signal(len(value), name=f"{name}_{stage}")
-            m.d.sync += following.eq(value)
-            value = following
-        return value
+        return delayed(m, threshold, self.timing.membrane_at - used, "threshold")
 
     def _combine_and_scale(self, m, tags, valid):
         m.submodules.combiner = combiner = self._combiner
         m.submodules.scale = scale = Scale(self._program, self._widths)
         tag = tags[SUMS_DELAY]
-        sums = self._later(m, self.sums.as_value(), combiner.delay, "sums")
+        sums = delayed(m, self.sums, combiner.delay, "sums")
         m.d.comb += [
             combiner.en.eq(valid[SUMS_DELAY] & tag.by_planes),
             combiner.first.eq(tag.first_pass),
@@ -210,13 +201,14 @@ class PostProcessor(wiring.Component):
         ]
         # Logits: the number and its bias at full width.
         at = self.timing.value_at - 1
-        totals = data.View(combiner.total.shape(), self._later(m, combiner.total.as_value(), 1, "total"))
+        totals = delayed(m, combiner.total, name="total")
         result, tag = self.results, tags[at]
         is_logit = valid[at] & tag.last_pass & (tag.sink == SinkField.LOGITS)
-        m.d.sync += [result.en.eq(is_logit), result.piece.eq(tag.piece)]
+        m.d.sync += result.en.eq(is_logit)
+        m.d.comb += result.piece.eq(delayed(m, tag.piece, name="result_piece"))
         for lane in range(self._program.machine.post_lanes):
             logit = exact(totals[lane] + self.constants.data[lane].bias, signed(self._widths.combined))
-            m.d.sync += result.data[lane].eq(logit)
+            m.d.comb += result.data[lane].eq(delayed(m, logit, name=f"logit_{lane}"))
         m.d.comb += self._residual.value.eq(scale.value)
 
     def _membranes(self, m, tags, valid, thresholds):
@@ -291,7 +283,7 @@ class PostProcessor(wiring.Component):
             projections.base.eq(tag.base),
         ]
         last = tags[self.timing.written_at]
-        spikes = self._later(m, lif.spikes, pool.delay, "spikes")
+        spikes = delayed(m, lif.spikes, pool.delay, "spikes")
         writes = valid[self.timing.written_at] & last.last_pass & last.writes_spikes
         m.d.comb += [
             write.en.eq(writes & (~last.pooled | pool.out_en)),

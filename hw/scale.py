@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from amaranth import Module, Mux, Signal, signed
+from amaranth import Module, Mux, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from s2tdpt.hw.fixed import exact, wrap
+from s2tdpt.hw.delay import delayed
+from s2tdpt.hw.fixed import wrap
 from s2tdpt.hw.program import Program
 from s2tdpt.hw.records import constant_layout
 from s2tdpt.hw.widths import Widths
@@ -61,13 +62,12 @@ class Scale(wiring.Component):
         for lane in range(self._lanes):
             constant = self.constants[lane]
             for t in range(self._steps):
-                source = Signal(narrow, name=f"source_{lane}_{t}")
-                m.d.sync += source.eq(
-                    Mux(self.by_planes, wrap(self.total[lane], narrow), wrap(self.sums[lane][t], narrow))
-                )
-                scaled = source
+                total, sums = wrap(self.total[lane], narrow), wrap(self.sums[lane][t], narrow)
+                source = Mux(self.by_planes, total, sums)
+                scaled = delayed(m, source, name=f"source_{lane}_{t}", shape=narrow)
                 for place, more in enumerate(constant.shift):
                     scaled = Mux(more, wrap(scaled << (1 << place), narrow), scaled)
                 scaled = wrap(scaled << least, shape)
-                m.d.sync += self.value[lane][t].eq(exact(wrap(scaled + constant.bias, shape), shape))
+                value = wrap(scaled + constant.bias, shape)
+                m.d.comb += self.value[lane][t].eq(delayed(m, value, name=f"value_{lane}_{t}", shape=shape))
         return m

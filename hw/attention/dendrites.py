@@ -13,8 +13,8 @@ from s2tdpt.golden.attention.lrf_dyn import COUPLING, DENDRITES, INPUT, LARGEST_
 from s2tdpt.hw.attention.accesses import row_memory
 from s2tdpt.hw.attention.columns import steps_of_word
 from s2tdpt.hw.attention.head_table import HeadTable, table_memory
-from s2tdpt.hw.attention.reader import delayed
 from s2tdpt.hw.attention.records import SEPARATE, HeadSizes
+from s2tdpt.hw.delay import delayed
 from s2tdpt.hw.fixed import exact, index_shape, interval_shape
 from s2tdpt.hw.memory import Memory
 from s2tdpt.hw.program import Program
@@ -229,18 +229,19 @@ class DendriteRows(wiring.Component):
         read, write = rows.read_port(), rows.write_port()
         place = Cat(use.en, use.begins, use.ends, use.row)  # of a dendrite on its way
         m.d.comb += [read.addr.eq(use.row), read.en.eq(use.en & ~use.first)]
-        fetched, window = delayed(m, Cat(use.first, place), 1, "fetched"), delayed(m, place, 3, "window")
+        fetched = delayed(m, Cat(use.first, place), 1, "fetched", init=0)
+        window = delayed(m, place, 3, "window", init=0)
 
         # The dendrite between its neighbours, all as the token before left them.
         above, here, below = (Signal(row, name=name) for name in ("above", "here", "below"))
-        begins = delayed(m, fetched[2], 1, "begins")
+        begins = delayed(m, fetched[2], 1, "begins", init=0)
         m.d.sync += [above.eq(Mux(fetched[0], 0, read.data)), here.eq(above)]
         m.d.sync += below.eq(Mux(begins, 0, here.as_value()))
         beside = Signal(row)
         m.d.comb += beside.eq(Mux(window[2], 0, above.as_value()))
 
         after = self._update(m, below, here, beside)
-        written = delayed(m, window, 2, "written")
+        written = delayed(m, window, 2, "written", init=0)
         m.d.comb += [write.addr.eq(written[3:]), write.en.eq(written[0]), write.data.eq(after)]
         self._add(m, after, written)
         return m
@@ -267,9 +268,9 @@ class DendriteRows(wiring.Component):
     def _add(self, m: Module, after: data.View, written: Value) -> None:
         """The soma: a dendrite is added to it or subtracted, shifted, where the query has a spike."""
         use = self.use
-        shift = delayed(m, use.coefficients.shift, 2, "shift")
-        sign = delayed(m, use.coefficients.sign, 2, "sign")
-        asks = delayed(m, use.asks, 2, "asks")
+        shift = delayed(m, use.coefficients.shift, 2, "shift", init=0)
+        sign = delayed(m, use.coefficients.sign, 2, "sign", init=0)
+        asks = delayed(m, use.asks, 2, "asks", init=0)
         terms = Signal(after.shape())
         adds, first, negative = Signal(), Signal(), Signal(self._sizes.head_dim)
         m.d.sync += [

@@ -30,13 +30,13 @@ from s2tdpt.hw.attention.local_field import (
     taps_of_tokens,
 )
 from s2tdpt.hw.attention.neurons import y_shape_of
-from s2tdpt.hw.attention.reader import delayed
 from s2tdpt.hw.attention.records import HeadSizes, K, Q
 from s2tdpt.hw.attention.sequencer import HeadSequencer
 from s2tdpt.hw.attention.ssa import collect
 from s2tdpt.hw.attention.state_records import Rounds
 from s2tdpt.hw.attention.store import HeadStore, Hold
 from s2tdpt.hw.attention.unit import AttentionHardware, AttentionUnit
+from s2tdpt.hw.delay import delayed
 from s2tdpt.hw.memory import Memory
 from s2tdpt.hw.program import Program
 from s2tdpt.hw.records import Sizes
@@ -107,11 +107,14 @@ class LrfDynamics(AttentionUnit):
         m.submodules.field = field = self._field
         m.submodules.issue = issue = self._issue
         m.d.comb += [
-            *(rounds.begin.eq(delayed(m, sequencer.scan, 1, "begin")), rounds.single.eq(field.single)),
+            *(
+                rounds.begin.eq(delayed(m, sequencer.scan, 1, "begin", init=0)),
+                rounds.single.eq(field.single),
+            ),
             *(field.advance.eq(rounds.advance), field.round.eq(rounds.round), field.last.eq(rounds.last)),
             *(field.begin.eq(sequencer.scan), field.base.eq(sequencer.word), field.end.eq(rounds.ended)),
             *(issue.begin.eq(rounds.begin), issue.advance.eq(rounds.advance), issue.round.eq(rounds.round)),
-            *(issue.ended.eq(rounds.ended), issue.load.eq(delayed(m, field.own, 1, "load"))),
+            *(issue.ended.eq(rounds.ended), issue.load.eq(delayed(m, field.own, 1, "load", init=0))),
             *(field.clear.eq(self.clear), issue.clear.eq(self.clear)),
             *(store.tokens.address.eq(field.values.address), store.tokens.en.eq(field.own)),
             *(issue.query.eq(store.tokens.query), issue.key.eq(store.tokens.key)),
@@ -120,7 +123,9 @@ class LrfDynamics(AttentionUnit):
         ]
         wiring.connect(m, store.values, field.values)
         done, short = rounds.over, rounds.token_over
-        taken, done = (delayed(m, done, cycles, f"done{cycles}_") for cycles in (SUMS_DELAY, ROW_DELAY))
+        taken, done = (
+            delayed(m, done, cycles, f"done{cycles}_", init=0) for cycles in (SUMS_DELAY, ROW_DELAY)
+        )
         sums = []
         for engine, local in enumerate(field.sums):
             m.submodules[f"rows{engine}"] = rows = DendriteRows(
@@ -131,7 +136,7 @@ class LrfDynamics(AttentionUnit):
             with m.If(taken):
                 m.d.sync += held.eq(local)
             sums.append(Cat(rows.sums, held))
-        en, row = collect(m, self._sizes, done, delayed(m, short, ROW_DELAY, "short"), sums)
+        en, row = collect(m, self._sizes, done, delayed(m, short, ROW_DELAY, "short", init=0), sums)
         layout = data.ArrayLayout(self._soma, self._sizes.head_dim)
         somas = [soma >> FINE for soma in data.View(layout, row[: layout.size])]
         taps = data.View(field.sums[0].shape(), row[layout.size :])

@@ -26,7 +26,7 @@ from s2tdpt.hw.attention.local_field import (
     taps_of_tokens,
 )
 from s2tdpt.hw.attention.neurons import y_shape_of
-from s2tdpt.hw.attention.reader import PassReader, delayed
+from s2tdpt.hw.attention.reader import PassReader
 from s2tdpt.hw.attention.records import HeadSizes, K, V
 from s2tdpt.hw.attention.sequencer import HeadSequencer
 from s2tdpt.hw.attention.stdp import StdpAttention, StdpHardware
@@ -34,6 +34,7 @@ from s2tdpt.hw.attention.stdp_cycles import SCAN_DELAY, token_schedule
 from s2tdpt.hw.attention.stdp_records import QUERIES, RowRequest
 from s2tdpt.hw.attention.stdp_tokens import TokenReader
 from s2tdpt.hw.attention.store import HeadStore, Hold
+from s2tdpt.hw.delay import delayed
 from s2tdpt.hw.memory import Memory
 from s2tdpt.hw.program import Program
 from s2tdpt.hw.records import Sizes
@@ -209,7 +210,7 @@ class LrfStdpAttention(StdpAttention):
 
     def _in_turn(self, m: Module, rounds: FieldRounds, field: LocalField) -> data.View:
         """The field's sums of a round step by step, each beside its row."""
-        done = delayed(m, rounds.over, SUMS_DELAY, "done")
+        done = delayed(m, rounds.over, SUMS_DELAY, "done", init=0)
         held = None
         for engine, sums in reversed(list(enumerate(field.sums))):
             here = Signal(sums.shape(), name=f"held{engine}")

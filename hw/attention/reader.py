@@ -11,7 +11,7 @@ from s2tdpt.hw.attention.store import Fields, StorePort
 from s2tdpt.hw.fixed import exact, index_shape
 from s2tdpt.hw.program import Program
 
-__all__ = ["PassReader", "TokenRows", "delayed", "step_shift"]
+__all__ = ["PassReader", "TokenRows", "step_shift"]
 
 
 class PassReader(wiring.Component):
@@ -156,12 +156,3 @@ def step_shift(m: Module, load: Value, words: list[Value], name: str) -> Signal:
     with m.If(load):
         m.d.sync += [register.eq(word) for register, word in zip(held, words, strict=True)]
     return held[0]
-
-
-def delayed(m: Module, value: Value, cycles: int, name: str) -> Value:
-    """`value`, `cycles` cycles later."""
-    for stage in range(1, cycles + 1):
-        later = Signal.like(value, name=f"{name}{stage}")
-        m.d.sync += later.eq(value)
-        value = later
-    return value

@@ -10,7 +10,6 @@ from amaranth.lib import wiring
 
 from s2tdpt.golden.bounds import Interval
 from s2tdpt.hw.attention.accesses import HeadAccesses, row_memory
-from s2tdpt.hw.attention.reader import delayed
 from s2tdpt.hw.attention.records import HeadSizes
 from s2tdpt.hw.attention.sequencer import HeadSequencer
 from s2tdpt.hw.attention.state_issue import RoundReader, StateIssue
@@ -18,6 +17,7 @@ from s2tdpt.hw.attention.state_records import TOKENS, Rounds
 from s2tdpt.hw.attention.state_rows import SUM_DELAY, StateRows, state_memories
 from s2tdpt.hw.attention.store import HeadStore
 from s2tdpt.hw.attention.unit import AttentionHardware, AttentionUnit
+from s2tdpt.hw.delay import delayed
 from s2tdpt.hw.fixed import interval_shape
 from s2tdpt.hw.memory import Memory
 from s2tdpt.hw.program import Program
@@ -98,7 +98,7 @@ class SelfAttention(AttentionUnit):
 
 def round_done(m: Module, issue: StateIssue) -> tuple[Value, Value]:
     """The sums of a round that reads are there; it is the last one of a token."""
-    done = delayed(m, Cat(issue.done, issue.short), SUM_DELAY, "done")
+    done = delayed(m, Cat(issue.done, issue.short), SUM_DELAY, "done", init=0)
     return done[0], done[1]
 
 

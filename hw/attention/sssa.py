@@ -18,11 +18,12 @@ from s2tdpt.hw.attention.columns import steps_of_word
 from s2tdpt.hw.attention.head_table import HeadTable, table_memory
 from s2tdpt.hw.attention.latency import tree_sum
 from s2tdpt.hw.attention.neurons import y_shape_of
-from s2tdpt.hw.attention.reader import TokenRows, delayed, step_shift
+from s2tdpt.hw.attention.reader import TokenRows, step_shift
 from s2tdpt.hw.attention.records import HeadSizes, K, Q, V
 from s2tdpt.hw.attention.sequencer import HeadSequencer
 from s2tdpt.hw.attention.steady import SteadyHardware, SteadyUnit
 from s2tdpt.hw.attention.store import Fields, HeadStore, Hold
+from s2tdpt.hw.delay import delayed
 from s2tdpt.hw.fixed import exact, index_shape, interval_shape
 from s2tdpt.hw.memory import Memory
 from s2tdpt.hw.program import Program
@@ -115,7 +116,7 @@ class KeyTotals(wiring.Component):
         m = Module()
         layout = data.StructLayout({"exponent": self.exponent.shape(), "some": 1})
         powers = [Signal(layout, name=f"power{t}") for t in range(self._sizes.steps)]
-        complete = delayed(m, self.last, 1, "complete")
+        complete = delayed(m, self.last, 1, "complete", init=0)
         with m.If(self.shift):
             for t, power in enumerate(powers):
                 m.d.sync += power.eq(powers[(t + 1) % len(powers)])
@@ -176,8 +177,8 @@ class Saccades(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         steps, width = self._sizes.steps, self._sizes.count.width
-        en = delayed(m, self.en, 2, "en")
-        threshold = delayed(m, self.word.threshold, 2, "threshold")
+        en = delayed(m, self.en, 2, "en", init=0)
+        threshold = delayed(m, self.word.threshold, 2, "threshold", init=0)
         # Of the steps from this one on; the last of them begins with nothing.
         sums = [Signal(self._sum, name=f"sum{j}") for j in range(steps - 1)]
         totals = []
@@ -248,16 +249,16 @@ class SaccadicAttention(SteadyUnit):
         ]
         counts = [reader.tokens.query.word_select(t, sizes.count.width) for t in range(sizes.steps)]
         count = step_shift(m, reader.load, counts, "count")
-        row_en = delayed(m, reader.row_en, WORD_DELAY, "due")
+        row_en = delayed(m, reader.row_en, WORD_DELAY, "due", init=0)
         m.d.comb += [
             saccades.en.eq(row_en),
-            saccades.count.eq(delayed(m, count, WORD_DELAY, "counted")),
-            totals.shift.eq(delayed(m, row_en, 1, "agrees")),
+            saccades.count.eq(delayed(m, count, WORD_DELAY, "counted", init=0)),
+            totals.shift.eq(delayed(m, row_en, 1, "agrees", init=0)),
         ]
         value = step_shift(m, reader.load, steps_of_word(reader.tokens.value, sizes), "value")
-        value = delayed(m, value, WORD_DELAY + MASK_DELAY, "value_late")
+        value = delayed(m, value, WORD_DELAY + MASK_DELAY, "value_late", init=0)
         opened = saccades.opened.replicate(sizes.head_dim)
-        return delayed(m, row_en, MASK_DELAY, "masked"), value & opened
+        return delayed(m, row_en, MASK_DELAY, "masked", init=0), value & opened
 
     def _word(self, m: Module, reader: TokenRows) -> Value:
         """The words of the head's steps, `WORD_DELAY` cycles after the row is due."""
@@ -268,7 +269,7 @@ class SaccadicAttention(SteadyUnit):
         m.d.comb += [
             table.clear.eq(self.clear),
             # The last step is asked for in the cycle after `emitted` at the latest.
-            table.ended.eq(delayed(m, reader.emitted, 1, "ended")),
+            table.ended.eq(delayed(m, reader.emitted, 1, "ended", init=0)),
             table.en.eq(reader.load | (reader.row_en & ~reader.row_last)),
             table.index.eq(Mux(reader.load, 0, following)),
         ]

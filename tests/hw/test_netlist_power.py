@@ -10,8 +10,9 @@ from s2tdpt.golden.errors import UserError
 from s2tdpt.hw import netlist as netlist_module
 from s2tdpt.hw.accesses import AccessCounter
 from s2tdpt.hw.cycles import FrameModel
-from s2tdpt.hw.gates import GateModel
+from s2tdpt.hw.gate_bench import measure_window
 from s2tdpt.hw.liberty import read_library
+from s2tdpt.hw.library_gates import GateModel
 from s2tdpt.hw.machine import Machine
 from s2tdpt.hw.netlist import Instance, Netlist, map_to_cells
 from s2tdpt.hw.netlist_power import sum_power
@@ -82,7 +83,7 @@ FRAMES = np.array([[0x00, 0xFF, 0x0F]] * 4, np.uint8)
 
 def test_energy_by_hand():
     model = GateModel(echo(), read_library(LIBERTY, ["INV", "NAND2", "DFF"]))
-    run = model.run(FRAMES, 1, 100)
+    run = measure_window(model, FRAMES, 1, 100)
     assert run.words == [[0x0F], [0x0F]]
     assert run.activity.cycles == 3
     power = sum_power(model, run.activity, clock_mhz=100.0)
@@ -110,9 +111,9 @@ def test_faults_of_a_netlist_are_seen():
     wrong = tuple(
         replace(cell, pins=cell.pins | {"Q": 99}) if cell.name == "data.3" else cell for cell in sound.cells
     )
-    assert GateModel(replace(sound, cells=wrong), library).run(FRAMES, 1, 100).words[0] != [0x0F]
+    assert measure_window(GateModel(replace(sound, cells=wrong), library), FRAMES, 1, 100).words[0] != [0x0F]
     with pytest.raises(TimeoutError, match="no result 1"):
-        GateModel(sound, library).run(FRAMES[:1], 1, 100)
+        measure_window(GateModel(sound, library), FRAMES[:1], 1, 100)
     loop = (Instance("a", "INV", {"A": 50, "Y": 51}), Instance("b", "INV", {"A": 51, "Y": 50}))
     with pytest.raises(UserError, match="loop of 2 gates"):
         GateModel(replace(sound, cells=(*sound.cells, *loop)), library)
@@ -133,7 +134,7 @@ def test_accelerator_in_gates(monkeypatch):
     library = read_library(LIBERTY, [cell.kind for cell in mapped.cells])
     model = GateModel(mapped, library)
     trace = traces_of(case)[0]
-    run = model.run(np.repeat(case.images, 3, axis=0), 1, 20_000)
+    run = measure_window(model, np.repeat(case.images, 3, axis=0), 1, 20_000)
     width = len(mapped.ports["m_axis_tdata"][1])
     logits = [word - (1 << width) if word >> width - 1 else word for word in run.words[1][:-1]]
     assert logits == case.golden["head.logits"][0].tolist()
@@ -151,6 +152,6 @@ def test_accelerator_in_gates(monkeypatch):
     assert {"core.lanes", "core.post", "core.attention", "core.events"} <= set(power.blocks)
     energies = []
     for value in (np.zeros_like(case.images), case.images, np.full_like(case.images, 255)):
-        activity = model.run(np.repeat(value, 3, axis=0), 1, 20_000).activity
+        activity = measure_window(model, np.repeat(value, 3, axis=0), 1, 20_000).activity
         energies.append(sum_power(model, activity, 100.0).total("dynamic"))
     assert energies == sorted(set(energies))

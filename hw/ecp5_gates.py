@@ -3,8 +3,8 @@
 What a cell does is said by Yosys' simulation models (share/ecp5/cells_sim.v), with which the tests compare
 every translation. The block RAM has none there: its use in Yosys' memory map (share/lattice/brams_16kd.txt,
 brams_map_16kd.v) and Lattice's FPGA-TN-02204 (memory usage guide) say what it does. A word that one of its
-ports writes while the other one reads it is unknown on the device: here it reads inverted, so that nothing can
-depend on it unnoticed.
+ports writes while the other one reads it is unknown on the device: here it reads inverted, so that nothing
+can depend on it unnoticed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def map_to_ecp5(
     *,
     change: Callable[[Module], Module] = unchanged,
     step: Callable[[str], None] = lambda text: None,
-) -> Circuit:
+) -> tuple[Circuit, int]:
     """Synthesise a design as `hw.synthesis` does, or take it from the cache; minutes.
 
     Parameters
@@ -41,6 +41,11 @@ def map_to_ecp5(
         Alters the mapped module: for planting faults.
     step : callable
         Told in words what begins.
+
+    Returns
+    -------
+    circuit : Circuit
+    cells : int
 
     Raises
     ------
@@ -56,7 +61,8 @@ def map_to_ecp5(
         run_tool("yosys", ["-q", "synth.ys"], cwd=work)
         return json.loads((work / "design.json").read_text())["modules"][top]
 
-    return circuit_of(change(mapped_module((verilog, script), synthesise)))
+    module = change(mapped_module((verilog, script), synthesise))
+    return circuit_of(module), sum(cell["type"] != "$scopeinfo" for cell in module["cells"].values())
 
 
 def circuit_of(module: Module, clock: str = "aclk") -> Circuit:
@@ -118,14 +124,11 @@ class _Builder:
     """Collects what the cells become."""
 
     def __init__(self, module: Module, clock: str):
-        self._ports = {
-            name: (port["direction"], tuple(port["bits"])) for name, port in module["ports"].items()
-        }
+        ports, cells = module["ports"], module["cells"].values()
+        self._ports = {name: (port["direction"], tuple(port["bits"])) for name, port in ports.items()}
         self._clock = self._ports[clock][1][0]
-        used = [
-            bit for cell in module["cells"].values() for bits in cell["connections"].values() for bit in bits
-        ]
-        used += [bit for _, bits in self._ports.values() for bit in bits]
+        pins = [bits for cell in cells for bits in cell["connections"].values()]
+        used = [bit for bits in (*pins, *(bits for _, bits in self._ports.values())) for bit in bits]
         self._fresh = count(1 + max((bit for bit in used if isinstance(bit, int)), default=0))
         self._gates: list[Gate] = []
         self._flops: list[Flop] = []

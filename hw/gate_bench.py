@@ -23,8 +23,8 @@ class Traffic:
     ----------
     results : list of (words, cycle)
         Result frames, words unsigned, and the cycle in which the last word was taken.
-    sent : list of int
-        Cycle in which the first byte of every frame was taken.
+    offered, taken : list of int
+        Cycle in which the first byte of every frame was offered first; in which its last one was taken.
     violations : int
         Cycles in which the output changed although it waited.
     lost : int or None
@@ -35,7 +35,8 @@ class Traffic:
     """
 
     results: list[tuple[list[int], int]] = field(default_factory=list)
-    sent: list[int] = field(default_factory=list)
+    offered: list[int] = field(default_factory=list)
+    taken: list[int] = field(default_factory=list)
     violations: int = 0
     lost: int | None = None
     status: dict[str, int] = field(default_factory=dict)
@@ -50,7 +51,8 @@ class _Source:
         self._words = ((word, at, size) for words, size in frames for at, word in enumerate(words))
         self._next = next(self._words, None)
         self._offered = False
-        self.begun: list[int] = []
+        self.offered: list[int] = []
+        self.taken: list[int] = []
 
     def drive(self, allowed: bool) -> None:
         paused = allowed and self._pauses is not None and next(self._pauses)
@@ -61,11 +63,14 @@ class _Source:
                 word, at, size = self._next
                 self._simulation.put(f"{self._name}_tdata", word)
                 self._simulation.put(f"{self._name}_tlast", at == size - 1)
+                if at == 0:
+                    self.offered.append(self._simulation.cycle)
 
     def take(self) -> None:
         if self._offered and self._simulation.get(f"{self._name}_tready"):
-            if self._next[1] == 0:
-                self.begun.append(self._simulation.cycle)
+            _, at, size = self._next
+            if at == size - 1:
+                self.taken.append(self._simulation.cycle)
             self._next, self._offered = next(self._words, None), False
 
 
@@ -146,7 +151,7 @@ def stream(
         if status:
             traffic.status = simulation.levels()
         simulation.edge()
-    traffic.sent, traffic.cycles = source.begun, simulation.cycle
+    traffic.offered, traffic.taken, traffic.cycles = source.offered, source.taken, simulation.cycle
     return traffic
 
 

@@ -61,13 +61,11 @@ class GateSimulator:
     ----------
     nets : int
         Numbers below it are nets; the spare one behind them takes outputs that go nowhere.
-    undriven : list of Bit
-        Nets that something takes and nothing drives.
 
     Raises
     ------
     UserError
-        A loop of gates.
+        A loop of gates, or a net that something takes and nothing drives.
     """
 
     def __init__(self, circuit: Circuit):
@@ -83,7 +81,7 @@ class GateSimulator:
         }
         self._arrange_rams()
         self._arrange_flops()
-        self.undriven = self._undriven()
+        self._refuse_open_nets()
 
     @property
     def nets(self) -> int:
@@ -201,12 +199,12 @@ class GateSimulator:
         self._lists = np.array(lists or [0], np.int64)
         self._contents = np.concatenate(contents) if contents else np.zeros(1, np.int8)
 
-    def _undriven(self) -> list[Bit]:
+    def _refuse_open_nets(self) -> None:
         driven = np.zeros(self.nets + 1, bool)
         driven[[ZERO, ONE, UNKNOWN]] = True
         driven[self._outputs] = True
         driven[self._shown] = True
-        taken = [self._inputs, self._next_inputs, self._rams[:, 1:], self._writes[:, :0]]
+        taken = [self._inputs, self._next_inputs, self._rams[:, 1:]]
         for row in self._reads:
             driven[self._lists[row[6] : row[6] + row[2]]] = True
             taken += [row[[3, 7]], self._lists[row[4] : row[4] + row[5]]]
@@ -219,8 +217,12 @@ class GateSimulator:
             else:
                 taken.append(self._ports[name])
         wanted = np.unique(np.concatenate([nets.ravel() for nets in taken]))
-        open_nets = set(wanted[~driven[wanted]].tolist())
-        return [bit for bit, number in self._numbers.items() if number in open_nets]
+        count = int((~driven[wanted]).sum())
+        if count:
+            raise UserError(
+                f"the netlist has {count} nets that nothing drives; expected none; this is a fault of the "
+                "synthesis"
+            )
 
 
 class GateSimulation:

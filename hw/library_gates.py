@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import count
 
 from s2tdpt.golden.errors import UserError
 from s2tdpt.hw.circuit import Bit, Circuit, Flop, Gate
@@ -50,11 +53,12 @@ class GateModel(GateSimulator):
         self.read_macros = [at for at, macro in enumerate(netlist.macros) for _ in macro.reads]
         self.write_macros = [at for at, macro in enumerate(netlist.macros) for _ in macro.writes]
         net = netlist.ports[clock][1][0]
+        fresh = count(1 + max(bit for bit in _used(netlist) if isinstance(bit, int)))
         super().__init__(
             Circuit(
                 netlist.ports,
                 tuple(_gate(netlist.cells[number], self.cells[number], pin) for number, pin in self.gates),
-                tuple(_flop(netlist.cells[number], self.cells[number], net) for number in self.flops),
+                tuple(_flop(netlist.cells[number], self.cells[number], net, fresh) for number in self.flops),
                 macros=tuple(
                     # What is written has no other source of contents; a macro without a write is a ROM.
                     replace(macro, contents=None) if macro.writes else macro
@@ -63,6 +67,17 @@ class GateModel(GateSimulator):
             )
         )
         self.pins = [{pin: self.net(bit) for pin, bit in cell.pins.items()} for cell in netlist.cells]
+
+
+def _used(netlist: Netlist) -> Iterator[Bit]:
+    """Bits of cells, ports and macros."""
+    for cell in netlist.cells:
+        yield from cell.pins.values()
+    for _, bits in netlist.ports.values():
+        yield from bits
+    for macro in netlist.macros:
+        for port in (*macro.reads, *macro.writes):
+            yield from (*port.address, *port.data)
 
 
 def _gate(instance: Instance, cell: Cell, pin: str) -> Gate:
@@ -78,7 +93,8 @@ def _bits(instance: Instance, names: list[str]) -> tuple[Bit, ...]:
     return tuple(instance.pins.get(name, "x") for name in names)
 
 
-def _flop(instance: Instance, cell: Cell, clock: Bit) -> Flop:
+def _flop(instance: Instance, cell: Cell, clock: Bit, fresh: Iterator[int]) -> Flop:
+    """`fresh` numbers nets that the netlist does not have."""
     data = [name for name in cell.inputs if name != cell.clock]
     if len(data) == len(cell.inputs) or instance.pins[cell.clock] != clock:
         raise UserError(
@@ -89,4 +105,8 @@ def _flop(instance: Instance, cell: Cell, clock: Bit) -> Flop:
     for pin in cell.outputs:
         if pin in instance.pins:
             shown[cell.pins[pin].function == cell.inverse] = instance.pins[pin]
-    return Flop(_bits(instance, data), truth_table(cell.next_state, data), *shown)
+    inputs = _bits(instance, data)
+    if re.search(rf"\b{cell.state}\b", cell.next_state):  # it holds what it has
+        shown[0] = next(fresh) if shown[0] is None else shown[0]
+        data, inputs = [*data, cell.state], (*inputs, shown[0])
+    return Flop(inputs, truth_table(cell.next_state, data), *shown)

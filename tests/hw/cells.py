@@ -100,8 +100,8 @@ def simulated(folder, verilog: str, top: str, inputs: int, outputs: int, cycles:
     """
     (folder / "design.v").write_text(verilog)
     (folder / "models.ys").write_text(
-        f"read_verilog -sv design.v\nread_verilog -overwrite +/ecp5/cells_sim.v\nhierarchy -check -top {top}\nproc\n"
-        "opt_clean\nwrite_verilog -noattr models.v\n"
+        "read_verilog -sv design.v\nread_verilog -overwrite +/ecp5/cells_sim.v\n"
+        f"hierarchy -check -top {top}\nproc\nopt_clean\nwrite_verilog -noattr models.v\n"
     )
     run_tool("yosys", ["-q", "models.ys"], cwd=folder)
     names = {"i": inputs - 1, "o": outputs - 1, "top": top, "clock": clock, "cycles": cycles}

@@ -85,25 +85,33 @@ def cosimulate_netlist(
         raise UserError(
             "a netlist gives no waveform; expected --netlist or --waveform, not both; leave one of them out"
         )
-    text = None if target == ECP5 else read_liberty_text(Path(target))
-    if text is not None:
-        read_library(text, [])
+    if target != ECP5:
+        read_library(read_liberty_text(Path(target)), [])  # before anything long begins
     started = time.perf_counter()
     with interruptible():
         tell("generating Verilog")
         design = generate(params, machine, observed=False)
-        simulator, cells = _mapped(design.verilog, text, change, tell)
+        simulator, cells = netlist_simulator(design.verilog, target, change, tell)
         built = time.perf_counter() - started
         report = simulate(design, simulator, images, options, tell)
         report.cells, report.build_seconds = cells, built
         return report
 
 
-def _mapped(verilog: str, liberty: str | None, change, tell) -> tuple[GateSimulator, int]:
-    """The netlist ready to run, and its number of cells, memories included."""
-    if liberty is None:
+def netlist_simulator(
+    verilog: str,
+    target: str,
+    change: Callable[[Module], Module] = unchanged,
+    tell: Callable[[str], None] = lambda text: None,
+) -> tuple[GateSimulator, int]:
+    """The netlist of a design, ready to run, and its number of cells, memories included.
+
+    Parameters and errors are those of `cosimulate_netlist`.
+    """
+    if target == ECP5:
         circuit, cells = map_to_ecp5(verilog, MODULE, change=change, step=tell)
         return GateSimulator(circuit), cells
+    liberty = read_liberty_text(Path(target))
     netlist = map_to_cells(verilog, MODULE, liberty, change=change, step=tell)
     library = read_library(liberty, {cell.kind for cell in netlist.cells}, powers=False)
     return GateModel(netlist, library), len(netlist.cells) + len(netlist.macros)

@@ -3,6 +3,7 @@
 import json
 import subprocess
 
+from s2tdpt.hw.gates import GateSimulation
 from s2tdpt.hw.tools import run_tool
 
 BENCH = """\
@@ -109,3 +110,15 @@ def simulated(folder, verilog: str, top: str, inputs: int, outputs: int, cycles:
     run_tool("iverilog", ["-g2012", "-o", "bench", "models.v", "bench.v"], cwd=folder)
     text = subprocess.run(["vvp", "bench"], cwd=folder, capture_output=True, text=True, check=True).stdout
     return [tuple(line.split()) for line in text.splitlines() if line[:1] in "01"]
+
+
+def differences(simulation: GateSimulation, shown, since: int = 0):
+    """Of every cycle from one on in which a simulation shows something else than `simulated` gave: the bits,
+    as a text of 0 and 1."""
+    for cycle, (inputs, outputs) in enumerate(shown):
+        simulation.put("i", int(inputs, 2))
+        simulation.settle()
+        got = f"{simulation.get('o'):0{len(outputs)}b}"
+        if cycle >= since and got != outputs:
+            yield "".join(str(int(a != b)) for a, b in zip(got, outputs, strict=True))
+        simulation.edge()

@@ -7,7 +7,7 @@ import pytest
 from s2tdpt.golden.errors import UserError
 from s2tdpt.hw.ecp5_gates import circuit_of
 from s2tdpt.hw.gates import GateSimulator
-from tests.hw.cells import Cells, load_module, simulated
+from tests.hw.cells import Cells, differences, load_module, simulated
 
 CYCLES = 300
 
@@ -44,20 +44,9 @@ def test_cells_do_what_yosys_models_do(tmp_path, kind):
         cells.add(kind, parameters(kind, choose))
     shown = simulated(tmp_path, cells.verilog("cells"), "cells", cells.inputs, cells.outputs, CYCLES)
     simulation = GateSimulator(circuit_of(cells.module())).begin(1)
-    differing = {word.index("1") for word in _differences(simulation, shown)}
+    differing = {word.index("1") for word in differences(simulation, shown)}
     assert not differing
     assert len({outputs for _, outputs in shown}) > CYCLES // 2
-
-
-def _differences(simulation, shown):
-    """Of every cycle with one: the bits that differ, as a text of 0 and 1."""
-    for inputs, outputs in shown:
-        simulation.put("i", int(inputs, 2))
-        simulation.settle()
-        got = f"{simulation.get('o'):0{len(outputs)}b}"
-        if got != outputs:
-            yield "".join(str(int(a != b)) for a, b in zip(got, outputs, strict=True))
-        simulation.edge()
 
 
 def test_a_wrong_cell_is_noticed(tmp_path):
@@ -71,7 +60,7 @@ def test_a_wrong_cell_is_noticed(tmp_path):
     def noticed(change) -> bool:
         module = cells.module()
         change(*module["cells"].values())
-        return any(_differences(GateSimulator(circuit_of(module)).begin(1), shown))
+        return any(differences(GateSimulator(circuit_of(module)).begin(1), shown))
 
     def init(lut, flop, carry):
         lut["parameters"]["INIT"] ^= 1 << 9
@@ -147,11 +136,11 @@ def block_ram(folder, body: str, width: int, words: int, mode: str | None) -> No
     rams = [cell for cell in module["cells"].values() if cell["type"] == "DP16KD"]
     assert rams and (mode is None or all(cell["parameters"]["WRITEMODE_A"] == mode for cell in rams))
     shown = simulated(folder, text, "memory", inputs, width, 3000, clock="clk")
-    assert not any(_differences(GateSimulator(circuit_of(module, "clk")).begin(2), shown))
+    assert not any(differences(GateSimulator(circuit_of(module, "clk")).begin(2), shown))
     assert len({outputs for _, outputs in shown}) > min(100, 1 << width - 1)
     for cell in rams:
         cell["parameters"]["INITVAL_00"] = "01" * 160
-    assert any(_differences(GateSimulator(circuit_of(module, "clk")).begin(2), shown))
+    assert any(differences(GateSimulator(circuit_of(module, "clk")).begin(2), shown))
 
 
 def test_block_ram_is_the_memory_that_was_mapped(tmp_path):

@@ -97,6 +97,10 @@ class _Cell:
         """The bit on a pin of one bit; an open pin reads `default`."""
         return (self._pins.get(name) or [default])[0]
 
+    def output(self, name: str) -> Bit | None:
+        """The net on an output of one bit; None: it is open."""
+        return (self._pins.get(name) or [None])[0]
+
     def bits(self, names: Iterable[str]) -> tuple[Bit, ...]:
         return tuple(self.pin(name) for name in names)
 
@@ -163,10 +167,10 @@ class _Builder:
         return net
 
     def _lut(self, cell: _Cell) -> None:
-        self._gate(cell.bits("ABCD"), cell.number("INIT"), cell.pin("Z"))
+        self._gate(cell.bits("ABCD"), cell.number("INIT"), cell.output("Z"))
 
     def _mux(self, cell: _Cell, pins: tuple[str, str, str]) -> None:
-        self._gate(cell.bits(pins), _MUX, cell.pin("Z"))
+        self._gate(cell.bits(pins), _MUX, cell.output("Z"))
 
     def _carry(self, cell: _Cell) -> None:
         """Two LUTs, each with a sum and a carry of its inputs A to D and of the carry before it."""
@@ -184,11 +188,8 @@ class _Builder:
             def over(a, b, c, d, before, lut=lut, init=init, injected=injected):
                 return before if lut(a, b, c, d) else init >> (a + 2 * b) & (not injected)
 
-            if (shown := cell.pin(f"S{half}", "x")) != "x":
-                self._gate(inputs, table_of(5, total), shown)
-            output = None if half == 0 else cell.pin("COUT", "x")
-            if output != "x":
-                carry = self._gate(inputs, table_of(5, over), output)
+            self._gate(inputs, table_of(5, total), cell.output(f"S{half}"))
+            carry = self._gate(inputs, table_of(5, over), cell.output("COUT") if half else None)
 
     def _check_clock(self, cell: _Cell, pin: str, option: str) -> None:
         if cell.pin(pin) != self._clock or cell.word(option, pin) != pin:
@@ -207,7 +208,7 @@ class _Builder:
             on = {"1": 1, "0": 0, "INV": 1 - enable}.get(mode, enable)
             return start if reset ^ lsr_inverted else data if on else state
 
-        state = cell.pin("Q")
+        state = next(self._fresh) if cell.output("Q") is None else cell.output("Q")
         inputs = (cell.pin("DI"), cell.pin("CE", "1"), reset, state)
         self._flops.append(Flop(inputs, table_of(4, following), state, start=start))
 
@@ -276,19 +277,19 @@ class _Builder:
     ) -> ReadPort | None:
         width = widths[side]
         if width == 36:  # such a port writes at A and reads at B
-            data = [cell.pin(f"DO{part}{bit}", "x") for part in "AB" for bit in range(18)]
+            data = [cell.output(f"DO{part}{bit}") for part in "AB" for bit in range(18)]
             if side == "A":
                 return None
         else:
-            data = [cell.pin(f"DO{side}{bit}", "x") for bit in range(width)]
-        if all(bit == "x" for bit in data):
+            data = [cell.output(f"DO{side}{bit}") for bit in range(width)]
+        if not any(data):
             return None
         enable, mode = cell.pin(f"CE{side}"), cell.word(f"WRITEMODE_{side}", "NORMAL")
         if mode == "NORMAL" and side in writes:
             enable = self._gate(cell.bits((f"CE{side}", f"WE{side}")), 0b0010)
         own = "new" if mode == "WRITETHROUGH" else "old"
         meets = tuple(own if writer == side else "inverted" for writer in writes)
-        data = [next(self._fresh) if bit == "x" else bit for bit in data]
+        data = [next(self._fresh) if bit is None else bit for bit in data]
         address = _address(cell, side, width)
         return ReadPort(enable, address, tuple(data), cell.pin(f"RST{side}"), 0, False, meets, start=0)
 

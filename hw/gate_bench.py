@@ -31,7 +31,6 @@ class Traffic:
         Number of the result that did not come.
     status : dict of str to int
         One-bit ports in the last cycle.
-    cycles : int
     """
 
     results: list[tuple[list[int], int]] = field(default_factory=list)
@@ -40,7 +39,6 @@ class Traffic:
     violations: int = 0
     lost: int | None = None
     status: dict[str, int] = field(default_factory=dict)
-    cycles: int = 0
 
 
 class _Source:
@@ -72,6 +70,35 @@ class _Source:
             if at == size - 1:
                 self.taken.append(self._simulation.cycle)
             self._next, self._offered = next(self._words, None), False
+
+
+class _Sink:
+    """Takes the words of an output, and watches that one which waits stays what it is."""
+
+    def __init__(self, simulation: GateSimulation, traffic: Traffic, pauses: Iterator[bool] | None):
+        self._simulation, self._traffic, self._pauses = simulation, traffic, pauses
+        self._ready = False
+        self._words: list[int] = []
+        self._waits: tuple[int, int] | None = None
+
+    def drive(self, allowed: bool) -> None:
+        self._ready = allowed and not (self._pauses is not None and next(self._pauses))
+        self._simulation.put("m_axis_tready", self._ready)
+
+    def take(self) -> bool:
+        """Whether a result has ended."""
+        simulation, shown = self._simulation, None
+        if simulation.get("m_axis_tvalid"):
+            shown = (simulation.get("m_axis_tdata"), simulation.get("m_axis_tlast"))
+        self._traffic.violations += self._waits is not None and shown != self._waits
+        self._waits = None if self._ready else shown
+        if shown is None or not self._ready:
+            return False
+        self._words.append(shown[0])
+        if shown[1]:
+            self._traffic.results.append((self._words, simulation.cycle))
+            self._words = []
+        return bool(shown[1])
 
 
 def stream(
@@ -116,42 +143,31 @@ def stream(
     if weights:
         rounds = ((weights, len(weights)) for _ in frames)
         sources.append(_Source(simulation, "s_axis_weights", rounds, pauses.get("weights")))
-    words: list[int] = []
-    waiting, end = None, None
-    last = 0  # cycle of the last result
+    sink = _Sink(simulation, traffic, pauses.get("sink"))
+    last, end = 0, None  # cycle of the last result, of the end
     while end is None or simulation.cycle < end:
-        running = simulation.cycle >= reset
+        cycle, running = simulation.cycle, simulation.cycle >= reset
         simulation.put("aresetn", running)
-        for part in sources:
+        for part in (*sources, sink):
             part.drive(running)
-        ready = running and not ("sink" in pauses and next(pauses["sink"]))
-        simulation.put("m_axis_tready", ready)
         simulation.settle()
         if running:
             for part in sources:
                 part.take()
-            valid = simulation.get("m_axis_tvalid")
-            shown = (simulation.get("m_axis_tdata"), simulation.get("m_axis_tlast")) if valid else None
-            traffic.violations += waiting is not None and shown != waiting
-            waiting = None if ready else shown
-            if valid and ready:
-                words.append(shown[0])
-            if valid and ready and shown[1]:
-                number, last = len(traffic.results), simulation.cycle
-                traffic.results.append((words, last))
-                words = []
-                stop = ended is not None and ended(number)
-                if stop or (ended is None and number == len(frames) - 1):
-                    end = simulation.cycle + 1 + (0 if stop else drain)
-        if end is None and simulation.cycle - last >= limit:
-            traffic.lost, end = len(traffic.results), simulation.cycle + 1
-        if simulation.cycle % WATCH == 0:
-            watch(len(traffic.results), simulation.cycle)
-        status = end is not None and simulation.cycle + 1 >= end
-        if status:
+            if sink.take():
+                number, last = len(traffic.results) - 1, cycle
+                if ended is not None:
+                    end = cycle + 1 if ended(number) else None
+                elif number == len(frames) - 1:
+                    end = cycle + 1 + drain
+        if end is None and cycle - last >= limit:
+            traffic.lost, end = len(traffic.results), cycle + 1
+        if cycle % WATCH == 0:
+            watch(len(traffic.results), cycle)
+        if cycle + 1 == end:
             traffic.status = simulation.levels()
         simulation.edge()
-    traffic.offered, traffic.taken, traffic.cycles = source.offered, source.taken, simulation.cycle
+    traffic.offered, traffic.taken = source.offered, source.taken
     return traffic
 
 

@@ -65,7 +65,7 @@ class GateSimulator:
     Raises
     ------
     UserError
-        A loop of gates, or a net that something takes and nothing drives.
+        A loop of gates, a net without a driver, or with several.
     """
 
     def __init__(self, circuit: Circuit):
@@ -81,7 +81,7 @@ class GateSimulator:
         }
         self._arrange_rams()
         self._arrange_flops()
-        self._refuse_open_nets()
+        self._check_drivers()
 
     @property
     def nets(self) -> int:
@@ -199,30 +199,31 @@ class GateSimulator:
         self._lists = np.array(lists or [0], np.int64)
         self._contents = np.concatenate(contents) if contents else np.zeros(1, np.int8)
 
-    def _refuse_open_nets(self) -> None:
-        driven = np.zeros(self.nets + 1, bool)
-        driven[[ZERO, ONE, UNKNOWN]] = True
-        driven[self._outputs] = True
-        driven[self._shown] = True
+    def _check_drivers(self) -> None:
+        """Every net that is taken has one driver."""
+        drivers = [np.array([ZERO, ONE, UNKNOWN]), self._outputs, self._shown]
         taken = [self._inputs, self._next_inputs, self._rams[:, 1:]]
         for row in self._reads:
-            driven[self._lists[row[6] : row[6] + row[2]]] = True
+            drivers.append(self._lists[row[6] : row[6] + row[2]])
             taken += [row[[3, 7]], self._lists[row[4] : row[4] + row[5]]]
         for row in self._writes:
             for first, size in ((row[3], row[2]), (row[4], row[5]), (row[6], row[2])):
                 taken.append(self._lists[first : first + size])
         for name, (direction, _) in self.circuit.ports.items():
             if direction == "input":
-                driven[self._ports[name]] = True
+                drivers.append(self._ports[name])
             else:
                 taken.append(self._ports[name])
         wanted = np.unique(np.concatenate([nets.ravel() for nets in taken]))
-        count = int((~driven[wanted]).sum())
-        if count:
-            raise UserError(
-                f"the netlist has {count} nets that nothing drives; expected none; this is a fault of the "
-                "synthesis"
-            )
+        driven = np.bincount(np.concatenate([nets.ravel() for nets in drivers]), minlength=self.nets + 1)
+        for count, words in (
+            ((driven[wanted] == 0).sum(), "that nothing drives"),
+            ((driven[:-1] > 1).sum(), "with several drivers"),
+        ):
+            if count:
+                raise UserError(
+                    f"the netlist has {count} net(s) {words}; expected none; this is a fault of the synthesis"
+                )
 
 
 class GateSimulation:

@@ -301,6 +301,7 @@ def summary_table(report: CosimReport, params: Params, machine: Machine, correct
         speed = report.images / seconds
         shown = f"{speed:.1f} images/s" if speed >= 1 else f"{1 / speed:,.1f} s an image"
         table.add_row("simulation speed, compared", f"{shown} ({report.simulator})")
+    if report.frame_cycles and report.seconds:
         table.add_row("simulated cycles a second", f"{sum(report.frame_cycles) / seconds:,.0f}")
     return table
 

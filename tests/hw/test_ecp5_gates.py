@@ -191,7 +191,9 @@ def test_open_nets_and_loops_are_refused():
         return {"type": "LUT4", "parameters": {"INIT": 2}, "connections": pins}
 
     ports = {"aclk": {"direction": "input", "bits": [2]}, "o": {"direction": "output", "bits": [5]}}
-    with pytest.raises(UserError, match="1 nets that nothing drives; expected none"):
+    with pytest.raises(UserError, match=r"1 net\(s\) that nothing drives; expected none"):
         GateSimulator(circuit_of({"ports": ports, "cells": {"a": lut(5, 7)}}))
+    with pytest.raises(UserError, match=r"1 net\(s\) with several drivers; expected none"):
+        GateSimulator(circuit_of({"ports": ports, "cells": {"a": lut(5, 2), "b": lut(5, 2)}}))
     with pytest.raises(UserError, match="loop of 2 gates"):
         GateSimulator(circuit_of({"ports": ports, "cells": {"a": lut(5, 7), "b": lut(7, 5)}}))

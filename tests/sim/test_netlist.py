@@ -114,7 +114,7 @@ class PlantedEcp5(Planted):
 class PlantedLibrary(Planted):
     def __init__(self, module: Module):
         text = read_liberty_text(Path(LIBRARY))
-        kinds = {cell["type"] for cell in module["cells"].values() if cell["type"] != "$mem_v2"}
+        kinds = {cell["type"] for cell in module["cells"].values() if cell["type"][0] != "$"}
         self.cells = read_library(text, kinds, powers=False).cells
         flops, gates = {}, {}
         for kind, cell in self.cells.items():

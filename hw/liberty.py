@@ -152,13 +152,21 @@ _TOKEN = re.compile(
 _CELL = re.compile(r"\bcell\s*\(\s*\"?(\w+)\"?\s*\)\s*\{")
 
 
-def read_library(text: str, names: Iterable[str]) -> Library:
+def read_library(text: str, names: Iterable[str], *, powers: bool = True) -> Library:
     """Read a library and some of its cells.
+
+    Parameters
+    ----------
+    text : str
+    names : iterable of str
+        Cells.
+    powers : bool
+        Whether power tables are needed.
 
     Raises
     ------
     UserError
-        It is no Liberty text, lacks a cell, or a cell has no power tables.
+        It is no Liberty text, lacks a cell, or no cell has the power tables that are needed.
     """
     text = _COMMENT.sub("", text).replace("\\\n", " ")
     found = {match[1]: match for match in _CELL.finditer(text)}
@@ -176,7 +184,7 @@ def read_library(text: str, names: Iterable[str]) -> Library:
                 "was mapped to; synthesise anew with this one"
             )
         cells[name] = _cell(name, _group(text, found[name]), units)
-    if cells and not any(pin.powers for cell in cells.values() for pin in cell.pins.values()):
+    if powers and cells and not any(pin.powers for cell in cells.values() for pin in cell.pins.values()):
         raise UserError(
             f"the Liberty library {header[1]} has no power tables; expected internal_power groups; choose a "
             "library that is characterised for power"
@@ -232,6 +240,10 @@ def _cell(name: str, group: _Group, units: _Units) -> Cell:
     ff = next(group.all("ff"), None)
     if next(group.all("latch"), None) is not None or next(group.all("statetable"), None) is not None:
         raise UserError(f"cell {name} is a latch; expected gates and flip-flops; exclude it from mapping")
+    if ff is not None and {"clear", "preset"} & set(ff.values):
+        raise UserError(
+            f"cell {name} has an asynchronous reset; expected flip-flops without; exclude it from mapping"
+        )
     pins = {pin.arguments: _pin(pin, units) for pin in group.all("pin")}
     pins = {key: pin for key, pin in pins.items() if pin is not None}
     states = [part.strip().strip('"') for part in ff.arguments.split(",")] if ff else ["", ""]
@@ -242,8 +254,8 @@ def _cell(name: str, group: _Group, units: _Units) -> Cell:
         pins=pins,
         state=states[0].strip().strip('"'),
         inverse=states[1].strip().strip('"'),
-        next_state=ff.values["next_state"] if ff else "",
-        clock=ff.values["clocked_on"] if ff else "",
+        next_state=ff.values.get("next_state", "") if ff else "",
+        clock=ff.values.get("clocked_on", "") if ff else "",
     )
 
 

@@ -12,6 +12,7 @@ import hashlib
 import json
 import re
 import tempfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +20,19 @@ from typing import Any
 
 from s2tdpt.golden.errors import UserError
 from s2tdpt.hw.cache import cache_folder, make_entry, used
+from s2tdpt.hw.circuit import Bit, Macro, ReadPort, WritePort
 from s2tdpt.hw.macro_model import MACRO_BITS
 from s2tdpt.hw.tools import find_tool, run_tool
 
-__all__ = ["Instance", "Macro", "Netlist", "blocks_of", "map_to_cells", "read_liberty_text"]
-
-Bit = int | str
-"""A net's number, or "0", "1", "x"."""
+__all__ = [
+    "Instance",
+    "Netlist",
+    "blocks_of",
+    "map_to_cells",
+    "mapped_module",
+    "number_of",
+    "read_liberty_text",
+]
 
 _COARSE = """\
 read_verilog -sv design.sv
@@ -75,39 +82,6 @@ class Instance:
 
 
 @dataclass(frozen=True)
-class ReadPort:
-    """Clocked read port; `data` is kept where neither `enable` nor `reset` is set."""
-
-    enable: Bit
-    address: tuple[Bit, ...]
-    data: tuple[Bit, ...]
-    reset: Bit
-    reset_value: int
-    reset_needs_enable: bool
-
-
-@dataclass(frozen=True)
-class WritePort:
-    """Clocked write port with an enable for every bit."""
-
-    enable: tuple[Bit, ...]
-    address: tuple[Bit, ...]
-    data: tuple[Bit, ...]
-
-
-@dataclass(frozen=True)
-class Macro:
-    """A memory that stays a macro; what is written in a cycle is read from the next one on."""
-
-    name: str
-    words: int
-    bits: int
-    contents: int
-    reads: tuple[ReadPort, ...]
-    writes: tuple[WritePort, ...]
-
-
-@dataclass(frozen=True)
 class Netlist:
     """Attributes
     ----------
@@ -135,7 +109,7 @@ def read_liberty_text(path: Path) -> str:
     try:
         data = path.read_bytes()
         return (gzip.decompress(data) if path.suffix == ".gz" else data).decode(errors="replace")
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or "not a whole gzip file"
         raise UserError(
             f"no cell library {path}: {reason}; expected a Liberty file; check the path"
@@ -150,12 +124,22 @@ def blocks_of(verilog: str, top: str) -> list[str]:
     return [name for name in names if name == core] + parts
 
 
+Module = dict[str, Any]
+"""A mapped module as Yosys' JSON has it: `ports`; `cells` with type, parameters and connections."""
+
+
+def unchanged(module: Module) -> Module:
+    """No planted fault."""
+    return module
+
+
 def map_to_cells(
     verilog: str,
     top: str,
     liberty: str,
     *,
-    step: Callable[[str], None] | None = None,
+    change: Callable[[Module], Module] = unchanged,
+    step: Callable[[str], None] = lambda text: None,
 ) -> Netlist:
     """Synthesise a design onto a library, or take it from the cache; minutes.
 
@@ -165,58 +149,74 @@ def map_to_cells(
         As `hw.verilog.emit` writes it.
     liberty : str
         Text of the library.
-    step : callable, optional
+    change : callable
+        Alters the mapped module: for planting faults.
+    step : callable
         Told in words what begins.
 
     Raises
     ------
     UserError
-        Yosys fails (a `hw.tools.ToolError`).
+        Yosys fails (a `hw.tools.ToolError`); a cell that is none of the library.
     """
     blocks = blocks_of(verilog, top)
-    texts = (verilog, top, liberty, _COARSE, _FINE, str(MACRO_BITS), find_tool("yosys").version)
-    key = hashlib.sha256(chr(0).join(texts).encode()).hexdigest()[:24]
+    texts = (verilog, top, liberty, _COARSE, _FINE, str(MACRO_BITS))
+    data = mapped_module(texts, lambda work: _synthesise(work, verilog, top, liberty, blocks, step))
+    paths = sorted((name.removeprefix(f"{top}__").replace("__", ".") for name in blocks), key=len)
+    return _netlist(change(data), top, tuple(reversed(paths)))
+
+
+def mapped_module(texts: Sequence[str], make: Callable[[Path], Module]) -> Module:
+    """A mapped module from the cache, or made in an empty folder.
+
+    Parameters
+    ----------
+    texts : sequence of str
+        Everything that the module follows from; the version of Yosys is added.
+    make : callable
+    """
+    key = hashlib.sha256(chr(0).join((*texts, find_tool("yosys").version)).encode()).hexdigest()[:24]
     entry, file = cache_folder() / "netlists" / key, "netlist.json.gz"
     if (entry / file).is_file():
         used(entry)
-        data = json.loads(gzip.decompress((entry / file).read_bytes()))
-    else:
-        with make_entry(entry) as work:
-            data = _synthesise(verilog, top, liberty, blocks, step or (lambda text: None))
-            (work / file).write_bytes(gzip.compress(json.dumps(data).encode(), 1))
-    paths = sorted((name.removeprefix(f"{top}__").replace("__", ".") for name in blocks), key=len)
-    return _netlist(data, top, tuple(reversed(paths)))
+        return json.loads(gzip.decompress((entry / file).read_bytes()))
+    with make_entry(entry) as work, tempfile.TemporaryDirectory() as folder:
+        module = make(Path(folder))
+        kept = ("type", "parameters", "connections")
+        cells = {name: {key: cell[key] for key in kept} for name, cell in module["cells"].items()}
+        data = {"ports": module["ports"], "cells": cells}
+        (work / file).write_bytes(gzip.compress(json.dumps(data).encode(), 1))
+    return data
 
 
-def _synthesise(verilog: str, top: str, liberty: str, blocks: Sequence[str], tell) -> dict[str, Any]:
-    """The mapped module as Yosys' JSON has it."""
-    with tempfile.TemporaryDirectory() as folder:
-        work = Path(folder)
-        (work / "design.sv").write_text(verilog)
-        (work / "cells.lib").write_text(liberty)
-        tell("yosys: coarse synthesis, which takes minutes")
-        (work / "coarse.ys").write_text(_COARSE.format(top=top, blocks=" ".join(blocks or [top])))
-        run_tool("yosys", ["-q", "coarse.ys"], cwd=work)
-        modules = json.loads((work / "memories.json").read_text())["modules"]
-        small = [
-            # A backslash would escape what follows it in a pattern.
-            f"memory_map {module}/{name}".replace("\\", "?")
-            for module, content in modules.items()
-            for name, cell in content["cells"].items()
-            if not _stays(cell["parameters"])
-        ]
-        tell("yosys: mapping to cells, which takes minutes")
-        (work / "fine.ys").write_text(_FINE.format(memory_map="\n".join(small)))
-        run_tool("yosys", ["-q", "fine.ys"], cwd=work)
-        module = json.loads((work / "netlist.json").read_text())["modules"][top]
-    used = ("type", "parameters", "connections")
-    cells = {name: {key: cell[key] for key in used} for name, cell in module["cells"].items()}
-    return {"ports": module["ports"], "cells": cells}
+def _synthesise(work: Path, verilog: str, top: str, liberty: str, blocks: Sequence[str], tell) -> Module:
+    """Coarse synthesis, then the mapping to cells."""
+    (work / "design.sv").write_text(verilog)
+    (work / "cells.lib").write_text(liberty)
+    tell("yosys: coarse synthesis, which takes minutes")
+    (work / "coarse.ys").write_text(_COARSE.format(top=top, blocks=" ".join(blocks or [top])))
+    run_tool("yosys", ["-q", "coarse.ys"], cwd=work)
+    modules = json.loads((work / "memories.json").read_text())["modules"]
+    small = [
+        # A backslash would escape what follows it in a pattern.
+        f"memory_map {module}/{name}".replace("\\", "?")
+        for module, content in modules.items()
+        for name, cell in content["cells"].items()
+        if not _stays(cell["parameters"])
+    ]
+    tell("yosys: mapping to cells, which takes minutes")
+    (work / "fine.ys").write_text(_FINE.format(memory_map="\n".join(small)))
+    run_tool("yosys", ["-q", "fine.ys"], cwd=work)
+    return json.loads((work / "netlist.json").read_text())["modules"][top]
+
+
+def number_of(value: int | str) -> int:
+    """A parameter's number; what is undefined in it counts as 0."""
+    return value if isinstance(value, int) else int(value.replace("x", "0") or "0", 2)
 
 
 def _number(parameters: Mapping[str, Any], name: str) -> int:
-    value = parameters[name]
-    return value if isinstance(value, int) else int(value.replace("x", "0") or "0", 2)
+    return number_of(parameters[name])
 
 
 def _stays(parameters: Mapping[str, Any]) -> bool:

@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from s2tdpt.hw.gates import Activity, GateModel
+from s2tdpt.hw.gates import Activity
 from s2tdpt.hw.liberty import Cell, Pin
+from s2tdpt.hw.library_gates import GateModel
 from s2tdpt.hw.macro_model import access_energy, area, leakage
 from s2tdpt.hw.truth import truth_table
 
@@ -295,7 +296,7 @@ def _macros(model, activity, nanoseconds, blocks) -> dict[str, tuple[float, floa
 
 def _annotated(model: GateModel) -> tuple[int, int]:
     """Pins of cells, and those on a net that something simulated drives, or a constant."""
-    driven = {0, 1}
+    driven = {model.net(bit) for bit in "01x"}
     for cell, pins in zip(model.cells, model.pins, strict=True):
         driven |= {pins[pin] for pin in cell.outputs if pin in pins}
     for macro in model.netlist.macros:

@@ -15,17 +15,15 @@ from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.network import GoldenNetwork
 from s2tdpt.hw.counted_energy import count_energy
 from s2tdpt.hw.estimate import image_traces
-from s2tdpt.hw.gates import GateModel
+from s2tdpt.hw.gate_bench import measure_window
 from s2tdpt.hw.liberty import read_library
+from s2tdpt.hw.library_gates import GateModel
 from s2tdpt.hw.machine import Machine
 from s2tdpt.hw.netlist import map_to_cells, read_liberty_text
 from s2tdpt.hw.netlist_power import NetlistPower, sum_power
 from s2tdpt.hw.schedule import program_of
-from s2tdpt.hw.top import Accelerator
-from s2tdpt.hw.verilog import emit
 from s2tdpt.hw.widths import derive_widths
-
-TOP = "s2tdpt"
+from s2tdpt.sim.design import MODULE, generate
 
 
 @dataclass(frozen=True)
@@ -68,16 +66,15 @@ def measure_netlist(
     frames = {"black": np.zeros_like(image), "real": image, "white": np.full_like(image, 255)}
     expected = {name: _expect(golden, machine, frame) for name, frame in frames.items()}
     tell("generating Verilog")
-    accelerator = Accelerator(golden.params, machine)
-    verilog = emit(accelerator, TOP, accelerator.ports())
-    mapped = map_to_cells(verilog, TOP, text, step=tell)
+    verilog = generate(golden.params, machine, observed=False).verilog
+    mapped = map_to_cells(verilog, MODULE, text, step=tell)
     tell("reading the library")
     model = GateModel(mapped, read_library(text, [cell.kind for cell in mapped.cells]))
     found = []
     for name, frame in frames.items():
         tell(f"{name} frame through {len(model.gates):,} gates and {len(model.flops):,} flip-flops")
         cycles, counted = expected[name]
-        run = model.run(np.repeat(frame[None], 3, axis=0), 1, 8 * cycles + 8 * frame.size + 1000)
+        run = measure_window(model, np.repeat(frame[None], 3, axis=0), 1, 8 * (cycles + frame.size) + 1000)
         check_words(run.words[1], golden, frame, len(mapped.ports["m_axis_tdata"][1]), name)
         found.append(FrameEnergy(name, sum_power(model, run.activity, clock_mhz), counted))
     return found

@@ -151,7 +151,7 @@ def cosimulate(
             started = time.perf_counter()
             for share in shares:
                 share.dump = read_dump(share.work, built.ports)
-        _check(report, design, params, images, built, shares)
+        _check(report, design, params, images, built.ports.width("m_axis_tdata"), shares)
         report.check_seconds = time.perf_counter() - started
     return report
 
@@ -273,7 +273,7 @@ def watchdog_limit(program: Program, stall: str) -> int:
 
 
 def _check(
-    report: CosimReport, design: Design, params: Params, images, built: Build, shares: list[Share]
+    report: CosimReport, design: Design, params: Params, images, width: int, shares: list[Share]
 ) -> None:
     """Fill `report` from the outcomes of all shares."""
     program = design.program
@@ -294,7 +294,7 @@ def _check(
         if outcome["sent"] and cycles and not report.latency:
             report.latency = cycles[0] - outcome["sent"][0]
     numbers, trace = _check_tensors(report, params, images, rebuilt)
-    check_results(report, params, images, results, built)
+    check_results(report, params, images, results, width)
     models = model_cycles(report, design, images, shares, times, numbers, trace)
     check_cycles(report, program, times, models)
     measure(report, design, shares, times, models)
@@ -344,11 +344,10 @@ def _diagnose(share: Share, program: Program) -> str:
     return f"deadlock: image {image} gave no result in {limit} cycles; {where}; {streams}"
 
 
-def check_results(report: CosimReport, params: Params, images, results: dict, built: Build) -> None:
-    """Compare logits and class of every image."""
+def check_results(report: CosimReport, params: Params, images, results: dict, width: int) -> None:
+    """Compare logits and class of every image; result words have `width` bits, unsigned."""
     config = params.config
     expected = GoldenNetwork(params).forward(images).numpy()
-    width = built.ports.width("m_axis_tdata")
     logits = np.zeros((len(images), config.num_classes), dtype=np.int64)
     classes = np.full(len(images), -1, dtype=np.int64)
     complete = []

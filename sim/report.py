@@ -67,6 +67,8 @@ class CosimReport:
     interval : float
         Mean cycles from the start of an image to the start of the next one in the same process; of one alone
         what the cycle model says, 0 where it does not apply.
+    cells : int
+        Cells of the netlist that was simulated, memories included; 0: none was, but the Verilog.
     latency : int
         Cycles from the first pixel of the first image to its result.
     utilisation : float
@@ -88,6 +90,7 @@ class CosimReport:
     fired: list[int] = field(default_factory=list)
     interval: float = 0.0
     latency: int = 0
+    cells: int = 0
     utilisation: float = 0.0
     accumulates_per_cycle: float = 0.0
     simulator: str = ""
@@ -132,6 +135,7 @@ class CosimReport:
             "fired",
             "interval",
             "latency",
+            "cells",
             "utilisation",
             "accumulates_per_cycle",
             "simulator",

@@ -61,15 +61,16 @@ def listener(dut, said: bytearray):
 
     async def listen(ctx):
         while True:
-            await ctx.tick().until(~dut.tx)
-            await ctx.tick().repeat(CYCLES // 2 - 1)
+            while ctx.get(dut.tx):
+                await ctx.tick()
             byte = 0
-            for bit in range(8):
-                await ctx.tick().repeat(CYCLES)
-                byte |= ctx.get(dut.tx) << bit
-            await ctx.tick().repeat(CYCLES)
-            assert ctx.get(dut.tx)
-            said.append(byte)
+            for cycle in range(CYCLES // 2, CYCLES * 10):
+                bit, place = divmod(cycle, CYCLES)
+                if place == CYCLES // 2:
+                    byte |= ctx.get(dut.tx) << bit
+                await ctx.tick()
+            assert byte >> 9 and not byte & 1  # stop and start
+            said.append(byte >> 1 & 0xFF)
 
     return listen
 

@@ -22,7 +22,7 @@ from typing import Any, Protocol
 import pytest
 from _pytest.runner import runtestprotocol
 
-START_SECONDS, PATIENCE = 3, 4
+START_SECONDS, PATIENCE = 1, 4
 """CPU time of a test: what it takes without a mutant times the one, and the other beside it. What needs more
 hangs."""
 

@@ -201,12 +201,12 @@ def plant(mutant: Mutant) -> Callable[[], int]:
     new = next(code for code in _codes(_altered(mutant)) if code.co_qualname == mutant.function)
     exchanged = 0
     for thing in gc.get_objects():
-        if isinstance(thing, FunctionType):
+        if type(thing) is FunctionType:
             old = thing.__code__
             if old.co_filename == mutant.path and old.co_qualname == mutant.function:
                 thing.__code__ = new
                 exchanged += 1
-        elif isinstance(thing, functools._lru_cache_wrapper):
+        elif type(thing) is functools._lru_cache_wrapper:
             thing.cache_clear()
     return lambda: exchanged
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from s2tdpt.sim.cosim import (
 from s2tdpt.sim.report import CosimReport
 from s2tdpt.sim.timing import Times, _interval, check_cycles, collect_times, measure, model_cycles
 from tests.sim import standin
-from tests.sim.recording import BUILT, FIRST, RESULT_AFTER, design_of, golden_run
+from tests.sim.recording import FIRST, RESULT_AFTER, built, design_of, golden_run
 
 COUNT = 3
 
@@ -61,7 +62,7 @@ def no_model(monkeypatch):
 
 def checked(params, images, shares) -> CosimReport:
     report = CosimReport(images=len(images))
-    cosim._check(report, design_of(params), params, images, BUILT, shares)
+    cosim._check(report, design_of(params), params, images, built(), shares)
     return report
 
 
@@ -130,7 +131,7 @@ def test_missing_and_odd_results(params, images):
     ]
     for results, findings in cases:
         report = CosimReport(images=COUNT)
-        check_results(report, params, images, results, BUILT)
+        check_results(report, params, images, results, built())
         assert (report.findings, report.differences) == (findings, [])
         assert [(report.logits[n] == logits[n]).all() for n in results if len(results[n]) == 4].count(
             False
@@ -267,6 +268,103 @@ def test_the_watchdog_is_slower_than_the_slowest_image(params):
     beats = 12 + program.rows + 16 * program.const_words
     assert watchdog_limit(program, "none") == 4 * dense + 2 * beats + 10_000
     assert watchdog_limit(program, "bursty") == 4 * dense + 16 * beats + 10_000
+
+
+# ---- the processes ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def processes(params, images, monkeypatch):
+    """Simulators that do as the golden model says, and are looked at twice before they have ended."""
+    started = []
+
+    class Process:
+        def __init__(self, simulation, job, work, waveform):
+            assert simulation.ports == built().ports and waveform is None
+            self.looks, self.open, self.job = 2, False, job
+            frames = [np.frombuffer(frame, np.uint8).reshape(images.shape[1:]) for frame in job.frames]
+            self.share = golden_run(work, params, np.array(frames), range(len(frames)), job.record)
+            started.append(self)
+
+        def __enter__(self):
+            self.open = True
+            return self
+
+        def __exit__(self, *_):
+            self.open = False
+
+        def running(self):
+            self.looks -= 1
+            return self.looks >= 0
+
+        def outcome(self):
+            assert self.open and self.looks < 0
+            return self.share.outcome
+
+        def progress(self):
+            return 0, 0, 0
+
+    monkeypatch.setattr(cosim, "Run", Process)
+    monkeypatch.setattr(cosim, "LOOK", 0)
+    monkeypatch.setattr(cosim, "build", lambda *arguments, **options: built())
+    return started
+
+
+def test_from_generation_to_report(params, images, processes, no_model, monkeypatch):
+    """What happens is told in this order; a design that is given is not made again."""
+    made = []
+    monkeypatch.setattr(cosim, "generate", lambda *made_of: made.append(made_of) or design_of(params))
+    told = []
+    options = Options(jobs=2, layers=2)
+    report = cosim.cosimulate(params, standin.MACHINE, images, options, step=told.append)
+    assert told == [
+        "generating Verilog",
+        "building the simulation (verilator)",
+        f"simulating: {COUNT} image(s)",
+        "comparing with the golden model",
+    ]
+    assert report.ok and (report.images, report.layer_images) == (COUNT, 2), report
+    assert [len(process.job.frames) for process in processes] == [2, 1]
+    assert not any(process.open for process in processes) and made == [(params, standin.MACHINE)]
+    assert cosim.cosimulate(params, standin.MACHINE, images[:1], design=design_of(params)).ok
+    assert len(made) == 1 and len(processes) == 3
+
+
+@pytest.mark.parametrize("layers, compared", [(None, 3), (-1, 0), (0, 0), (2, 2), (9, 3)])
+def test_layers_are_those_of_the_first_images(params, images, processes, no_model, layers, compared):
+    options = Options(layers=layers, jobs=1)
+    report = cosim.cosimulate(params, standin.MACHINE, images, options, design=design_of(params))
+    assert (report.layer_images, report.images, report.findings) == (compared, COUNT, [])
+
+
+def test_progress_in_words(params, monkeypatch):
+    """Once a second; the time that is left from the images done and the part of those under way."""
+    program, now, told = standin.program(), [100.0], []
+    monkeypatch.setattr(cosim.time, "perf_counter", lambda: now[0])
+    work = [dense_cycles(program, step) for step in program.steps]
+    shares = [SimpleNamespace(images=range(4)), SimpleNamespace(images=range(2))]
+    meter = cosim._Meter(shares, program)
+
+    def runs(*progress):
+        return [SimpleNamespace(progress=lambda p=p: p) for p in progress]
+
+    now[0] = 100.5
+    meter.show(runs((1, 0, 0), (0, 0, 0)), [False, False], told.append)
+    assert told == []
+    now[0] = 101.0
+    meter.show(runs((0, 0, 0), (0, 0, 0)), [False, False], told.append)
+    assert told.pop() == "simulating: 0 of 6 image(s)"
+    now[0] = 120.0
+    meter.show(runs((1, 3, 0), (0, 2, 0)), [False, True], told.append)
+    part = 1 + sum(work[:3]) / sum(work) + 2
+    assert told.pop() == f"simulating: 3 of 6 image(s), about {20 * (6 - part) / part:,.0f} s left"
+    now[0] = 120.9
+    meter.show(runs((4, 16, 0), (1, 17, 0)), [False, False], told.append)
+    assert told == []
+    now[0] = 200.0
+    # All images of one are done; a step that does not exist counts as nothing.
+    meter.show(runs((4, 16, 0), (1, 17, 0)), [False, False], told.append)
+    assert told.pop() == "simulating: 5 of 6 image(s), about 20 s left"
 
 
 # ---- cycles ----------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ import pytest
 
 from s2tdpt.sim.dump import NEVER, UNKNOWN_DIGIT, _bits, _digits, _integer, read_dump
 from s2tdpt.sim.replay import LIMIT, Replay, _signed, _unsigned, replay
+from s2tdpt.sim.wrapper import Ports
 from tests.sim import standin
 from tests.sim.recording import FIRST, GAP, ports, record
 from tests.sim.test_bench import FAULTS, differing, toggle
@@ -174,6 +175,24 @@ def test_what_comes_before_the_first_step_is_a_frame_of_its_own(tmp_path):
     steps = read_dump(tmp_path, ports()).steps
     assert len(steps) == 2
     assert steps.starts[0].tolist() == [[3, FIRST + 1]] and steps.completes[0].tolist() == [FIRST]
+
+
+def test_an_end_before_any_start_is_no_frame(tmp_path):
+    lines = standin.script(standin.random_tensors(1, seed=2))
+    record(tmp_path, [[{"complete": 1}, {"end": 1}], *lines])
+    steps = read_dump(tmp_path, ports()).steps
+    assert len(steps) == 1 and len(steps.completes[0]) == len(standin.program().steps)
+
+
+def test_ports_that_do_not_exist_are_a_bit_that_is_zero(tmp_path):
+    """Such as the sums of a network without any: the recorder writes a digit for each."""
+    few = Ports("few", {}, {"probe_start": 1, "probe_complete": 1})
+    (tmp_path / "probe_y.txt").write_text("0000002a 0 0 0 0\n")
+    sums = read_dump(tmp_path, few).records["y"]
+    assert sums.cycle.tolist() == [42] and sums.bits.tolist() == [[0]]
+    assert {name: sums[name].tolist() for name in ("head", "token", "step")} == dict.fromkeys(
+        ("head", "token", "step"), [0]
+    )
 
 
 def test_a_file_that_was_cut_short(tmp_path):

@@ -84,6 +84,27 @@ def test_more_shapes(kind, shape):
     check_shape(kind, shape)
 
 
+@pytest.mark.parametrize("kind", ["sdsa", "qkca"])
+def test_gates_of_channels_without_a_spike(kind):
+    """One spike opens a gate, and none does not: counts of one bit, every channel silent in turn."""
+    unit = Member(mechanism(kind, 1), head_dim=3, heads=1, tokens=4, steps=2, lanes=4, post_lanes=2)
+    blocks = []
+    for channel in range(3):
+        q, k, v = maps = unit.spikes(1, q=1, k=1, v=1)
+        counted = q if kind == "qkca" else k
+        counted[:, :, channel] = 0
+        blocks.append(maps)
+    unit.check(*blocks)
+
+
+@pytest.mark.parametrize("kind", FIELDS)
+def test_maps_whose_width_is_no_power_of_two(kind):
+    """The column of a token does not wrap by itself: three tokens a row, taps beyond every edge."""
+    size = dict(head_dim=2, heads=1, tokens=9, steps=2, lanes=2, post_lanes=2, rows=3)
+    unit = Member(mechanism(kind), **size)
+    unit.check(unit.spikes(1, v=0.6), unit.spikes(2, q=0.6, v=0.6))
+
+
 @pytest.mark.parametrize("attention_steps", [1, 2, 3])
 def test_rows_of_the_state_that_come_back_at_once(attention_steps):
     """All keys have the same channel only: its row is updated in round after round."""

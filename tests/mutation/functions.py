@@ -85,6 +85,7 @@ class _Site:
     change: str
     node: ast.AST
     apply: Callable[[], None]
+    shown: ast.AST
 
 
 def _replace(parent: ast.AST, name: str, index: int | None, new: ast.AST) -> None:
@@ -119,23 +120,24 @@ def _sites(parent: ast.AST) -> Iterator[_Site]:
 
 def _own_sites(parent, name, index, node) -> Iterator[_Site]:
     def replaced(kind, change, new):
-        return _Site(kind, change, node, lambda: _replace(parent, name, index, new))
+        shown = parent if isinstance(node, ast.Constant) and hasattr(parent, "lineno") else node
+        return _Site(kind, change, node, lambda: _replace(parent, name, index, new), shown)
 
     match node:
         case ast.BinOp(op=op) | ast.BoolOp(op=op) | ast.AugAssign(op=op) if type(op) in NEIGHBOURS:
             new = NEIGHBOURS[type(op)]
             change = f"{type(op).__name__} becomes {new.__name__}"
-            yield _Site("operator", change, node, lambda: setattr(node, "op", new()))
+            yield _Site("operator", change, node, lambda: setattr(node, "op", new()), node)
         case ast.Compare(ops=[op]):
             new = NEIGHBOURS[type(op)]
             change = f"{type(op).__name__} becomes {new.__name__}"
-            yield _Site("operator", change, node, lambda: setattr(node, "ops", [new()]))
+            yield _Site("operator", change, node, lambda: setattr(node, "ops", [new()]), node)
         case ast.UnaryOp(op=op, operand=operand) if not isinstance(op, ast.UAdd):
             yield replaced("operator", f"{type(op).__name__} left out", operand)
         case ast.Constant(value=bool(value)):
-            yield replaced("constant", f"{not value}", ast.Constant(not value))
+            yield replaced("constant", f"{value} becomes {not value}", ast.Constant(not value))
         case ast.Constant(value=int(value)):
-            yield replaced("constant", "one more", ast.Constant(value + 1))
+            yield replaced("constant", f"{value} becomes {value + 1}", ast.Constant(value + 1))
     if name == "test" or (name == "ifs" and isinstance(parent, ast.comprehension)):
         yield replaced("condition", "inverted", ast.UnaryOp(ast.Not(), node))
     if index is not None and name in ("body", "orelse", "finalbody"):
@@ -169,7 +171,7 @@ def catalogue(units: Iterable[str]) -> list[Mutant]:
         source = _source(unit)
         for function, node in _functions(ast.parse(source)):
             for number, site in enumerate(_sites(node)):
-                text = " ".join(ast.get_source_segment(source, site.node).split())
+                text = " ".join(ast.get_source_segment(source, site.shown).split())
                 text = text if len(text) <= 100 else text[:97] + "..."
                 name = f"{unit}: {function}: {text}: {site.change}"
                 names[name] += 1
@@ -180,12 +182,12 @@ def catalogue(units: Iterable[str]) -> list[Mutant]:
     return found
 
 
-def _altered(mutant: Mutant) -> CodeType:
-    """Code of the whole module with one node altered."""
+def altered(mutant: Mutant) -> ast.Module:
+    """The whole module with one node altered."""
     tree = ast.parse(_source(mutant.unit))
     node = next(node for name, node in _functions(tree) if name == mutant.function)
     list(_sites(node))[mutant.number].apply()
-    return compile(tree, mutant.path, "exec", dont_inherit=True)
+    return tree
 
 
 def _codes(code: CodeType) -> Iterator[CodeType]:
@@ -198,7 +200,8 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
 def plant(mutant: Mutant) -> Callable[[], int]:
     """From now on the altered function runs; returns how many functions were exchanged."""
     import_module(f"s2tdpt.{mutant.unit}")
-    new = next(code for code in _codes(_altered(mutant)) if code.co_qualname == mutant.function)
+    module = compile(altered(mutant), mutant.path, "exec", dont_inherit=True)
+    new = next(code for code in _codes(module) if code.co_qualname == mutant.function)
     exchanged = 0
     for thing in gc.get_objects():
         if type(thing) is FunctionType:

@@ -91,6 +91,7 @@ def network_tests(mutant: Mutant) -> list[str]:
         names = ["test_every_neuron["]
     else:
         names = [f"test_every_attention[{kind}]" for kind in kinds] or [QUICK, *CO_SIMULATION]
+        names += ["test_every_neuron[two blocks"] if mutant.unit in OF_NEURONS else []
     return [f"tests/hw/test_core.py::{name}" for name in names]
 
 
@@ -100,6 +101,10 @@ ATTENTIONS_OF = {
     if unit.startswith("attention.") and all("[" in name for name in names)
 }
 """Of the units that only some attentions have."""
+
+
+OF_NEURONS = ("attention.neurons", "attention.unit", "lif", "lif_pipeline", "post")
+"""Units of which a part is there for certain neurons only."""
 
 
 def _is_reset(mutant: Mutant) -> bool:

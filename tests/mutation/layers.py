@@ -58,9 +58,7 @@ GOLDEN = {
     "arith": ("golden/test_arith.py::", *NETWORKS),
     "bounds": ("golden/test_bounds.py::",),
     "compare": ("golden/test_compare.py::",),
-    **dict.fromkeys(
-        ("conv", "head", "latency", "linear", "network", "pool", "reference", "residual"), NETWORKS
-    ),
+    **dict.fromkeys(("conv", "head", "latency", "network", "pool", "reference", "residual"), NETWORKS),
     "neuron.lif": ("golden/test_lif.py::", *NEURONS),
     **dict.fromkeys(("neuron.base", "neuron.glif", "neuron.klif", "neuron.plif"), NEURONS),
     **dict.fromkeys(

@@ -11,7 +11,8 @@ condition  of an `if`, a loop, a conditional expression or a comprehension: inve
 statement  a call, an augmented assignment, a `continue`, `break` or `raise` is left out
 ========== ===================================================================================================
 
-Texts, annotations, default values and what a `raise` says are left as they are.
+Texts, annotations, default values, assertions (also the `strict` of a `zip`) and what a `raise` says are left
+as they are.
 """
 
 from __future__ import annotations
@@ -111,7 +112,7 @@ def _sites(parent: ast.AST) -> Iterator[_Site]:
     for name, index, node in _children(parent):
         if name in ("annotation", "returns", "args", "decorator_list") and not isinstance(parent, ast.Call):
             continue
-        if isinstance(node, (ast.JoinedStr, ast.Assert)):
+        if isinstance(node, (ast.JoinedStr, ast.Assert)) or getattr(node, "arg", None) == "strict":
             continue
         yield from _own_sites(parent, name, index, node)
         if not isinstance(node, ast.Raise):

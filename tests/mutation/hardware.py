@@ -41,6 +41,7 @@ TESTS = {
     "attention.lrf_ssa": ("attentions.py::test_shapes[lrf-ssa",),
     "attention.lrf_stdp": ("attentions.py::test_shapes[lrf-stdp",),
     "attention.plain": ("attentions.py::test_shapes[none", "attentions.py::test_shapes[uniform"),
+    "attention.reader": (STDP_SHAPES, "attentions.py::test_shapes[uniform"),
     "attention.ssa": ("attentions.py::test_shapes[ssa",),
     "attention.sssa": ("attentions.py::test_shapes[sssa",),
     "attention.state_issue": ("attentions.py::test_shapes[ssa", "attentions.py::test_shapes[lrf-ssa"),
@@ -83,27 +84,36 @@ def own_tests(mutant: Mutant) -> list[str]:
 
 
 def network_tests(mutant: Mutant) -> list[str]:
-    """Those with the mutant's place: of its attention or neuron, if only one has it."""
+    """Those with the mutant's place: of its attentions or neurons, if only some have it."""
     kinds = ATTENTIONS_OF.get(mutant.unit, ())
     if _is_reset(mutant):
-        names = [f"{RESETS}_with_every_attention[{kind}]" for kind in kinds] or [f"{RESETS}["]
-    elif mutant.unit == "neuron":
-        names = ["test_every_neuron["]
+        names = [f"{RESETS}_with_every_attention[{kind}]" for kind in kinds]
+        usual = [f"{RESETS}["]
     else:
-        names = [f"test_every_attention[{kind}]" for kind in kinds] or [QUICK, *CO_SIMULATION]
+        names = [f"test_every_attention[{kind}]" for kind in kinds]
         names += ["test_every_neuron[two blocks"] if mutant.unit in OF_NEURONS else []
-    return [f"tests/hw/test_core.py::{name}" for name in names]
+        usual = [QUICK, *CO_SIMULATION]
+    special = mutant.unit in OWN_ATTENTIONS or mutant.unit == "neuron"
+    return [f"tests/hw/test_core.py::{name}" for name in (names if special else [*usual, *names])]
 
 
-ATTENTIONS_OF = {
+OWN_ATTENTIONS = {
     unit: tuple(name.split("[")[1] for name in names)
     for unit, names in TESTS.items()
     if unit.startswith("attention.") and all("[" in name for name in names)
 }
 """Of the units that only some attentions have."""
 
+ATTENTIONS_OF = OWN_ATTENTIONS | {
+    "attention.neurons": ("none",),
+    "attention.reader": ("uniform", "sssa"),
+    "attention.sequencer": ("ssa",),
+    "attention.store": ("ssa",),
+    "attention.unit": ("none", "qkta"),
+}
+"""With those beside STDP that have other parts of a unit."""
 
-OF_NEURONS = ("attention.neurons", "attention.unit", "lif", "lif_pipeline", "post")
+OF_NEURONS = ("attention.neurons", "attention.unit", "lif", "lif_pipeline", "neuron", "post")
 """Units of which a part is there for certain neurons only."""
 
 

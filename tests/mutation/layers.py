@@ -51,7 +51,7 @@ class Layer:
 
 
 NETWORKS = ("golden/test_network.py::", "golden/test_second_implementation.py::")
-MEMBERS = ("golden/attention/", *NETWORKS)
+MEMBERS = ("golden/attention/", "golden/test_energy.py::", *NETWORKS)
 NEURONS = ("golden/test_neurons.py::", *NETWORKS)
 
 GOLDEN = {
@@ -96,7 +96,7 @@ def _functions(package: str, tests: dict[str, tuple[str, ...]], count: int) -> L
         return [f"tests/{name}" for name in tests[mutant.unit.removeprefix(f"{package}.")]]
 
     units = [f"{package}.{name}" for name in tests]
-    stages = (Stage("tests", tests_of, 8.0),)
+    stages = (Stage("tests", tests_of, 20.0),)
     return Layer(lambda: functions.catalogue(units), functions.plant, functions.observer, stages, count, 2)
 
 

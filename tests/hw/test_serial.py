@@ -12,6 +12,7 @@ from s2tdpt.golden.link import Code, Frame, FrameDecoder, Identity, Kind, encode
 from s2tdpt.hw.machine import Machine
 from s2tdpt.hw.serial import SerialAccelerator, SerialLine
 from s2tdpt.sim.cases import build_case, network
+from tests.hw.core_bench import set_at_random, state_of_fragment
 from tests.hw.test_uart import drive
 from tests.hw.util import PERIOD
 
@@ -40,7 +41,7 @@ def without_clocks(fragment: Fragment) -> Fragment:
 
 
 def simulate(dut, bench, background=(), deadline=20_000):
-    """Both domains of the board have one clock."""
+    """Both domains of the board have one clock; `dut` may be elaborated."""
     sim = Simulator(without_clocks(Fragment.get(dut, None)))
     for domain in ("link", "sync"):
         sim.add_clock(PERIOD, domain=domain)
@@ -92,38 +93,72 @@ def lights(dut, life: list, fault: list):
     return watch
 
 
-def test_images_come_back_as_results(case):
-    """Who it is, two images, and a frame that is refused: as the golden model says, and a light shows it."""
-    dut, said, fault = SerialAccelerator(case.params, case.machine, LINE), bytearray(), []
-    first, second = (image.tobytes() for image in case.images)
-    decoder, answers = FrameDecoder(), []
+class Host:
+    """The other end of the line."""
 
-    async def ask(ctx, *requests):
+    def __init__(self, dut: SerialAccelerator):
+        self.dut, self.said, self.answers, self._decoder = dut, bytearray(), [], FrameDecoder()
+
+    async def ask(self, ctx, *requests):
         """Sends requests without a pause, and waits for as many answers."""
         for kind, payload in requests:
-            for byte in encode(Frame(kind, len(answers) + 7, payload)):
-                await drive(ctx, dut.rx, byte, CYCLES)
-        expected = len(answers) + len(requests)
-        while len(answers) < expected:
+            for byte in encode(Frame(kind, len(self.answers) + 7, payload)):
+                await drive(ctx, self.dut.rx, byte, CYCLES)
+        expected = len(self.answers) + len(requests)
+        while len(self.answers) < expected:
             await ctx.tick()
-            answers.extend(decoder.feed(bytes(said)))
-            said.clear()
+            self.answers.extend(self._decoder.feed(bytes(self.said)))
+            self.said.clear()
+
+    def is_result(self, answer: Frame, logits: list[int]) -> bool:
+        words = unpack_result(self.dut.identity, answer.payload)
+        return answer.kind == Kind.RESULT and words == [*logits, int(np.argmax(logits))]
+
+
+def test_images_come_back_as_results(case):
+    """Who it is, two images, and a frame that is refused: as the golden model says, and a light shows it."""
+    dut, fault = SerialAccelerator(case.params, case.machine, LINE), []
+    host = Host(dut)
+    first, second = (image.tobytes() for image in case.images)
 
     async def bench(ctx):
-        await ask(ctx, (Kind.HELLO, b""))
-        await ask(ctx, (Kind.CLASSIFY, first), (Kind.CLASSIFY, second))
-        await ask(ctx, (Kind.CLASSIFY, first[:-1]))
-        identity = Identity.unpack(answers[0].payload)
+        await host.ask(ctx, (Kind.HELLO, b""))
+        await host.ask(ctx, (Kind.CLASSIFY, first), (Kind.CLASSIFY, second))
+        await host.ask(ctx, (Kind.CLASSIFY, first[:-1]))
+        identity = Identity.unpack(host.answers[0].payload)
         assert identity == dut.identity and (identity.window, identity.clock) == (2, 1200)
-        for number, logits in enumerate(case.golden["head.logits"].tolist(), 1):
-            assert answers[number].kind == Kind.RESULT
-            assert unpack_result(identity, answers[number].payload) == [*logits, int(np.argmax(logits))]
-        assert (answers[3].kind, answers[3].payload[0]) == (Kind.ERROR, Code.LENGTH)
+        for answer, logits in zip(host.answers[1:3], case.golden["head.logits"].tolist(), strict=True):
+            assert host.is_result(answer, logits)
+        assert (host.answers[3].kind, host.answers[3].payload[0]) == (Kind.ERROR, Code.LENGTH)
         await ctx.tick().repeat(350)
 
-    simulate(dut, bench, [listener(dut, said), lights(dut, [], fault)])
+    simulate(dut, bench, [listener(dut, host.said), lights(dut, [], fault)])
     begins, ends = fault
     assert ends - begins == 300
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_reset_out_of_any_state(case, seed):
+    """Whatever registers and memories hold: after a cycle of reset and a pause on the line it is as new."""
+    dut = SerialAccelerator(case.params, case.machine, LINE)
+    host, life, fault = Host(dut), [], []
+    inside = without_clocks(Fragment.get(dut, None))
+    state = state_of_fragment(inside)
+
+    async def bench(ctx):
+        await ctx.tick()
+        set_at_random(ctx, state, seed)
+        ctx.set(dut.rst, 1)
+        await ctx.tick()
+        ctx.set(dut.rst, 0)
+        for _ in range(12 * CYCLES):
+            assert ctx.get(dut.tx) and not ctx.get(dut.fault) and not ctx.get(dut.life)
+            await ctx.tick()
+        host.said.clear()
+        await host.ask(ctx, (Kind.CLASSIFY, case.images[1].tobytes()))
+        assert host.is_result(host.answers[0], case.golden["head.logits"][1].tolist())
+
+    simulate(inside, bench, [listener(dut, host.said), lights(dut, life, fault)])
 
 
 def test_lights_without_a_word(case):

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from amaranth.hdl import Fragment
 from amaranth.sim import Simulator
 
 from s2tdpt.golden import register_map as names
@@ -18,6 +19,7 @@ from s2tdpt.hw.machine import Machine, load_machine, named_machines
 from s2tdpt.hw.top import Accelerator
 from s2tdpt.hw.verilog import emit, lint, read_ports
 from s2tdpt.sim.cases import build_case, network
+from tests.hw.core_bench import set_at_random, state_of_fragment
 from tests.hw.test_core import CASES
 from tests.hw.util import PERIOD
 
@@ -148,9 +150,9 @@ def test_more_memory_than_can_be_generated():
 # ---- in the simulator, by its own pins -------------------------------------------------------------------
 
 
-def on_its_pins(dut, bench, *background):
+def on_its_pins(dut, bench, *background, elaborated=None):
     """Runs ``bench(ctx)``; the clock is that of the pin `aclk`, and the reset that of `aresetn`."""
-    sim = Simulator(dut)
+    sim = Simulator(elaborated or dut)
 
     async def clock(ctx):
         while True:
@@ -325,3 +327,35 @@ def test_images_pass_when_the_registers_let_them():
         assert await read(ctx, dut.bus, names.LONG_FRAMES) == 1
 
     on_its_pins(dut, bench, pixels, weights)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_reset_out_of_any_state_with_registers(seed):
+    """Whatever registers and memories hold: after the reset nothing is on the buses, and an image passes."""
+    case = small("rom")
+    dut = Accelerator(case.params, case.machine, registers=True)
+    inside = Fragment.get(dut, None)
+    state = state_of_fragment(inside)
+
+    async def bench(ctx):
+        set_at_random(ctx, state, seed)
+        while not ctx.get(dut.aresetn):
+            await ctx.tick()
+        bus = dut.bus
+        for _ in range(5):
+            assert (
+                not ctx.get(bus.bvalid) and not ctx.get(bus.rvalid) and not ctx.get(dut.core.results.tvalid)
+            )
+            assert ctx.get(bus.awready) and ctx.get(bus.wready) and ctx.get(bus.arready)
+            await ctx.tick()
+        for register in (names.STATUS, names.CONTROL, names.FRAMES, names.CYCLES):
+            assert await read(ctx, bus, register) == 0
+        for register in (names.SHORT_FRAMES, names.LONG_FRAMES):
+            assert await read(ctx, bus, register) == 0
+        await control(ctx, bus, names.START.mask)
+        assert await read(ctx, bus, names.STATUS) == names.PENDING.mask
+        await send(ctx, dut.core.pixels, case.images[0].tobytes())
+        assert await receive(ctx, dut.core.results, 4) == words_of(case, dut)[0]
+        assert await read(ctx, bus, names.FRAMES) == 1
+
+    on_its_pins(dut, bench, elaborated=inside)

@@ -71,6 +71,11 @@ CO_SIMULATION = (
 """Whole networks against the golden model, for what the unit's own tests let pass."""
 
 RESETS = "test_reset_out_of_any_state"
+RESETS_AROUND = {
+    **dict.fromkeys(("image_buffer", "link", "responder", "serial", "uart"), f"serial.py::{RESETS}"),
+    **dict.fromkeys(("axi_lite", "registers", "top"), f"top.py::{RESETS}"),
+}
+"""Of the units around the core."""
 
 
 def own_tests(mutant: Mutant) -> list[str]:
@@ -87,6 +92,8 @@ def network_tests(mutant: Mutant) -> list[str]:
     """Those with the mutant's place: of its attentions or neurons, if only some have it."""
     kinds = ATTENTIONS_OF.get(mutant.unit, ())
     if _is_reset(mutant):
+        if mutant.unit in RESETS_AROUND:
+            return [f"tests/hw/test_{RESETS_AROUND[mutant.unit]}"]
         names = [f"{RESETS}_with_every_attention[{kind}]" for kind in kinds]
         usual = [f"{RESETS}["]
     else:
@@ -94,7 +101,7 @@ def network_tests(mutant: Mutant) -> list[str]:
         names += ["test_every_neuron[two blocks"] if mutant.unit in OF_NEURONS else []
         usual = [QUICK, *CO_SIMULATION]
     special = mutant.unit in OWN_ATTENTIONS or mutant.unit == "neuron"
-    return [f"tests/hw/test_core.py::{name}" for name in (names if special else [*usual, *names])]
+    return [f"tests/hw/test_core.py::{name}" for name in (names if names and special else [*usual, *names])]
 
 
 OWN_ATTENTIONS = {

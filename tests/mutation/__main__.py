@@ -46,14 +46,20 @@ def main(layer_name, count, seed, units, only, jobs, path, again, report_only, j
     """
     console, layer = Console(stderr=True), LAYERS[layer_name]
     log = Log(path or Path("build/mutation") / f"{layer_name}.jsonl")
+    known = layer.catalogue()
     if not report_only:
-        chosen = mutants.sample(layer.catalogue(), count or layer.count, seed, layer.least)
+        names = {m.name for m in mutants.sample(known, count or layer.count, seed, layer.least)}
+        if again:
+            names |= {name for name, verdict in log.verdicts.items() if verdict.status in UNNOTICED}
+        chosen = [m for m in known if m.name in names]
         chosen = [m for m in chosen if (not units or m.unit in units) and only in m.name]
         for number, stage in enumerate(layer.stages):
             if number:
                 chosen = [m for m in chosen if _waits(log.verdicts[m.name])]
             _run(chosen, layer, stage, log, jobs, again or number > 0, console)
-    figures = report(log.verdicts.values(), reasons())
+    # What the source does not hold any more is not counted.
+    there = {m.name for m in known}
+    figures = report([v for v in log.verdicts.values() if v.name in there], reasons())
     if json_path is not None:
         write_json(json_path, figures)
     _show(figures, console)

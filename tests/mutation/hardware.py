@@ -29,25 +29,7 @@ STDP_SHAPES = "stdp.py::test_shapes"
 
 TESTS = {
     "attention.latency": ("latency.py::",),
-    "attention.neurons": (STDP_SHAPES, "attentions.py::test_shapes[none"),
     "attention.stdp_kernel": ("stdp.py::test_kernel", STDP_SHAPES),
-    "attention.columns": ("attentions.py::test_shapes[uniform", "attentions.py::test_shapes[sdsa"),
-    "attention.dendrites": ("attentions.py::test_shapes[lrf-dyn",),
-    "attention.field_rounds": ("attentions.py::test_shapes[lrf-dyn", "attentions.py::test_shapes[lrf-ssa"),
-    "attention.gates": tuple(f"attentions.py::test_shapes[{kind}" for kind in ("sdsa", "qkca", "qkta")),
-    "attention.head_table": ("attentions.py::test_shapes[sssa", "attentions.py::test_shapes[lrf-dyn"),
-    "attention.local_field": ("attentions.py::test_shapes[lrf-ssa", "attentions.py::test_shapes[lrf-stdp"),
-    "attention.lrf_dyn": ("attentions.py::test_shapes[lrf-dyn",),
-    "attention.lrf_ssa": ("attentions.py::test_shapes[lrf-ssa",),
-    "attention.lrf_stdp": ("attentions.py::test_shapes[lrf-stdp",),
-    "attention.plain": ("attentions.py::test_shapes[none", "attentions.py::test_shapes[uniform"),
-    "attention.reader": (STDP_SHAPES, "attentions.py::test_shapes[uniform"),
-    "attention.ssa": ("attentions.py::test_shapes[ssa",),
-    "attention.sssa": ("attentions.py::test_shapes[sssa",),
-    "attention.state_issue": ("attentions.py::test_shapes[ssa", "attentions.py::test_shapes[lrf-ssa"),
-    "attention.state_records": ("attentions.py::test_shapes[ssa", "attentions.py::test_shapes[lrf-ssa"),
-    "attention.state_rows": ("attentions.py::test_shapes[ssa", "attentions.py::test_shapes[lrf-ssa"),
-    "attention.unit": (STDP_SHAPES, "attentions.py::test_shapes[none", "attentions.py::test_shapes[qkta"),
     "core": (),
     "counting": ("counting.py::", "walker.py::"),
     "image_buffer": ("responder.py::",),
@@ -61,6 +43,43 @@ TESTS = {
 }
 """Beginnings of a unit's own tests in ``tests/hw/test_...`` where these are not a file that is called as the
 unit is."""
+
+SOME_ATTENTIONS = {
+    "attention.columns": ("uniform", "sdsa", "qkca"),
+    "attention.dendrites": ("lrf-dyn",),
+    "attention.field_rounds": ("lrf-dyn", "lrf-stdp"),
+    "attention.gates": ("sdsa", "qkca", "qkta"),
+    "attention.head_table": ("sssa", "lrf-dyn"),
+    "attention.local_field": ("lrf-ssa", "lrf-stdp", "lrf-dyn"),
+    "attention.lrf_dyn": ("lrf-dyn",),
+    "attention.lrf_ssa": ("lrf-ssa",),
+    "attention.lrf_stdp": ("lrf-stdp",),
+    "attention.plain": ("none", "uniform"),
+    "attention.ssa": ("ssa", "lrf-ssa"),
+    "attention.sssa": ("sssa",),
+    "attention.state_issue": ("ssa", "lrf-ssa"),
+    "attention.state_records": ("ssa", "lrf-ssa"),
+    "attention.state_rows": ("ssa", "lrf-ssa"),
+}
+"""Units that only some attentions have."""
+
+OTHER_ATTENTIONS = {
+    "attention.neurons": ("none",),
+    "attention.reader": ("uniform", "sssa"),
+    "attention.sequencer": ("ssa",),
+    "attention.store": ("ssa",),
+    "attention.unit": ("none", "qkta"),
+}
+"""Those beside STDP that have other parts of a unit."""
+
+ATTENTION_TESTS = (
+    "test_silent_projections",
+    "test_one_engine_for_all_steps",
+    "test_maps_whose_width_is_no_power_of_two",
+    "test_gates_of_channels_without_a_spike",
+    "test_shapes",
+)
+"""Of a kind, in ``tests/hw/test_attentions.py``."""
 
 QUICK = "test_equals_golden_model_and_cycle_model[one_pixel]"
 CO_SIMULATION = (
@@ -82,43 +101,35 @@ def own_tests(mutant: Mutant) -> list[str]:
     """Nothing but a reset in the middle can tell whether a register is reset: units are tested from their
     first one.
     """
+    unit = mutant.unit
     if _is_reset(mutant):
         return []
-    usual = (STDP_SHAPES,) if mutant.unit.startswith("attention.") else (f"{mutant.unit}.py::",)
-    return [f"tests/hw/test_{name}" for name in TESTS.get(mutant.unit, usual)]
+    names = list(TESTS.get(unit, (STDP_SHAPES,) if unit.startswith("attention.") else (f"{unit}.py::",)))
+    if unit in SOME_ATTENTIONS:
+        names = []
+    names += [f"attentions.py::{test}[{kind}" for test in ATTENTION_TESTS for kind in _attentions(unit)]
+    return [f"tests/hw/test_{name}" for name in names]
 
 
 def network_tests(mutant: Mutant) -> list[str]:
     """Those with the mutant's place: of its attentions or neurons, if only some have it."""
-    kinds = ATTENTIONS_OF.get(mutant.unit, ())
+    unit, kinds = mutant.unit, _attentions(mutant.unit)
     if _is_reset(mutant):
-        if mutant.unit in RESETS_AROUND:
-            return [f"tests/hw/test_{RESETS_AROUND[mutant.unit]}"]
+        if unit in RESETS_AROUND:
+            return [f"tests/hw/test_{RESETS_AROUND[unit]}"]
         names = [f"{RESETS}_with_every_attention[{kind}]" for kind in kinds]
         usual = [f"{RESETS}["]
     else:
         names = [f"test_every_attention[{kind}]" for kind in kinds]
-        names += ["test_every_neuron[two blocks"] if mutant.unit in OF_NEURONS else []
+        names += ["test_every_neuron[two blocks"] if unit in OF_NEURONS else []
         usual = [QUICK, *CO_SIMULATION]
-    special = mutant.unit in OWN_ATTENTIONS or mutant.unit == "neuron"
+    special = unit in SOME_ATTENTIONS or unit == "neuron"
     return [f"tests/hw/test_core.py::{name}" for name in (names if names and special else [*usual, *names])]
 
 
-OWN_ATTENTIONS = {
-    unit: tuple(name.split("[")[1] for name in names)
-    for unit, names in TESTS.items()
-    if unit.startswith("attention.") and all("[" in name for name in names)
-}
-"""Of the units that only some attentions have."""
+def _attentions(unit: str) -> tuple[str, ...]:
+    return SOME_ATTENTIONS.get(unit) or OTHER_ATTENTIONS.get(unit, ())
 
-ATTENTIONS_OF = OWN_ATTENTIONS | {
-    "attention.neurons": ("none",),
-    "attention.reader": ("uniform", "sssa"),
-    "attention.sequencer": ("ssa",),
-    "attention.store": ("ssa",),
-    "attention.unit": ("none", "qkta"),
-}
-"""With those beside STDP that have other parts of a unit."""
 
 OF_NEURONS = ("attention.neurons", "attention.unit", "lif", "lif_pipeline", "neuron", "post")
 """Units of which a part is there for certain neurons only."""

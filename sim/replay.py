@@ -461,7 +461,7 @@ class _Replayer:
 
 def _signed(bits: np.ndarray, count: int) -> np.ndarray:
     """Two's complement fields, low field first: uint8 [M, count * width] -> int64 [M, count]."""
-    fields = bits.reshape(len(bits), count, -1)
+    fields = bits.reshape(len(bits), count, bits.shape[1] // count)
     width = fields.shape[2]
     weights = np.int64(1) << np.arange(width, dtype=np.int64)
     weights[-1] = -weights[-1]
@@ -470,5 +470,5 @@ def _signed(bits: np.ndarray, count: int) -> np.ndarray:
 
 def _unsigned(bits: np.ndarray, count: int) -> np.ndarray:
     """Unsigned fields, low field first: uint8 [M, count * width] -> int64 [M, count]."""
-    fields = bits.reshape(len(bits), count, -1)
+    fields = bits.reshape(len(bits), count, bits.shape[1] // count)
     return fields.astype(np.int64) @ (np.int64(1) << np.arange(fields.shape[2], dtype=np.int64))

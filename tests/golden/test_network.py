@@ -8,6 +8,7 @@ from s2tdpt.golden.config import load_config
 from s2tdpt.golden.conv import conv3x3
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.head import class_of, head_sum, logits_of
+from s2tdpt.golden.latency import popcount
 from s2tdpt.golden.network import GoldenNetwork, carrier
 from s2tdpt.golden.parallel import map_pieces
 from s2tdpt.golden.params import Params, random_params
@@ -40,6 +41,13 @@ def test_pool_is_an_or(size):
             for x in range(pooled.shape[2]):
                 window = spikes[:, max(0, 2 * y - 1) : 2 * y + 2, max(0, 2 * x - 1) : 2 * x + 2]
                 assert np.array_equal(pooled[:, y, x], window.any(axis=(1, 2)))
+
+
+def test_a_count_of_spikes_has_room_beyond_its_type():
+    """More spikes than a byte counts: int64 of integers, and the type of floating ones."""
+    spikes = torch.ones(2, 300, dtype=torch.uint8)
+    assert popcount(spikes).tolist() == [300, 300] and popcount(spikes).dtype == torch.int64
+    assert popcount(spikes.float()).tolist() == [300, 300] and popcount(spikes.float()).dtype == torch.float32
 
 
 def test_written_is_shift_and_bias():

@@ -139,6 +139,25 @@ def test_intervals_hold_and_are_attained(law):
                 assert state.lo <= min(kept) and max(kept) <= state.hi
 
 
+@pytest.mark.parametrize("law", LAWS, ids=repr)
+def test_additions_and_slopes_by_hand(law):
+    """Input to membrane, membrane to threshold; a leak of 6 or 7 eighths and what is taken cost one each."""
+    taken = law.linear is not None or law.soft > 0
+    assert law.additions == len(["input", "threshold", *["leak"] * (law.leak in (6, 7)), *["taken"] * taken])
+    for step in range(2):
+        shift = law.conduct[step] if law.conduct else 0
+        assert law.drive_slope(step) == 1 / (1 << shift)
+
+
+def test_ends_of_a_gain():
+    """The lowest and the highest one of a file are those of the page, and both are a law's."""
+    config = make_config(neuron={"kind": "klif"})
+    layout = config.neuron.fields(config)["gain"]
+    assert (layout.lo, layout.hi) == (1, 255)
+    for gain in (1, 255):
+        assert config.neuron.law({"gain": np.uint8(gain)}).factor == (16, gain)
+
+
 def test_thresholds_of_places():
     assert [PlifLaw(leak).threshold(2048) for leak in LEAKS] == [1024, 1366, 2048, 4096, 8192]
     assert [KlifLaw(gain).threshold(100) for gain in (16, 32, 24, 5)] == [100, 50, 67, 320]

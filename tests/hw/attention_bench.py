@@ -230,6 +230,7 @@ class _Run:
     def __init__(self, bench: Bench, rng: random.Random, gap: float):
         self.bench, self.dut, self.program = bench, bench.dut, bench.program
         self.rng, self.gap = rng, gap
+        self.any = random.Random(1)
         self.cycle = 0
         self.blocks = 0
         self.rows: dict[tuple[int, int, int], list[int]] = {}
@@ -263,6 +264,12 @@ class _Run:
         await ctx.tick()
         self.cycle += 1
 
+    def noise(self) -> Piece:
+        net, draw = self.program.network, self.any
+        pieces = net.heads * head_parts(self.program)
+        bits = draw.getrandbits(self.program.piece_bits)
+        return Piece(draw.randrange(3), draw.randrange(net.tokens), draw.randrange(pieces), bits)
+
     async def block(self, ctx, maps, pieces, drop):
         dut, port, net = self.dut, self.dut.projections, self.program.network
         words = net.tokens * self.program.head_packing.groups
@@ -288,15 +295,17 @@ class _Run:
                 lost = number == drop
                 number += piece is not None
                 piece = None if lost else piece
+            # What comes with no piece, and with no pulse, must not be looked at.
+            shown = piece or self.noise()
             ctx.set(port.en, piece is not None)
-            if piece is not None:
-                ctx.set(port.projection, piece.projection)
-                ctx.set(port.token, piece.token)
-                ctx.set(port.piece, piece.piece)
-                ctx.set(port.spikes, piece.spikes)
-            ctx.set(port.ready, self.cycle in pulses)
-            ctx.set(port.heads, pulses.get(self.cycle, 0))
-            ctx.set(port.base, base if self.cycle in pulses else 0)
+            ctx.set(port.projection, shown.projection)
+            ctx.set(port.token, shown.token)
+            ctx.set(port.piece, shown.piece)
+            ctx.set(port.spikes, shown.spikes)
+            pulse = self.cycle in pulses
+            ctx.set(port.ready, pulse)
+            ctx.set(port.heads, pulses[self.cycle] if pulse else self.any.randrange(net.heads + 1))
+            ctx.set(port.base, base if pulse else self.any.randrange(self.program.spike_words))
             await self.tick(ctx)
             if ctx.get(dut.blocks) != self.blocks:
                 completed = self.cycle

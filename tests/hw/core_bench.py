@@ -122,7 +122,7 @@ def run_core(
     core = Core(params, program, case.widths, case.bounds)
     m, reset = Module(), Signal()
     m.submodules.core = inside = Fragment.get(ResetInserter(reset)(core), None)
-    registers = [*_registers(inside), *_words(inside)] if scramble else []
+    registers = state_of_fragment(inside) if scramble else []
     frames, length = len(case.images), program.network.num_classes + 1
     recorder = _Recorder(core, case, reset)
     words: list[int] = []
@@ -141,9 +141,7 @@ def run_core(
     async def testbench(ctx):
         for _ in range(reset_at or 0):
             await ctx.tick()
-        rng = np.random.default_rng(seed)
-        for register in registers:
-            ctx.set(register, int.from_bytes(rng.bytes(-(-len(register) // 8))) & ((1 << len(register)) - 1))
+        set_at_random(ctx, registers, seed)
         ctx.set(reset, 1)
         await ctx.tick()
         ctx.set(reset, 0)
@@ -184,6 +182,18 @@ def run_core(
     values = np.array([_signed(word, width) for word in words]).reshape(frames, -1)
     recorder.result.logits, recorder.result.classes = values[:, :-1], values[:, -1]
     return recorder.result
+
+
+def state_of_fragment(fragment: Fragment) -> list:
+    """All that an elaborated unit keeps, registers and words of memories, as values that can be set."""
+    return [*_registers(fragment), *_words(fragment)]
+
+
+def set_at_random(ctx, state: list, seed: int) -> None:
+    """Any value into all of a state."""
+    rng = np.random.default_rng(seed)
+    for value in state:
+        ctx.set(value, int.from_bytes(rng.bytes(-(-len(value) // 8))) & ((1 << len(value)) - 1))
 
 
 def _words(fragment: Fragment) -> list:

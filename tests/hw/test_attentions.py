@@ -84,6 +84,48 @@ def test_more_shapes(kind, shape):
     check_shape(kind, shape)
 
 
+@pytest.mark.parametrize("kind", ["sdsa", "qkca"])
+def test_gates_of_channels_without_a_spike(kind):
+    """One spike opens a gate, and none does not: counts of one bit, every channel silent in turn."""
+    unit = Member(mechanism(kind, 1), head_dim=3, heads=1, tokens=4, steps=2, lanes=4, post_lanes=2)
+    blocks = []
+    for channel in range(3):
+        q, k, v = maps = unit.spikes(1, q=1, k=1, v=1)
+        counted = q if kind == "qkca" else k
+        counted[:, :, channel] = 0
+        blocks.append(maps)
+    unit.check(*blocks)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_silent_projections(kind):
+    """One of q, k and v without a spike while all others fire always, behind a block in which all did."""
+    unit = Member(mechanism(kind, 2), head_dim=3, heads=2, tokens=4, steps=3, lanes=8, post_lanes=4, rows=2)
+    rates = dict(q=1, k=1, v=1)
+    unit.check(
+        unit.spikes(1, **rates),
+        unit.spikes(2, **rates | {"q": 0}),
+        unit.spikes(3, **rates | {"k": 0}),
+        unit.spikes(4, **rates | {"v": 0}),
+    )
+
+
+@pytest.mark.parametrize("kind", ["ssa", "lrf-ssa", "lrf-stdp", "lrf-dyn"])
+def test_one_engine_for_all_steps(kind):
+    """Its rows of every step are kept apart, and empty when the next head begins."""
+    size = dict(head_dim=3, heads=2, tokens=4, steps=3, lanes=8, post_lanes=4, rows=2, attention_steps=1)
+    unit = Member(mechanism(kind), **size)
+    unit.check(unit.spikes(1, q=0.8, k=0.9, v=0.9), unit.spikes(2, q=0.8, k=0.2, v=0.6))
+
+
+@pytest.mark.parametrize("kind", FIELDS)
+def test_maps_whose_width_is_no_power_of_two(kind):
+    """The column of a token does not wrap by itself: three tokens a row, taps beyond every edge."""
+    size = dict(head_dim=2, heads=1, tokens=9, steps=2, lanes=2, post_lanes=2, rows=3)
+    unit = Member(mechanism(kind), **size)
+    unit.check(unit.spikes(1, v=0.6), unit.spikes(2, q=0.6, v=0.6))
+
+
 @pytest.mark.parametrize("attention_steps", [1, 2, 3])
 def test_rows_of_the_state_that_come_back_at_once(attention_steps):
     """All keys have the same channel only: its row is updated in round after round."""

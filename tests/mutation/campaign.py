@@ -22,9 +22,13 @@ from typing import Any, Protocol
 import pytest
 from _pytest.runner import runtestprotocol
 
-START_SECONDS, PATIENCE = 10, 4
-"""CPU time of a mutant: that of its tests times the one, and the other beside it. Whoever needs more hangs.
-"""
+START_SECONDS, PATIENCE = 1, 4
+"""CPU time of a test: what it takes without a mutant times the one, and the other beside it. What needs more
+hangs."""
+
+
+GROUP_BUDGETS = 4
+"""Of a group of tests, as many are measured as take so many times the budget of a mutant."""
 
 
 class Planter(Protocol):
@@ -101,7 +105,7 @@ class Campaign:
     tests_of: Callable[[Any], list[str]]
     done: Callable[[Verdict], None]
     jobs: int = 1
-    budget: float = 12.0
+    budget: float = 6.0
     baselines: dict[str, Baseline] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
 
@@ -116,10 +120,7 @@ class Campaign:
                 if not chosen:
                     self.done(Verdict(mutant.name, mutant.unit, mutant.kind, "uncovered"))
                     continue
-                budget = sum(self.baselines[item.nodeid].seconds for item in chosen)
-                pid, path = _fork(
-                    lambda out, m=mutant, c=chosen: self._try(m, c, out), START_SECONDS + PATIENCE * budget
-                )
+                pid, path = _fork(lambda out, m=mutant, c=chosen: self._try(m, c, out), START_SECONDS)
                 running[pid] = mutant, path
             if running:
                 pid, status, usage = os.wait4(-1, 0)
@@ -132,15 +133,25 @@ class Campaign:
         found = []
         for prefix in self.tests_of(mutant):
             group = [item for name, item in items.items() if name.startswith(prefix) and item not in found]
-            for item in group:
-                if item.nodeid not in self.baselines:
-                    self.baselines[item.nodeid] = self._measure(item)
+            group = self._measured(group)
             covering = [item for item in group if mutant.name in self.baselines[item.nodeid].met]
             found += sorted(covering, key=lambda item: self.baselines[item.nodeid].seconds)
         spent = list(accumulate(self.baselines[item.nodeid].seconds for item in found))
         return [item for item, seconds in zip(found, spent, strict=True) if seconds < self.budget] or found[
             :1
         ]
+
+    def _measured(self, group: list[pytest.Item]) -> list[pytest.Item]:
+        """Tests with a baseline; of a group that takes many times the budget, the first ones."""
+        known, spent = [], 0.0
+        for item in group:
+            if item.nodeid not in self.baselines:
+                if spent > GROUP_BUDGETS * self.budget:
+                    break
+                self.baselines[item.nodeid] = self._measure(item)
+            spent += self.baselines[item.nodeid].seconds
+            known.append(item)
+        return known
 
     def _measure(self, item: pytest.Item) -> Baseline:
         pid, path = _fork(lambda out: self._watch(item, out), 600)
@@ -160,6 +171,8 @@ class Campaign:
         met = self.plant(mutant)
         for item in chosen:
             _write(out, {"test": item.nodeid})
+            usual = self.baselines[item.nodeid].seconds
+            _limit(time.process_time() + START_SECONDS + PATIENCE * usual)
             if not _passes(item):
                 _write(out, {"failed": item.nodeid})
                 return
@@ -180,12 +193,17 @@ def _fork(work: Callable[[Any], None], seconds: float) -> tuple[int, str]:
         return pid, path
     code = 1
     try:
-        resource.setrlimit(resource.RLIMIT_CPU, (int(seconds) + 1, int(seconds) + 1))
+        _limit(seconds)
         with os.fdopen(handle, "w") as out:
             work(out)
         code = 0
     finally:
         os._exit(code)
+
+
+def _limit(seconds: float) -> None:
+    """On the CPU time of this process, from its beginning."""
+    resource.setrlimit(resource.RLIMIT_CPU, (int(seconds) + 1, resource.RLIM_INFINITY))
 
 
 def _write(out, fields: dict) -> None:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from s2tdpt.golden.link import Identity
-from s2tdpt.golden.registers import Constants
 from s2tdpt.hw.core import Core
-from s2tdpt.hw.registers import RegisterBlock
-from s2tdpt.hw.responder import Responder
-from s2tdpt.hw.uart import UartReceiver, UartTransmitter
+from s2tdpt.hw.serial import SerialAccelerator, SerialLine
+from s2tdpt.hw.top import Accelerator
+from s2tdpt.sim.cases import network
 from tests.hw.core_bench import build_case
-from tests.hw.test_core import CASES
+from tests.hw.test_core import ATTENTIONS, CASES, NEURON_KINDS
 from tests.mutation import mutants
 from tests.mutation.mutants import Mutant
 
-DESIGNS = (
+CASES_WITH_MUTANTS = (
     "two_banks",
     "streamed",
     "streamed_int4",
@@ -23,23 +21,67 @@ DESIGNS = (
     "heads_wider_than_a_word",
     "one_lane",
 )
-"""Cases of the core tests in whose accelerators the mutants are found: both weight memories, pixels of one
-and three channels, heads in one and in several words."""
+"""Cases of the core tests in whose accelerators the mutants are found, beside one with every attention and
+one with every neuron: both weight memories, pixels of one and three channels, heads in one and in several
+words."""
+
+STDP_SHAPES = "stdp.py::test_shapes"
 
 TESTS = {
-    "attention.latency": ("latency",),
+    "attention.latency": ("latency.py::",),
+    "attention.stdp_kernel": ("stdp.py::test_kernel", STDP_SHAPES),
     "core": (),
-    "counting": ("counting", "walker"),
-    "fixed": ("fixed",),
-    "image_buffer": ("responder",),
-    "lif": ("lif", "stdp"),
+    "counting": ("counting.py::", "walker.py::"),
+    "image_buffer": ("responder.py::",),
+    "lif": ("lif.py::", "lif_pipeline.py::"),
     "memory": (),
+    "neuron": ("neuron.py::",),
     "records": (),
-    "scale": ("post",),
-    "step_rom": ("sequencer", "drain"),
+    "scale": ("post.py::",),
+    "step_rom": ("sequencer.py::", "drain.py::"),
+    "top": ("top.py::test_images_pass",),
 }
-"""Files of a unit's own tests where they are not called as the unit is."""
+"""Beginnings of a unit's own tests in ``tests/hw/test_...`` where these are not a file that is called as the
+unit is."""
 
+SOME_ATTENTIONS = {
+    "attention.columns": ("uniform", "sdsa", "qkca"),
+    "attention.dendrites": ("lrf-dyn",),
+    "attention.field_rounds": ("lrf-dyn", "lrf-stdp"),
+    "attention.gates": ("sdsa", "qkca", "qkta"),
+    "attention.head_table": ("sssa", "lrf-dyn"),
+    "attention.local_field": ("lrf-ssa", "lrf-stdp", "lrf-dyn"),
+    "attention.lrf_dyn": ("lrf-dyn",),
+    "attention.lrf_ssa": ("lrf-ssa",),
+    "attention.lrf_stdp": ("lrf-stdp",),
+    "attention.plain": ("none", "uniform"),
+    "attention.ssa": ("ssa", "lrf-ssa"),
+    "attention.sssa": ("sssa",),
+    "attention.state_issue": ("ssa", "lrf-ssa"),
+    "attention.state_records": ("ssa", "lrf-ssa"),
+    "attention.state_rows": ("ssa", "lrf-ssa"),
+}
+"""Units that only some attentions have."""
+
+OTHER_ATTENTIONS = {
+    "attention.neurons": ("none",),
+    "attention.reader": ("uniform", "sssa"),
+    "attention.sequencer": ("ssa",),
+    "attention.store": ("ssa",),
+    "attention.unit": ("none", "qkta"),
+}
+"""Those beside STDP that have other parts of a unit."""
+
+ATTENTION_TESTS = (
+    "test_silent_projections",
+    "test_one_engine_for_all_steps",
+    "test_maps_whose_width_is_no_power_of_two",
+    "test_gates_of_channels_without_a_spike",
+    "test_shapes",
+)
+"""Of a kind, in ``tests/hw/test_attentions.py``."""
+
+QUICK = "test_equals_golden_model_and_cycle_model[one_pixel]"
 CO_SIMULATION = (
     "test_equals_golden_model_and_cycle_model[two_banks]",
     "test_equals_golden_model_and_cycle_model[streamed]",
@@ -48,43 +90,83 @@ CO_SIMULATION = (
 """Whole networks against the golden model, for what the unit's own tests let pass."""
 
 RESETS = "test_reset_out_of_any_state"
+RESETS_AROUND = {
+    **dict.fromkeys(("image_buffer", "link", "responder", "serial", "uart"), f"serial.py::{RESETS}"),
+    **dict.fromkeys(("axi_lite", "registers", "top"), f"top.py::{RESETS}"),
+}
+"""Of the units around the core."""
 
 
 def own_tests(mutant: Mutant) -> list[str]:
     """Nothing but a reset in the middle can tell whether a register is reset: units are tested from their
     first one.
     """
-    if mutant.change.endswith("is not reset"):
-        return [f"tests/hw/test_core.py::{RESETS}"]
-    usual = ("stdp",) if mutant.unit.startswith("attention.") else (mutant.unit,)
-    return [f"tests/hw/test_{name}.py::" for name in TESTS.get(mutant.unit, usual)]
+    unit = mutant.unit
+    if _is_reset(mutant):
+        return []
+    names = list(TESTS.get(unit, (STDP_SHAPES,) if unit.startswith("attention.") else (f"{unit}.py::",)))
+    if unit in SOME_ATTENTIONS:
+        names = []
+    names += [f"attentions.py::{test}[{kind}" for test in ATTENTION_TESTS for kind in _attentions(unit)]
+    return [f"tests/hw/test_{name}" for name in names]
 
 
 def network_tests(mutant: Mutant) -> list[str]:
-    names = (RESETS,) if mutant.change.endswith("is not reset") else CO_SIMULATION
-    return [f"tests/hw/test_core.py::{name}" for name in names]
+    """Those with the mutant's place: of its attentions or neurons, if only some have it."""
+    unit, kinds = mutant.unit, _attentions(mutant.unit)
+    if _is_reset(mutant):
+        if unit in RESETS_AROUND:
+            return [f"tests/hw/test_{RESETS_AROUND[unit]}"]
+        names = [f"{RESETS}_with_every_attention[{kind}]" for kind in kinds]
+        usual = [f"{RESETS}["]
+    else:
+        names = [f"test_every_attention[{kind}]" for kind in kinds]
+        names += ["test_every_neuron[two blocks"] if unit in OF_NEURONS else []
+        usual = [QUICK, *CO_SIMULATION]
+    special = unit in SOME_ATTENTIONS or unit == "neuron"
+    return [f"tests/hw/test_core.py::{name}" for name in (names if names and special else [*usual, *names])]
+
+
+def _attentions(unit: str) -> tuple[str, ...]:
+    return SOME_ATTENTIONS.get(unit) or OTHER_ATTENTIONS.get(unit, ())
+
+
+OF_NEURONS = ("attention.neurons", "attention.unit", "lif", "lif_pipeline", "neuron", "post")
+"""Units of which a part is there for certain neurons only."""
+
+
+def _is_reset(mutant: Mutant) -> bool:
+    return mutant.change.endswith("is not reset")
 
 
 def all_mutants() -> list[Mutant]:
     """Every mutant of `hw`, in the order of the source."""
-    card = Identity(5, 4, 1, 3, 4, 2, 1_000_000, bytes(32))
-    registers = RegisterBlock(Constants(20, 4, 4, bytes(range(32))))
-    designs = [Responder(card), UartReceiver(1 << 12), UartTransmitter(1 << 12), registers]
-    for name in DESIGNS:
-        case = build_case(*CASES[name], attempts=1)
-        designs.append(Core(case.params, case.program, case.widths, case.bounds))
+    line = SerialLine(clock=1_000_000, baud=250_000, window=2)
+    machine = CASES["two_banks"][1]
+    cases = [build_case(*CASES[name], attempts=1) for name in CASES_WITH_MUTANTS]
+    options = [
+        *({"attention": {"kind": kind}} for kind in ATTENTIONS),
+        *({"neuron": {"kind": kind}, "depth": 2} for kind in NEURON_KINDS),
+    ]
+    cases += [build_case(network(**changes), machine, attempts=1) for changes in options]
+    params = cases[0].params
+    designs = [SerialAccelerator(params, machine, line), Accelerator(params, machine, registers=True)]
+    designs += [Core(case.params, case.program, case.widths, case.bounds) for case in cases]
     return mutants.catalogue(designs)
 
 
 def observer(known: list[Mutant]) -> Callable[[], Callable[[], set[str]]]:
     """For `campaign.Campaign`: notes which of the `known` mutants could be planted."""
     names: dict[tuple, list[str]] = {}
+    places = {mutant.place for mutant in known}
     for mutant in known:
         names.setdefault((mutant.place, mutant.change), []).append(mutant.name)
 
     def observe():
         met: set[tuple] = set()
-        mutants.watch(lambda sites: met.update((site.place, site.change) for site in sites))
+        mutants.watch(
+            lambda sites: met.update((site.place, site.change) for site in sites), places.__contains__
+        )
         return lambda: {name for key in met for name in names.get(key, ())}
 
     return observe

@@ -52,14 +52,16 @@ class Mutant:
         return cls(**fields | {"place": Place(*fields["place"])})
 
 
-def watch(hook: Callable[[list[Site]], None]) -> None:
-    """From now on `hook` sees the sites of every unit as soon as it is elaborated."""
+def watch(hook: Callable[[list[Site]], None], wanted: Callable[[Place], bool] = lambda place: True) -> None:
+    """From now on `hook` sees the sites of every unit, at the places that are wanted, as soon as it is
+    elaborated.
+    """
     places.trace()
 
     def get(obj, platform):
         fragment = _elaborate(obj, platform)
         if not isinstance(obj, Fragment):
-            hook(sites_of(fragment))
+            hook(sites_of(fragment, wanted))
         return fragment
 
     Fragment.get = staticmethod(get)
@@ -67,10 +69,16 @@ def watch(hook: Callable[[list[Site]], None]) -> None:
 
 def plant(mutant: Mutant) -> Callable[[], int]:
     """From now on every unit that holds the mutant's place is altered; returns how many were so far."""
-    return plant_where(lambda site: (site.place, site.change) == (mutant.place, mutant.change), mutant.last)
+    return plant_where(
+        lambda site: site.change == mutant.change, mutant.last, lambda place: place == mutant.place
+    )
 
 
-def plant_where(wanted: Callable[[Site], bool], last: bool = False) -> Callable[[], int]:
+def plant_where(
+    wanted: Callable[[Site], bool],
+    last: bool = False,
+    place_wanted: Callable[[Place], bool] = lambda place: True,
+) -> Callable[[], int]:
     """`plant`, of the first or last site that is wanted."""
     planted = 0
 
@@ -81,7 +89,7 @@ def plant_where(wanted: Callable[[Site], bool], last: bool = False) -> Callable[
             found[-1 if last else 0].apply()
             planted += 1
 
-    watch(alter)
+    watch(alter, place_wanted)
     return lambda: planted
 
 
@@ -119,12 +127,12 @@ def _shown(place: Place) -> str:
     return place.head if len(place.head) <= 100 else place.head[:97] + "..."
 
 
-def sample(mutants: list[Mutant], count: int, seed: int) -> list[Mutant]:
-    """About `count` of the mutants: from every unit as many as its share, and 8 if it has them."""
+def sample(mutants: list, count: int, seed: int, least: int) -> list:
+    """About `count` of the mutants: from every unit as many as its share, and `least` if it has them."""
     chosen = []
     for unit in sorted({mutant.unit for mutant in mutants}):
         own = [mutant for mutant in mutants if mutant.unit == unit]
-        wanted = min(len(own), max(8, round(count * len(own) / len(mutants))))
+        wanted = min(len(own), max(least, round(count * len(own) / len(mutants))))
         picked = set(random.Random(f"{seed} {unit}").sample(range(len(own)), wanted))
         chosen += [mutant for index, mutant in enumerate(own) if index in picked]
     return chosen

@@ -79,17 +79,22 @@ class Site:
     apply: Callable[[], None]
 
 
-def sites_of(fragment: Fragment) -> list[Site]:
-    """All sites of a fragment, in the order of its statements; submodules have their own."""
+def sites_of(fragment: Fragment, wanted: Callable[[Place], bool] = lambda place: True) -> list[Site]:
+    """All sites of a fragment at the places that are wanted, in the order of its statements; submodules have
+    their own.
+    """
     if isinstance(fragment, (Instance, MemoryInstance)):
         return []
-    walker = _Walker(fragment)
+    walker = _Walker(fragment, wanted)
     return [*walker.statements(), *walker.values(), *walker.registers()]
 
 
 class _Walker:
-    def __init__(self, fragment: Fragment):
-        self._fragment = fragment
+    def __init__(self, fragment: Fragment, wanted: Callable[[Place], bool]):
+        self._fragment, self._wanted = fragment, wanted
+
+    def _place(self, place: Place | None) -> Place | None:
+        return place if place is not None and self._wanted(place) else None
 
     def _all(self) -> Iterator[tuple[str, Assign | Switch]]:
         def go(domain, statements):
@@ -108,7 +113,7 @@ class _Walker:
         for domain, statement in self._all():
             if isinstance(statement, Switch):
                 yield from self._conditions(statement)
-            elif isinstance(statement, Assign) and (place := place_of(statement)):
+            elif isinstance(statement, Assign) and (place := self._place(place_of(statement))):
                 for kind, change, value in self._assigned(statement, domain):
                     new = [] if value is None else [Assign(statement.lhs, value)]
                     yield Site(place, kind, change, lambda s=statement, n=new: self._rewrite({id(s): n}))
@@ -142,7 +147,7 @@ class _Walker:
         if not conditional or any(len(test) != 1 for test in tests):
             return
         for index, (patterns, _, location) in enumerate(switch.cases):
-            place = getattr(location, "place", None)
+            place = self._place(getattr(location, "place", None))
             if patterns is None or place is None:
                 continue
             changes = {"inverted": ~tests[index][:1], "always": Const(1, 1), "never": Const(0, 1)}
@@ -158,7 +163,7 @@ class _Walker:
         for _, statement in self._all():
             root = statement.rhs if isinstance(statement, Assign) else statement.test
             for value in _nodes(root, seen):
-                if (place := place_of(value)) is None:
+                if (place := self._place(place_of(value))) is None:
                     continue
                 for kind, change, new in _altered(value):
                     new = _fit(new, value.shape())
@@ -173,7 +178,7 @@ class _Walker:
                 for signal in statement._lhs_signals():
                     seen.setdefault(id(signal), signal)
         for signal in seen.values():
-            place = place_of(signal)
+            place = self._place(place_of(signal))
             control = len(signal) <= CONTROL_BITS or signal.init
             if place is None or signal.reset_less or not control:
                 continue

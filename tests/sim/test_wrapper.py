@@ -85,6 +85,17 @@ def test_patterns_are_reproducible_and_independent():
     assert pauses("none", 0, "source") is None
 
 
+def test_runs_and_windows_of_the_patterns():
+    """Runs of every length from 1 to 24 and no other; an open cycle in every window of eight, anywhere."""
+    found = list(itertools.islice(pauses("bursty", 1, "source"), 20_000))
+    runs = [len(list(run)) for _, run in itertools.groupby(found)][:-1]
+    assert set(runs) == set(range(1, 25)) and found[0] is False
+    found = list(itertools.islice(pauses("starved", 1, "source"), 8000))
+    windows = [found[n : n + 8] for n in range(0, 8000, 8)]
+    assert {window.count(False) for window in windows} == {1}
+    assert {window.index(False) for window in windows} == set(range(8))
+
+
 def test_unknown_pattern():
     with pytest.raises(
         UserError, match="^unknown stall pattern 'odd'; expected one of none, random, bursty, starved$"

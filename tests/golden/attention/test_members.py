@@ -13,6 +13,7 @@ from s2tdpt.golden.attention.qk import Qkca, Qkta
 from s2tdpt.golden.attention.sdsa import Sdsa
 from s2tdpt.golden.attention.ssa import Ssa
 from s2tdpt.golden.attention.sssa import WEIGHT, power_of_two_below
+from s2tdpt.golden.attention.work import Work
 from s2tdpt.golden.bounds import derive_bounds
 from s2tdpt.golden.complexity import macs, parameter_count, products
 from s2tdpt.golden.energy import energy_report
@@ -229,6 +230,41 @@ def test_counts_by_loops():
     assert counts == {"updates": updates, "increments": increments, "reads": int(q.sum()), "taps": taps}
 
 
+def test_counts_of_gates_by_loops():
+    config = config_of("sdsa")
+    rng = np.random.default_rng(3)
+    shape = (2, config.timesteps, config.heads, config.tokens, config.head_dim)
+    q, k, v = ((rng.random(shape) < 0.3).astype(np.uint8) for _ in range(3))
+    meetings = sum(int(k[place] and v[place]) for place in np.ndindex(shape))
+    gates = q.size // config.tokens
+    assert config.attention.count(config, q, k, v) == {"bits": q.size, "meetings": meetings, "gates": gates}
+
+
+@pytest.mark.parametrize("theta, most", [(1, 20), (2, 20), (4, 11), (4, 12), (8, 1)])
+def test_work_of_a_gate_by_hand(theta, most):
+    """ORs of bits, or an addition a spike and two a gate, as wide as the largest membrane."""
+    work = config_of("sdsa", gate_threshold=theta).attention.opened(100, 30, 7, most)
+    if theta == 1:
+        assert work == Work(bit_operations=100)
+    else:
+        assert work == Work(additions=30 + 7 + 7, bits=len(f"{most + theta:b}"))
+
+
+def test_work_of_the_states_by_hand():
+    """Rows as the products that they stand for; additions, widths and memories of what is computed."""
+    config = config_of("ssa")
+    n, d, w, t = config.tokens, config.embed_dim, config.head_dim, config.timesteps
+    bounds = derive_bounds(params_for(config, 1))
+    assert config.attention.rows(config) == (("qk", Kind.Q, n * n * d), ("av", Kind.V, n * n * d))
+    bits, y = len(f"{n:b}"), len(f"{n * w:b}")
+    found = config.attention.work(config, bounds, {"updates": 7, "increments": 11, "reads": 13})
+    state = t * w * w * bits
+    assert found == {
+        "qk": Work(11, bits, moved=(7 + 7) * w * bits, memory=state),
+        "av": Work(13 * w, y, moved=13 * w * bits, memory=state),
+    }
+
+
 def test_what_is_learned_counts_as_parameters():
     plain, local = config_of("stdp"), config_of("lrf-stdp")
     assert parameter_count(local) - parameter_count(plain) == 17 * local.embed_dim
@@ -273,6 +309,13 @@ def test_dendrites_attain_their_interval_and_stay_in_16_bits():
     tensors = {name: torch.tensor(value).long() for name, value in values.items()}
     y = super(LocalField, config.attention).y(config, tensors, v, v, v)
     assert int(y.max()) == largest >> 6  # dendrite 4 of a chain of equal ones is the largest
+    for sign in (1, -1):
+        values[SIGN] = sign * abs(values[SIGN])
+        tensors = {name: torch.tensor(value).long() for name, value in values.items()}
+        y = super(LocalField, config.attention).y(config, tensors, v, v, v)
+        interval = super(LocalField, config.attention).interval(config, values)
+        assert (int(y.max()) if sign > 0 else int(y.min())) == (interval.hi if sign > 0 else interval.lo)
+        assert interval.lo == 0 or sign < 0
 
 
 def test_a_dendrite_forgets_and_passes_on():

@@ -57,7 +57,8 @@ def main(layer_name, count, seed, units, only, jobs, path, again, report_only, j
     if not report_only:
         names = {m.name for m in mutants.sample(known, count or layer.count, seed, layer.least)}
         if again:
-            names |= {name for name, verdict in log.verdicts.items() if verdict.status in UNNOTICED}
+            unnoticed = {name for name, verdict in log.verdicts.items() if verdict.status in UNNOTICED}
+            names = names - set(reasons()) | unnoticed - set(reasons())
         chosen = [m for m in known if m.name in names]
         chosen = [m for m in chosen if (not units or m.unit in units) and only in m.name]
         for number, stage in enumerate(layer.stages):

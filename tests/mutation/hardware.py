@@ -93,11 +93,12 @@ ENABLES = "test_counts_are_the_enables_of_the_ports"
 """What a memory's port does in vain is seen there only."""
 
 RESETS = "test_reset_out_of_any_state"
-RESETS_AROUND = {
-    **dict.fromkeys(("image_buffer", "link", "responder", "serial", "uart"), f"serial.py::{RESETS}"),
-    **dict.fromkeys(("axi_lite", "registers", "top"), f"top.py::{RESETS}"),
+SERIAL, REGISTERS = ("serial.py::",), ("top.py::test_images_pass", f"top.py::{RESETS}")
+AROUND = {
+    **dict.fromkeys(("image_buffer", "link", "responder", "serial", "uart"), SERIAL),
+    **dict.fromkeys(("axi_lite", "registers", "top"), REGISTERS),
 }
-"""Of the units around the core."""
+"""Tests of the units around the core as a whole; what resets them is among these."""
 
 
 def own_tests(mutant: Mutant) -> list[str]:
@@ -118,17 +119,18 @@ def network_tests(mutant: Mutant) -> list[str]:
     """Those with the mutant's place: of its attentions or neurons, if only some have it."""
     unit, kinds = mutant.unit, _attentions(mutant.unit)
     special = unit in SOME_ATTENTIONS or unit == "neuron"
-    if _is_reset(mutant):
+    if unit in AROUND:
+        names = list(AROUND[unit])
+    elif _is_reset(mutant):
         names = [f"core.py::{RESETS}_with_every_attention[{kind}]" for kind in kinds]
         names = names if names and special else [f"core.py::{RESETS}[", *names]
-        names = [RESETS_AROUND[unit]] if unit in RESETS_AROUND else names
-        names += sorted(set(RESETS_AROUND.values())) if unit == "records" else []
     else:
         names = [f"core.py::test_every_attention[{kind}]" for kind in kinds]
         names += ["core.py::test_every_neuron[two blocks"] if unit in OF_NEURONS else []
         usual = [f"core.py::{name}" for name in (QUICK, *CO_SIMULATION)]
         names = names if names and special else [*usual, *names]
         names += [f"accesses.py::{ENABLES}[{kind}]" for kind in kinds or ("two_banks",)]
+    names += [*SERIAL, *REGISTERS] if unit == "records" else []
     return [f"tests/hw/test_{name}" for name in names]
 
 

@@ -170,17 +170,20 @@ def test_reset_in_the_middle_of_an_image(name, fraction):
     check(case, run_core(case, reset_at=int(fraction * total)))
 
 
-@pytest.mark.parametrize("name, seed", [("two_banks", 1), ("two_banks", 6), ("streamed", 2)])
+@pytest.mark.parametrize(
+    "name, seed", [("two_banks", 1), ("two_banks", -1), ("streamed", 2), ("streamed", -2)]
+)
 def test_reset_out_of_any_state(name, seed):
     """Whatever registers and memories hold: what a reset leaves as it is matters to no image after it."""
     case = build_case(*CASES[name], seed=4, frames=1)
     check(case, run_core(case, reset_at=3, scramble=True, seed=seed))
 
 
+@pytest.mark.parametrize("seed", [1, -1])
 @pytest.mark.parametrize("kind", ATTENTIONS)
-def test_reset_out_of_any_state_with_every_attention(kind):
+def test_reset_out_of_any_state_with_every_attention(kind, seed):
     case = build_case(network(attention=MECHANISMS[kind]()), CASES["two_banks"][1], seed=4, frames=1)
-    check(case, run_core(case, reset_at=3, scramble=True, seed=1))
+    check(case, run_core(case, reset_at=3, scramble=True, seed=seed))
 
 
 def test_wrong_weight_frame_is_flagged():

@@ -123,7 +123,7 @@ def network_tests(mutant: Mutant) -> list[str]:
     if unit in AROUND:
         names = list(AROUND[unit])
     elif _is_reset(mutant):
-        names = [f"core.py::{RESETS}_with_every_attention[{kind}]" for kind in kinds]
+        names = [f"core.py::{RESETS}_with_every_attention[{kind}-" for kind in kinds]
         names = names if names and special else [f"core.py::{RESETS}[", *names]
     else:
         names = [f"core.py::test_every_attention[{kind}]" for kind in kinds]

@@ -95,6 +95,12 @@ def test_equals_golden_model_and_cycle_model(name):
     assert liveliness(case.params.config, case.golden) == 1
 
 
+def test_images_of_a_power_of_two_of_pixels():
+    """The second image lies where the highest bit of the pixels' address is set."""
+    config = network(image_height=4, image_width=2, sps_channels=(4,), sps_pool=(False,))
+    run_and_check(config, Machine(lanes=4, banks=2, post_lanes=2), seed=4, frames=2)
+
+
 ATTENTIONS = [kind for kind in MECHANISMS if kind != "stdp"]
 
 

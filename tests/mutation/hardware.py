@@ -87,6 +87,8 @@ CO_SIMULATION = (
     "test_equals_golden_model_and_cycle_model[two_banks]",
     "test_equals_golden_model_and_cycle_model[streamed]",
     "test_equals_golden_model_and_cycle_model[single_convolution]",
+    "test_equals_golden_model_and_cycle_model[one_lane]",
+    "test_images_of_a_power_of_two_of_pixels",
 )
 """Whole networks against the golden model, for what the unit's own tests let pass."""
 

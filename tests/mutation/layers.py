@@ -105,7 +105,7 @@ LAYERS = {
         hardware.all_mutants,
         mutants.plant,
         hardware.observer,
-        (Stage("own tests", hardware.own_tests, 5.0), Stage("networks", hardware.network_tests, 16.0)),
+        (Stage("own tests", hardware.own_tests, 5.0), Stage("networks", hardware.network_tests, 30.0)),
         300,
         8,
     ),

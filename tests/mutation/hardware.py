@@ -39,7 +39,7 @@ TESTS = {
     "records": ("serial.py::test_images", "top.py::test_images_pass"),
     "scale": ("post.py::",),
     "step_rom": ("sequencer.py::", "drain.py::"),
-    "weights": ("weights.py::", "core.py::test_wrong_weight_frame_is_flagged"),
+    "weights": ("core.py::test_wrong_weight_frame_is_flagged", "weights.py::"),
     "top": ("top.py::test_images_pass",),
 }
 """Beginnings of a unit's own tests in ``tests/hw/test_...`` where these are not a file that is called as the

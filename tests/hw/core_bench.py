@@ -190,10 +190,11 @@ def state_of_fragment(fragment: Fragment) -> list:
 
 
 def set_at_random(ctx, state: list, seed: int) -> None:
-    """Any value into all of a state."""
-    rng = np.random.default_rng(seed)
+    """Any value into all of a state; a negative seed is that of the inverted values."""
+    rng = np.random.default_rng(abs(seed))
     for value in state:
-        ctx.set(value, int.from_bytes(rng.bytes(-(-len(value) // 8))) & ((1 << len(value)) - 1))
+        drawn = int.from_bytes(rng.bytes(-(-len(value) // 8)))
+        ctx.set(value, (drawn if seed >= 0 else ~drawn) & ((1 << len(value)) - 1))
 
 
 def _words(fragment: Fragment) -> list:

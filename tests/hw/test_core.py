@@ -95,6 +95,12 @@ def test_equals_golden_model_and_cycle_model(name):
     assert liveliness(case.params.config, case.golden) == 1
 
 
+def test_images_of_a_power_of_two_of_pixels():
+    """The second image lies where the highest bit of the pixels' address is set."""
+    config = network(image_height=4, image_width=2, sps_channels=(4,), sps_pool=(False,))
+    run_and_check(config, Machine(lanes=4, banks=2, post_lanes=2), seed=4, frames=2)
+
+
 ATTENTIONS = [kind for kind in MECHANISMS if kind != "stdp"]
 
 
@@ -170,17 +176,20 @@ def test_reset_in_the_middle_of_an_image(name, fraction):
     check(case, run_core(case, reset_at=int(fraction * total)))
 
 
-@pytest.mark.parametrize("name, seed", [("two_banks", 1), ("two_banks", 6), ("streamed", 2)])
+@pytest.mark.parametrize(
+    "name, seed", [("two_banks", 1), ("two_banks", -1), ("streamed", 2), ("streamed", -2)]
+)
 def test_reset_out_of_any_state(name, seed):
     """Whatever registers and memories hold: what a reset leaves as it is matters to no image after it."""
     case = build_case(*CASES[name], seed=4, frames=1)
     check(case, run_core(case, reset_at=3, scramble=True, seed=seed))
 
 
+@pytest.mark.parametrize("seed", [1, -1])
 @pytest.mark.parametrize("kind", ATTENTIONS)
-def test_reset_out_of_any_state_with_every_attention(kind):
+def test_reset_out_of_any_state_with_every_attention(kind, seed):
     case = build_case(network(attention=MECHANISMS[kind]()), CASES["two_banks"][1], seed=4, frames=1)
-    check(case, run_core(case, reset_at=3, scramble=True, seed=1))
+    check(case, run_core(case, reset_at=3, scramble=True, seed=seed))
 
 
 def test_wrong_weight_frame_is_flagged():

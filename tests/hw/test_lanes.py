@@ -109,6 +109,31 @@ def test_density(rate):
     run(program_of(2, 4, 2, 2), rate=rate)
 
 
+@pytest.mark.parametrize("weight, total", [(-128, -1024), (127, 1016)])
+def test_ends_of_the_sum(weight, total):
+    """Sums that need every bit of the proven width: 8 events of the lowest and of the highest weight."""
+    program = program_of(1, 2, 2, 2)
+    dut = LaneArray(program, Sizes(program), SimpleNamespace(accumulator=11))
+    found = []
+
+    async def testbench(ctx):
+        for lane in range(2):
+            ctx.set(dut.weights[0].data[0][lane], weight)
+        for event in range(8):
+            ctx.set(dut.event[0], {"en": 1, "row": 0, "mask": 3})
+            ctx.set(dut.end, event == 7)
+            await ctx.tick()
+        ctx.set(dut.event[0], {"en": 0, "row": 0, "mask": 0})
+        ctx.set(dut.end, 0)
+        while not ctx.get(dut.arrived):
+            await ctx.tick()
+        await ctx.tick()
+        found.extend(ctx.get(dut.sums[lane][t]) for lane in range(2) for t in range(2))
+
+    simulate(dut, testbench, deadline=40)
+    assert found == [total] * 4
+
+
 def test_delay():
     """Weights 2, selection 1, tree, accumulation 1; `run` sees the sums exactly then."""
     assert [lane_delay(banks) for banks in (1, 2, 3, 4, 8, 16)] == [5, 5, 5, 5, 6, 6]

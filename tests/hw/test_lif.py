@@ -99,6 +99,12 @@ def test_threshold_and_bias_inputs(steps, idle, restart):
     run(dut, sequences, thresholds, biases, idle=idle, restart=restart)
 
 
+def test_begins_with_nothing():
+    """Before its first sequence, as after any other: an input just below the threshold does not fire."""
+    dut = LifCell(2, unsigned(2), membrane=membrane_interval((0, 3), 3, 3), threshold=3)
+    run(dut, [[[2, 2], [1, 1], [1, 2]]] * 2, [[3, 3]] * 2, restart="last")
+
+
 def test_attention_membrane_is_narrow():
     """The state of a neuron with a constant threshold stays below half of it."""
     dut = LifCell(2, unsigned(14), membrane=membrane_interval((0, 64 * 240), 1024, 4), threshold=1024)

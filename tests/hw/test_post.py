@@ -43,7 +43,7 @@ def test_scale(steps, post_lanes, amounts):
     widths = SimpleNamespace(
         accumulator=10,
         combined=16,
-        value=24,
+        value=16 + max(amounts),  # as narrow as the numbers below allow
         bias=12,
         shift=max(1, (max(amounts) - min(amounts)).bit_length()),
         threshold=8,
@@ -53,7 +53,7 @@ def test_scale(steps, post_lanes, amounts):
     rng = np.random.default_rng(steps)
     count = 60
     sums = rng.integers(-512, 512, (count, post_lanes, steps))
-    totals = rng.integers(-(2**15), 2**15, (count, post_lanes))
+    totals = rng.integers(2048 - 2**15, 2**15 - 2048, (count, post_lanes))
     planes = rng.integers(0, 2, count)
     which = rng.integers(0, len(amounts), (count, post_lanes))
     bias = rng.integers(-2048, 2048, (count, post_lanes))

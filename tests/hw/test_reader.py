@@ -51,7 +51,8 @@ class Bench:
                 if offers:
                     source, word, plane_pass, row, last = waiting[0]
                     ctx.set(dut.source, source)
-                    ctx.set(dut.request.payload.address, 1)
+                    address = 37 * len(waiting) % (1 << len(dut.request.payload.address))
+                    ctx.set(dut.request.payload.address, address)
                     ctx.set(dut.request.payload.plane_pass, plane_pass)
                     ctx.set(dut.request.payload.row, row)
                     ctx.set(dut.request.payload.mark.last, last)
@@ -72,6 +73,7 @@ class Bench:
                     assert ctx.get(port.en) == (fires and source == waiting[0][0])
                     if ctx.get(port.en):
                         assert ctx.get(port.plane_pass) == waiting[0][2]
+                        assert ctx.get(port.address) == address % (1 << len(port.address))
                 answer = None
                 if fires:
                     answer = waiting.pop(0)

@@ -155,6 +155,7 @@ def run_block(seed: int, cycles: int, chance: float):
             assert moved[id(ar)] == (ar.valid and reading is None)
             assert moved[id(byte)] == (byte.valid and tready and twin.gate.open)
             assert ctx.get(dut.gated.tvalid) == (byte.valid and twin.gate.open)
+            assert ctx.get(dut.gated.tdata) | ctx.get(dut.gated.tlast) << 8 == byte.value
             reference.cycle(
                 now,
                 {

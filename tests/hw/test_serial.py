@@ -137,7 +137,7 @@ def test_images_come_back_as_results(case):
     assert ends - begins == 300
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, -1, 2])
 def test_reset_out_of_any_state(case, seed):
     """Whatever registers and memories hold: after a cycle of reset and a pause on the line it is as new."""
     dut = SerialAccelerator(case.params, case.machine, LINE)

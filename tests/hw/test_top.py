@@ -329,7 +329,7 @@ def test_images_pass_when_the_registers_let_them():
     on_its_pins(dut, bench, pixels, weights)
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, -1, 2])
 def test_reset_out_of_any_state_with_registers(seed):
     """Whatever registers and memories hold: after the reset nothing is on the buses, and an image passes."""
     case = small("rom")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -11,11 +12,11 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from s2tdpt.scripts.output import json_option, write_json
+from s2tdpt.scripts.output import write_json
 from tests.mutation import mutants
 from tests.mutation.campaign import Campaign, Verdict
 from tests.mutation.layers import LAYERS, Layer, Stage
-from tests.mutation.results import UNNOTICED, Log, reasons, report
+from tests.mutation.results import UNNOTICED, Log, reasons, report, with_layer
 
 
 @click.command()
@@ -37,7 +38,13 @@ from tests.mutation.results import UNNOTICED, Log, reasons, report
 )
 @click.option("--again", is_flag=True, help="Try again what nothing noticed the last time.")
 @click.option("--report", "report_only", is_flag=True, help="Run nothing; report what the log holds.")
-@json_option
+@click.option(
+    "--json",
+    "json_path",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Also write the report here; a file of reports keeps those of the other layers.",
+)
 def main(layer_name, count, seed, units, only, jobs, path, again, report_only, json_path):
     """Alter hardware or checkers, run the tests that cover each alteration, report what they do not notice.
 
@@ -50,7 +57,8 @@ def main(layer_name, count, seed, units, only, jobs, path, again, report_only, j
     if not report_only:
         names = {m.name for m in mutants.sample(known, count or layer.count, seed, layer.least)}
         if again:
-            names |= {name for name, verdict in log.verdicts.items() if verdict.status in UNNOTICED}
+            unnoticed = {name for name, verdict in log.verdicts.items() if verdict.status in UNNOTICED}
+            names = names - set(reasons()) | unnoticed - set(reasons())
         chosen = [m for m in known if m.name in names]
         chosen = [m for m in chosen if (not units or m.unit in units) and only in m.name]
         for number, stage in enumerate(layer.stages):
@@ -61,7 +69,12 @@ def main(layer_name, count, seed, units, only, jobs, path, again, report_only, j
     there = {m.name for m in known}
     figures = report([v for v in log.verdicts.values() if v.name in there], reasons())
     if json_path is not None:
-        write_json(json_path, figures)
+        commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+        command = {
+            "command": f"scripts/mutate --layer {layer_name} --count {count or layer.count} --seed {seed}"
+        }
+        figures = command | {"commit": commit.stdout.strip()} | figures
+        write_json(json_path, with_layer(json_path, layer_name, figures))
     _show(figures, console)
     sys.exit(1 if figures["survivors"] or figures["waiting_for_networks"] else 0)
 

@@ -36,9 +36,10 @@ TESTS = {
     "lif": ("lif.py::", "lif_pipeline.py::"),
     "memory": (),
     "neuron": ("neuron.py::",),
-    "records": (),
+    "records": ("serial.py::test_images", "top.py::test_images_pass"),
     "scale": ("post.py::",),
     "step_rom": ("sequencer.py::", "drain.py::"),
+    "weights": ("core.py::test_wrong_weight_frame_is_flagged", "weights.py::"),
     "top": ("top.py::test_images_pass",),
 }
 """Beginnings of a unit's own tests in ``tests/hw/test_...`` where these are not a file that is called as the
@@ -86,15 +87,21 @@ CO_SIMULATION = (
     "test_equals_golden_model_and_cycle_model[two_banks]",
     "test_equals_golden_model_and_cycle_model[streamed]",
     "test_equals_golden_model_and_cycle_model[single_convolution]",
+    "test_equals_golden_model_and_cycle_model[one_lane]",
+    "test_images_of_a_power_of_two_of_pixels",
 )
 """Whole networks against the golden model, for what the unit's own tests let pass."""
 
+ENABLES = "test_counts_are_the_enables_of_the_ports"
+"""What a memory's port does in vain is seen there only."""
+
 RESETS = "test_reset_out_of_any_state"
-RESETS_AROUND = {
-    **dict.fromkeys(("image_buffer", "link", "responder", "serial", "uart"), f"serial.py::{RESETS}"),
-    **dict.fromkeys(("axi_lite", "registers", "top"), f"top.py::{RESETS}"),
+SERIAL, REGISTERS = ("serial.py::",), ("top.py::test_images_pass", f"top.py::{RESETS}")
+AROUND = {
+    **dict.fromkeys(("image_buffer", "link", "responder", "serial", "uart"), SERIAL),
+    **dict.fromkeys(("axi_lite", "registers", "top"), REGISTERS),
 }
-"""Of the units around the core."""
+"""Tests of the units around the core as a whole; what resets them is among these."""
 
 
 def own_tests(mutant: Mutant) -> list[str]:
@@ -114,17 +121,20 @@ def own_tests(mutant: Mutant) -> list[str]:
 def network_tests(mutant: Mutant) -> list[str]:
     """Those with the mutant's place: of its attentions or neurons, if only some have it."""
     unit, kinds = mutant.unit, _attentions(mutant.unit)
-    if _is_reset(mutant):
-        if unit in RESETS_AROUND:
-            return [f"tests/hw/test_{RESETS_AROUND[unit]}"]
-        names = [f"{RESETS}_with_every_attention[{kind}]" for kind in kinds]
-        usual = [f"{RESETS}["]
-    else:
-        names = [f"test_every_attention[{kind}]" for kind in kinds]
-        names += ["test_every_neuron[two blocks"] if unit in OF_NEURONS else []
-        usual = [QUICK, *CO_SIMULATION]
     special = unit in SOME_ATTENTIONS or unit == "neuron"
-    return [f"tests/hw/test_core.py::{name}" for name in (names if names and special else [*usual, *names])]
+    if unit in AROUND:
+        names = list(AROUND[unit])
+    elif _is_reset(mutant):
+        names = [f"core.py::{RESETS}_with_every_attention[{kind}-" for kind in kinds]
+        names = names if names and special else [f"core.py::{RESETS}[", *names]
+    else:
+        names = [f"core.py::test_every_attention[{kind}]" for kind in kinds]
+        names += ["core.py::test_every_neuron[two blocks"] if unit in OF_NEURONS else []
+        usual = [f"core.py::{name}" for name in (QUICK, *CO_SIMULATION)]
+        names = names if names and special else [*usual, *names]
+        names += [f"accesses.py::{ENABLES}[{kind}]" for kind in kinds or ("two_banks",)]
+    names += [*SERIAL, *REGISTERS] if unit == "records" else []
+    return [f"tests/hw/test_{name}" for name in names]
 
 
 def _attentions(unit: str) -> tuple[str, ...]:

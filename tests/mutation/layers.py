@@ -81,12 +81,12 @@ GOLDEN = {
 
 SIM = {
     "cosim": ("sim/test_checkers.py::",),
-    "dump": ("sim/test_replay.py::", "sim/test_checkers.py::"),
+    "dump": ("sim/test_replay.py::", "sim/test_timing.py::"),
     "line": ("sim/test_line.py::", "host/test_exchange.py::"),
     "replay": ("sim/test_replay.py::",),
     "report": ("sim/test_checkers.py::",),
     "stalls": ("sim/test_wrapper.py::",),
-    "timing": ("sim/test_checkers.py::",),
+    "timing": ("sim/test_timing.py::",),
 }
 """The same of `sim`: what compares, and what disturbs."""
 
@@ -105,7 +105,7 @@ LAYERS = {
         hardware.all_mutants,
         mutants.plant,
         hardware.observer,
-        (Stage("own tests", hardware.own_tests, 5.0), Stage("networks", hardware.network_tests, 12.0)),
+        (Stage("own tests", hardware.own_tests, 5.0), Stage("networks", hardware.network_tests, 30.0)),
         300,
         8,
     ),

@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.mutation.campaign import Verdict
 
 EQUIVALENT = Path(__file__).with_name("equivalent.json")
-"""Mutants that compute the same as the original, each with the reason; a name may end in ``*``."""
+"""Mutants that compute the same as the original, each with the reason."""
 
 UNNOTICED = ("survived", "uncovered")
 
@@ -60,6 +60,21 @@ def report(verdicts: Iterable[Verdict], equivalent: dict[str, str]) -> dict:
         "survivors": [v.name for v in verdicts if _unnoticed(v, equivalent) and v.networks],
         "waiting_for_networks": [v.name for v in verdicts if _unnoticed(v, equivalent) and not v.networks],
         "killed_by": {v.name: v.by if v.how == "failed" else f"{v.by} ({v.how})" for v in verdicts if v.by},
+    }
+
+
+def with_layer(path: Path, layer: str, figures: dict) -> dict:
+    """What a file of reports shall hold: the layers that it has, and this one in place of its old figures.
+
+    `mutants` and `mutants_killed_percent` are those of the hardware.
+    """
+    layers = json.loads(path.read_text())["layers"] if path.exists() else {}
+    layers[layer] = figures
+    own = layers.get("hw", {})
+    return {
+        "mutants": own.get("mutants", 0),
+        "mutants_killed_percent": own.get("killed_percent", 0.0),
+        "layers": layers,
     }
 
 

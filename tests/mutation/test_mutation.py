@@ -1,5 +1,6 @@
 """The mutation engine, and 20 mutants that the units' tests must go on noticing."""
 
+import json
 import os
 
 import pytest
@@ -28,7 +29,7 @@ from tests.hw import (
 from tests.mutation import mutants
 from tests.mutation.campaign import Verdict, _fork, _verdict, _write
 from tests.mutation.places import HARDWARE, traced
-from tests.mutation.results import Log, reasons, report
+from tests.mutation.results import Log, reasons, report, with_layer
 from tests.mutation.sites import sites_of
 
 FIXED = [
@@ -233,6 +234,23 @@ def test_report_counts_by_unit_and_leaves_out_the_equivalent():
     assert (figures["survivors"], figures["waiting_for_networks"]) == (["c"], ["d"])
     assert (figures["units"]["pool"]["survived"], figures["units"]["pool"]["waiting"]) == (1, 1)
     assert figures["equivalent_because"] == {"b": "the same"}
+
+
+def test_a_report_keeps_the_other_layers(tmp_path):
+    path = tmp_path / "mutation.json"
+    for layer, percent in (("sim", 50.0), ("hw", 98.5), ("sim", 99.0)):
+        path.write_text(json.dumps(with_layer(path, layer, {"mutants": 7, "killed_percent": percent})))
+        if layer == "hw":
+            first = path.read_text()
+    assert json.loads(first)["mutants_killed_percent"] == 98.5
+    assert json.loads(path.read_text()) == {
+        "mutants": 7,
+        "mutants_killed_percent": 98.5,
+        "layers": {
+            "sim": {"mutants": 7, "killed_percent": 99.0},
+            "hw": {"mutants": 7, "killed_percent": 98.5},
+        },
+    }
 
 
 def test_a_killed_mutant_is_not_equivalent():

@@ -19,6 +19,9 @@ from tests.sim import standin
 FIRST, GAP = 40, 7
 """Cycle of the first line of the first frame; cycles between frames."""
 
+COUNT = 3
+"""Images of a run."""
+
 RESULT_AFTER = 5
 """Cycles from the last line of a frame to its result."""
 

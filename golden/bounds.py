@@ -1,7 +1,8 @@
 """Proven intervals of every integer that the network computes, derived from the actual weights.
 
-All intervals hold for any image: they assume only that spikes are 0 or 1 and pixels are bytes. An accumulator
-interval covers every partial sum in any order, hence also every machine that skips or reorders additions.
+All intervals hold for any image: they assume only that spikes are 0 or 1, what else an attention reads within
+its range, and pixels are bytes. An accumulator interval covers every partial sum in any order, hence also
+every machine that skips or reorders additions.
 """
 
 from __future__ import annotations
@@ -167,17 +168,21 @@ def pixel_sums(weight: np.ndarray, zero_point: int) -> Channels:
 def neuron_membrane(current: Channels, threshold: np.ndarray | int, steps: int, law: Law = LIF) -> Channels:
     """Interval of the membrane u = h + drive(current) over `steps` steps, per channel.
 
-    The recursion follows the neuron: u lies in h + drive; what did not fire is below the threshold and
-    carries `keep` of it; what fired is at least the threshold and carries `reset` of it. Both never fall when
-    u rises. If every integer of the current interval can occur independently at every step, both ends are
-    attained.
+    The recursion follows the neuron: u lies in h + drive; what did not fire is below the threshold (and not
+    below `Law.least_quiet`) and carries `keep` of it; what fired is at least the threshold and carries
+    `reset` of it, or lies below and leaves nothing. Both never fall when u rises. If every integer of the
+    current interval can occur independently at every step, both ends are attained.
     """
-    top = threshold - 1  # largest membrane that does not fire
+    top, bottom = threshold - 1, law.least_quiet(threshold)  # ends of what does not fire
     u_lo, u_hi = law.drive(current[0], 0), law.drive(current[1], 0)
     worst_lo, worst_hi = u_lo, u_hi
     for t in range(1, steps):
+        quiet_lo, quiet_hi = u_lo, np.minimum(u_hi, top)
         may_stay, may_fire = u_lo <= top, u_hi > top
-        stay_lo, stay_hi = law.keep(u_lo, threshold), law.keep(np.minimum(u_hi, top), threshold)
+        if bottom is not None:
+            quiet_lo = np.maximum(u_lo, bottom)
+            may_stay, may_fire = may_stay & (u_hi >= bottom), may_fire | (u_lo < bottom)
+        stay_lo, stay_hi = law.keep(quiet_lo, threshold), law.keep(quiet_hi, threshold)
         fire_lo, fire_hi = law.reset(np.maximum(u_lo, threshold), threshold), law.reset(u_hi, threshold)
         h_lo = np.where(may_stay, np.where(may_fire, np.minimum(stay_lo, fire_lo), stay_lo), fire_lo)
         h_hi = np.where(may_stay, np.where(may_fire, np.maximum(stay_hi, fire_hi), stay_hi), fire_hi)
@@ -225,7 +230,8 @@ def carried_interval(membrane: Interval, threshold_max: int, law: Law = LIF) -> 
     lo, hi = membrane.lo, membrane.hi
     # What a law takes away grows with the threshold: the largest bounds the lower ends, the smallest the
     # upper.
-    lows = [int(law.keep(lo, threshold_max))]
+    bottom = law.least_quiet(threshold_max)
+    lows = [int(law.keep(lo if bottom is None else max(lo, bottom), threshold_max))]
     highs = [int(law.keep(min(hi, threshold_max - 1), 1))]
     if hi >= 1:  # at the smallest threshold it may fire
         lows.append(int(law.reset(max(lo, 1), threshold_max)))

@@ -26,7 +26,7 @@ from s2tdpt.golden.conv import conv3x3
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.layers import Attention, Kind, Layer, StreamNeurons
 from s2tdpt.golden.linear import linear
-from s2tdpt.golden.neuron import Law
+from s2tdpt.golden.neuron import LIF, Law, prescribed
 from s2tdpt.golden.parameter_file import MAX_SHIFT
 from s2tdpt.golden.params import Params
 from s2tdpt.golden.pool import or_pool
@@ -159,7 +159,7 @@ class _Calibrator:
     def _put(self, name: str, spikes: Tensor) -> None:
         """Keep spikes for the layers that read them."""
         self.values[name] = spikes
-        self.rates[name] = float(spikes.mean(dtype=torch.float64))
+        self.rates[name] = float((spikes != 0).mean(dtype=torch.float64))
 
     # Layers -------------------------------------------------------------------------------------------------
 
@@ -177,8 +177,9 @@ class _Calibrator:
         if layer.writer:
             self._write(layer, sums, step / np.maximum(spread, 1e-9))
         else:
-            threshold = np.maximum(np.rint(spread), 1).astype(np.int32)
             law = self.laws[layer.writes]
+            over, under = prescribed(self.config).get(layer.writes, LIF).factor
+            threshold = np.maximum(np.rint(spread * over / under), 1).astype(np.int32)
             bias = self._fit(sums, self._tensor(threshold), law, self._rate(layer), self._measure(layer))
             self.tensors[f"{layer.name}.threshold"] = threshold
             self.tensors[f"{layer.name}.bias"] = bias.astype(np.int32)
@@ -324,7 +325,7 @@ class _Calibrator:
 
 def _mean_rate(spikes: Tensor) -> np.ndarray:
     """Share of spikes by channel, [T, B, N, C] to float64 [C]."""
-    return spikes.flatten(0, 2).mean(dim=0, dtype=torch.float64).numpy()
+    return (spikes != 0).flatten(0, 2).mean(dim=0, dtype=torch.float64).numpy()
 
 
 def _deviation(sums: Tensor) -> np.ndarray:

@@ -103,7 +103,9 @@ def memory(config: NetworkConfig) -> dict[str, int]:
         ``spikes_total`` (all spike maps over all T steps), ``image`` (input bytes),
         ``residual_values`` (number of U values over all T steps; their width follows from the weights).
     """
-    spikes = [count * config.timesteps for count in neurons(config).values()]
+    spikes = [
+        count * config.timesteps * traces(config)[name].emits.bits for name, count in neurons(config).items()
+    ]
     return {
         "weights": config.weight_bits * sum(layer.weights for layer in config.layers()),
         "spikes_largest": max(spikes),

@@ -29,7 +29,7 @@ from s2tdpt.golden.complexity import Product, macs, memory, neurons, products
 from s2tdpt.golden.config import NetworkConfig
 from s2tdpt.golden.layers import Layer
 from s2tdpt.golden.network import GoldenNetwork
-from s2tdpt.golden.neuron import LIF, Law, places
+from s2tdpt.golden.neuron import LIF, Law, places, prescribed
 
 E_MAC = 4.6
 """pJ, multiply (3.7) and add (0.9) two float32."""
@@ -246,7 +246,7 @@ def rest_additions(config: NetworkConfig, head_bits: int, laws: Mapping[str, Law
     but the first; a writer of the stream takes one for each value, the first writer none.
     """
     steps = config.timesteps
-    laws = laws or dict.fromkeys(places(config), LIF)
+    laws = laws or dict.fromkeys(places(config), LIF) | dict(prescribed(config))
     total = steps * sum(laws[place].additions * count for place, count in neurons(config).items())
     for layer in config.layers():
         outputs = layer.positions * layer.outputs

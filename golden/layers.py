@@ -14,6 +14,8 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from s2tdpt.golden.operand import BINARY, Operand
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -65,6 +67,9 @@ class Layer:
         Trace of the spikes of its neurons; of the stream U behind it (writers); of the logits (head).
     writer : bool
         Whether its sums are added to the residual stream: the last stem convolution, proj and fc2.
+    emits : Operand
+        What its neurons hand on, where it has some. Other numbers than spikes have neurons of their own
+        (`golden.neuron.prescribed`), whatever those of the network are.
     """
 
     name: str
@@ -78,6 +83,7 @@ class Layer:
     writes: str
     writer: bool = False
     pools: str | None = None
+    emits: Operand = BINARY
 
     @property
     def stem(self) -> bool:
@@ -228,15 +234,15 @@ def _block(config: NetworkConfig, b: int, stream: str) -> list[Part]:
     d, hidden, n, size = config.embed_dim, config.hidden_dim, config.tokens, config.map_size(-1)
     trace = {part: f"block.{b}.{part}" for part in BLOCK_TRACES}
 
-    def layer(kind: Kind, inputs: int, outputs: int, reads: str, writes: str, writer: bool = False) -> Layer:
+    def layer(kind: Kind, inputs: int, outputs: int, reads: str, writes: str, **more: object) -> Layer:
         name = f"block.{b}.{kind}"
-        return Layer(name, kind, b, inputs, outputs, 1, size, trace[reads], trace[writes], writer)
+        return Layer(name, kind, b, inputs, outputs, 1, size, trace[reads], trace[writes], **more)
 
-    projections = config.attention.projections
+    projections, operand = config.attention.projections, config.attention.operand
     reads = (trace[kind] if kind in projections else None for kind in (Kind.Q, Kind.K, Kind.V))
     return [
         StreamNeurons(b, d, n, stream, trace["x"]),
-        *(layer(kind, d, d, "x", kind) for kind in projections),
+        *(layer(kind, d, d, "x", kind, emits=operand(kind)) for kind in projections),
         Attention(b, config.heads, config.head_dim, n, *reads, trace["y"], trace["attn"]),
         layer(Kind.PROJECTION, d, d, "attn", "u_attn", writer=True),
         StreamNeurons(b, d, n, trace["u_attn"], trace["mlp_in"]),

@@ -127,7 +127,7 @@ class GoldenNetwork:
         Returns
         -------
         dict
-            As in :func:`golden.trace.trace_shapes` with a leading batch axis: uint8 for spikes, else int64.
+            As in :func:`golden.trace.trace_shapes` with a leading batch axis, of the types of `Trace.dtype`.
         """
         traces = self._run(images, self._traced_pass)
         return {name: torch.cat([trace[name] for trace in traces]) for name in traces[0]}
@@ -211,7 +211,7 @@ class GoldenNetwork:
         known = traces(self.config)
 
         def record(name: str, value: torch.Tensor) -> None:
-            value = value.to(torch.uint8 if known[name].spikes else torch.int64)
+            value = value.to(getattr(torch, known[name].dtype))
             if not known[name].head:  # (T, B, ..., C) to (B, T, N, C)
                 value = value.flatten(2, -2).transpose(0, 1).contiguous()
             trace[name] = value

@@ -22,7 +22,7 @@ from s2tdpt.golden import parameter_file
 from s2tdpt.golden.bounds import derive_bounds
 from s2tdpt.golden.config import NetworkConfig
 from s2tdpt.golden.errors import UserError
-from s2tdpt.golden.neuron import Law
+from s2tdpt.golden.neuron import LIF, Law, prescribed
 from s2tdpt.golden.parameter_file import (
     FORMAT,
     MAX_SHIFT,
@@ -285,7 +285,8 @@ def random_params(config: NetworkConfig, seed: int = 0, sparsity: float = 0.2) -
             tensors[f"{name}.shift"] = shift.astype(np.uint8)
         else:
             bias = np.rint(-centre + rng.uniform(-0.4, 0.6, channels) * scale)
-            firing = np.maximum(np.rint(rng.uniform(1.0, 2.0, channels) * scale), 1)
+            over, under = prescribed(config).get(layer.writes, LIF).factor
+            firing = np.maximum(np.rint(rng.uniform(1.0, 2.0, channels) * scale * over / under), 1)
             tensors[f"{name}.threshold"] = firing.astype(np.int32)
         tensors[f"{name}.bias"] = bias.astype(np.int32)
     tensors |= config.attention.random_tensors(config, rng)

@@ -35,9 +35,9 @@ def neurons(x: Tensor, threshold: Tensor | int, law: Law) -> Tensor:
     spikes, h = [], 0
     for t in range(x.shape[1]):
         u = h + law.drive(x[:, t], t)
-        fired = u >= threshold  # equality fires
-        h = torch.where(fired, law.reset(u, threshold), law.keep(u, threshold))
-        spikes.append(fired.long())
+        emitted = law.fires(u, threshold)  # u >= threshold: equality fires
+        h = torch.where(emitted != 0, law.reset(u, threshold), law.keep(u, threshold))
+        spikes.append(emitted.long())
     return torch.stack(spikes, dim=1)
 
 
@@ -97,7 +97,7 @@ class ReferenceNetwork:
     def trace(self, images: Tensor | np.ndarray) -> dict[str, Tensor]:
         """Every intermediate integer, by trace name in network order: [B, ...] as in `golden.trace`.
 
-        uint8 for spikes, else int64.
+        uint8 for spikes, else int64; int8 for spikes of either sign.
         """
         trace: dict[str, Tensor] = {}
         u = self._stem(checked_images(images, self.config), trace)
@@ -105,7 +105,7 @@ class ReferenceNetwork:
             u = self._block(u, b, trace)
         self._head(u, trace)
         known = traces(self.config)
-        return {name: value.byte() if known[name].spikes else value for name, value in trace.items()}
+        return {name: value.to(getattr(torch, known[name].dtype)) for name, value in trace.items()}
 
     def _stem(self, images: Tensor, trace: dict[str, Tensor]) -> Tensor:
         """Spiking patch splitting: images [B, h, w, C] to the stream U [B, T, N, D], units of 2^-F."""

@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 from s2tdpt.golden.config import NetworkConfig
 from s2tdpt.golden.layers import HEAD_SUM, Attention, Layer, StreamNeurons
+from s2tdpt.golden.operand import BINARY, Operand
 
 
 @dataclass(frozen=True)
@@ -22,13 +23,15 @@ class Trace:
         Without the batch axis: ``(T, N, C)`` with N the positions of the map in raster order, ``(D,)`` for
         ``head.sum``, ``(classes,)`` for ``head.logits``, ``()`` for ``head.class``.
     spikes : bool
-        Whether it holds spikes (0 or 1).
+        Whether it holds spikes (0 or 1), or what other neurons emit in their place.
     size : (int, int) or None
         Height and width of its map; None for the head's.
     stride : int
         Pixels of the image between neighbouring positions of the map.
     block : int or None
         Number of its encoder block; None for the stem's and the head's.
+    emits : Operand
+        Of `spikes`: which numbers they are.
     """
 
     name: str
@@ -37,6 +40,12 @@ class Trace:
     size: tuple[int, int] | None = None
     stride: int = 1
     block: int | None = None
+    emits: Operand = BINARY
+
+    @property
+    def dtype(self) -> str:
+        """Name of the type in which the integer models give it, numpy's and torch's."""
+        return self.emits.dtype if self.spikes else "int64"
 
     @property
     def head(self) -> bool:
@@ -50,9 +59,9 @@ def traces(config: NetworkConfig) -> Mapping[str, Trace]:
     found: list[Trace] = []
     stride, size = 1, config.map_size(0)
 
-    def put(name: str, channels: int, spikes: bool, block: int | None) -> None:
+    def put(name: str, channels: int, spikes: bool, block: int | None, emits: Operand = BINARY) -> None:
         shape = (config.timesteps, size[0] * size[1], channels)
-        found.append(Trace(name, shape, spikes, size, stride, block))
+        found.append(Trace(name, shape, spikes, size, stride, block, emits))
 
     for part in config.parts():
         match part:
@@ -65,7 +74,7 @@ def traces(config: NetworkConfig) -> Mapping[str, Trace]:
                 if part.pools is not None:
                     stride *= 2
                     put(part.reads, part.inputs, True, None)
-                put(part.writes, part.outputs, part.lif_fed, part.block)
+                put(part.writes, part.outputs, part.lif_fed, part.block, part.emits)
             case Attention():
                 put(part.sums, part.channels, False, part.index)
                 put(part.writes, part.channels, True, part.index)

@@ -89,11 +89,13 @@ class LaneGroup(wiring.Component):
             m.d.comb += [self.weights.en[bank].eq(event.en), self.weights.row[bank].eq(event.row)]
             masks.append(delayed(m, event.mask, WEIGHT_DELAY, f"mask_{bank}"))
         # After a reset every cycle is an end until what the registers below held has passed.
-        end = delayed(m, self.end, lane_delay(machine.banks) - 1, "end", init=1)
+        near = delayed(m, self.end, lane_delay(machine.banks) - 2, "near", init=1)
+        # Both of them reset hundreds of registers, straight from one of their own.
+        end, goes_on = delayed(m, near, name="end", init=1), delayed(m, ~near, name="goes_on", init=0)
         for lane in range(machine.post_lanes):
             for t in range(self._program.network.timesteps):
                 added = self._tree(m, self._select(m, masks, t, lane), lane, t)
-                self._accumulate(m, added, end, lane, t)
+                self._accumulate(m, added, end, goes_on, lane, t)
         return m
 
     def _select(self, m, masks, t, lane):
@@ -120,14 +122,14 @@ class LaneGroup(wiring.Component):
             if len(values) == 1:
                 return values[0]
 
-    def _accumulate(self, m, value, end, lane, t):
+    def _accumulate(self, m, value, end, goes_on, lane, t):
         """The running sum of a step; at the end of a position it is handed out and begins anew."""
         total = Signal(self._sum, name=f"total_{lane}_{t}")
         running = Signal(self._sum, name=f"running_{lane}_{t}", reset_less=True)
         # Every partial sum of the weights lies within the proven bounds.
         m.d.comb += total.eq(exact(running + value, self._sum))
         m.d.sync += running.eq(Mux(end, 0, total))
-        ended = delayed(m, Mux(end, total, 0), name=f"ended_{lane}_{t}", shape=self._sum)
+        ended = delayed(m, Mux(goes_on, 0, total), name=f"ended_{lane}_{t}", shape=self._sum)
         m.d.comb += self.sums[lane][t].eq(ended)
 
 

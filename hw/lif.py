@@ -88,6 +88,8 @@ class LifCell(wiring.Component):
             members["threshold"] = In(data.ArrayLayout(Shape.cast(threshold), lanes))
             threshold_max = interval_of(threshold)[1]
         self._carry = Carry(laws)
+        if self._carry.signed:
+            raise ValueError("LIF cells fire upwards only; neurons of two signs are those of LifPipeline")
         if self._carry.select_bits:
             members["law"] = In(self._carry.select_bits)
         if self._carry.conducts:

@@ -56,6 +56,8 @@ class LifPipeline(wiring.Component):
         Only with more than one law: which of them holds for the piece, with `x`.
     spikes : ``Out(P * T)``
         Bit ``lane * T + t``, `delay` cycles later.
+    signs : ``Out(P * T)``
+        Only where some law fires downwards: the spike is such a one.
 
     References
     ----------
@@ -88,6 +90,8 @@ class LifPipeline(wiring.Component):
         }
         if self._carry.select_bits:
             members["law"] = In(self._carry.select_bits)
+        if self._carry.signed:
+            members["signs"] = Out(lanes * timesteps)
         super().__init__(members)
 
     @property
@@ -101,10 +105,12 @@ class LifPipeline(wiring.Component):
         for _ in range(self._timesteps - 1):
             laws.append(delayed(m, laws[-1], 2) if self._carry.select_bits else Const(0))
         for lane in range(self._lanes):
-            self._lane(m, self.x[lane], self.threshold[lane], self.spikes[lane * self._timesteps :], laws)
+            first = lane * self._timesteps
+            signs = self.signs[first:] if self._carry.signed else None
+            self._lane(m, self.x[lane], self.threshold[lane], self.spikes[first:], signs, laws)
         return m
 
-    def _lane(self, m, x, threshold, spikes, laws):
+    def _lane(self, m, x, threshold, spikes, signs, laws):
         def register(value, shape, stages=1):
             return delayed(m, value, stages, shape=shape)
 
@@ -113,6 +119,10 @@ class LifPipeline(wiring.Component):
         u = exact(x[0], self._u_shape)
         for t in range(self._timesteps):
             spike = u >= threshold
+            if signs is not None:
+                below = self._carry.below(u, threshold, laws[t])
+                m.d.comb += signs[t].eq(register(below, 1, self.delay - 2 * t))
+                spike = spike | below
             # The step registers at 2 t + 1; its spike waits for the last step's.
             m.d.comb += spikes[t].eq(register(spike, 1, self.delay - 2 * t))
             if t == self._timesteps - 1:

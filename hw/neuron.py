@@ -65,8 +65,9 @@ class Carry:
     """Drive and carried state of neurons that follow one of `laws`.
 
     Latency: none. Resources a neuron and step: a subtractor three bits wider than ``u`` where some law keeps
-    3/4 or 7/8, one subtractor (two if resets are soft) where some law takes parts of the threshold, and
-    selections between what the laws differ in; nothing but a reset for LIF neurons.
+    3/4 or 7/8, one subtractor (two if resets are soft) where some law takes parts of the threshold, an adder
+    where some fire downwards, and selections between what the laws differ in; nothing but a reset for LIF
+    neurons.
 
     Parameters
     ----------
@@ -92,6 +93,17 @@ class Carry:
     def drive(self, x: Value, t: int, select: Value) -> Value:
         """What an input adds to the membrane in step `t`."""
         return self._pick(lambda law: law.conduct[t] if law.conduct else 0, self._shift(x), select)
+
+    @property
+    def signed(self) -> bool:
+        """Whether neurons of some law fire downwards, too."""
+        return any(law.emits.signed for law in self.laws)
+
+    def below(self, u: Value, threshold: Value, select: Value) -> Value:
+        """Whether a neuron fires downwards: its membrane is below the negative threshold."""
+        total = u + threshold
+        under = total[-1] if total.shape().signed else Const(0)
+        return self._pick(lambda law: law.emits.signed, lambda may: under if may else Const(0), select)
 
     def carried(self, u: Value, fired: Value, threshold: Value | int, select: Value, shape: Shape) -> Value:
         """The state behind a step, in `shape`, which the bounds prove (`carried_interval`)."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from amaranth import Cat, Module, Mux, signed
+from amaranth import Cat, Const, Module, Mux, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from s2tdpt.golden.arith import signed_range
+from s2tdpt.golden.operand import LEVELS
 from s2tdpt.hw.combine import PlaneCombiner
 from s2tdpt.hw.delay import delayed
 from s2tdpt.hw.drain import tag_layout
 from s2tdpt.hw.fixed import exact
 from s2tdpt.hw.head import HeadSum
+from s2tdpt.hw.levels import LEVELS_DELAY, LevelsPipeline
 from s2tdpt.hw.lif_pipeline import LifPipeline
 from s2tdpt.hw.pool import OrPool
 from s2tdpt.hw.program import Program
@@ -51,7 +53,7 @@ class PieceProbe(wiring.Signature):
     Members
     -------
     en, step, position, piece, spikes
-        Spikes of a piece, of whichever sink.
+        Spikes of a piece, of whichever sink; numbers as in `ProjectionPort`.
     u_en, u_step, u_address, u_data
         A word of U as it is written, `post_lanes` x T values.
     """
@@ -63,7 +65,7 @@ class PieceProbe(wiring.Signature):
                 "step": Out(sizes.step),
                 "position": Out(sizes.position),
                 "piece": Out(sizes.piece),
-                "spikes": Out(program.piece_bits),
+                "spikes": Out(program.piece_bits * program.emitted_bits),
                 "u_en": Out(1),
                 "u_step": Out(sizes.step),
                 "u_address": Out(sizes.residual_address),
@@ -127,8 +129,13 @@ class PostProcessor(wiring.Component):
             x_width=widths.value,
             threshold_width=widths.threshold,
             membrane=signed_range(widths.membrane),
-            laws=program.laws,
+            laws=program.laws[:-1] if program.has_levels else program.laws,
         )
+        self._levels = None
+        if program.has_levels:
+            self._levels = LevelsPipeline(
+                lanes=lanes, timesteps=steps, x_width=widths.value, threshold_width=widths.threshold
+            )
         self._head = HeadSum(
             lanes=lanes,
             timesteps=steps,
@@ -171,7 +178,7 @@ class PostProcessor(wiring.Component):
         thresholds = self._fetch_constants(m, valid)
         self._combine_and_scale(m, tags, valid)
         self._membranes(m, tags, valid, thresholds)
-        self._outputs(m, tags, valid)
+        self._outputs(m, tags, valid, thresholds)
         return m
 
     def _fetch_constants(self, m, valid):
@@ -216,7 +223,7 @@ class PostProcessor(wiring.Component):
         m.submodules.residual = residual = self._residual
         m.submodules.head = head = self._head
         m.submodules.lif = lif = self._lif
-        if self._sizes.law:
+        if hasattr(lif, "law"):
             m.d.comb += lif.law.eq(tags[self.timing.membrane_at].law)
         early, now = self.timing.value_at - residual.read_lead, self.timing.value_at
 
@@ -244,11 +251,34 @@ class PostProcessor(wiring.Component):
             self.probe.u_data.eq(residual.write_data),
         ]
 
-    def _outputs(self, m, tags, valid):
+    def _emitted(self, m, tag, thresholds):
+        """Of a piece, when `spikes_at` has come: which neurons fire, and what they emit."""
+        program, lif = self._program, self._lif
+        stages = self.timing.spikes_at - self.timing.membrane_at
+        spikes = delayed(m, lif.spikes, stages - lif.delay, "fired")
+        if program.emitted_bits == 1:
+            return spikes, spikes
+        numbers = [Cat(spike) for spike in spikes]
+        if hasattr(lif, "signs"):
+            signs = delayed(m, lif.signs, stages - lif.delay, "sign")
+            numbers = [Cat(pair) for pair in zip(spikes, signs, strict=True)]
+        if self._levels is not None:
+            m.submodules.levels = levels = self._levels
+            m.d.comb += [levels.x.eq(lif.x), levels.threshold.eq(thresholds)]
+            late = delayed(m, levels.levels.as_value(), stages - LEVELS_DELAY, "level")
+            graded = tag.law == len(program.laws) - 1
+            numbers = [
+                Mux(graded, late.word_select(n, LEVELS.bits), number) for n, number in enumerate(numbers)
+            ]
+        whole = [Cat(number, Const(0, program.emitted_bits))[: program.emitted_bits] for number in numbers]
+        return spikes, Cat(whole)
+
+    def _outputs(self, m, tags, valid, thresholds):
         """Spikes into the memory, through the pool or past it, or to the attention."""
         m.submodules.pool = pool = self._pool
-        lif, write, projections = self._lif, self.write, self.projections
+        write, projections = self.write, self.projections
         tag, probe = tags[self.timing.spikes_at], self.probe
+        fired, emitted = self._emitted(m, tag, thresholds)
         fires = valid[self.timing.spikes_at] & tag.last_pass
         is_projection = fires & (tag.sink == SinkField.ATTENTION)
         m.d.comb += [
@@ -265,17 +295,17 @@ class PostProcessor(wiring.Component):
                     (pool.last_y, tag.last_y),
                 )
             ),
-            pool.spikes.eq(lif.spikes),
+            pool.spikes.eq(fired),
             projections.en.eq(is_projection),
             projections.projection.eq(tag.projection),
             projections.token.eq(tag.position),
             projections.piece.eq(tag.piece),
-            projections.spikes.eq(lif.spikes),
+            projections.spikes.eq(emitted),
             probe.en.eq(fires & (tag.writes_spikes | is_projection)),
             probe.step.eq(tag.step),
             probe.position.eq(tag.position),
             probe.piece.eq(tag.piece),
-            probe.spikes.eq(lif.spikes),
+            probe.spikes.eq(emitted),
         ]
         m.d.sync += [
             projections.ready.eq(is_projection & tag.tile_end & (tag.heads_ready != 0)),
@@ -283,7 +313,7 @@ class PostProcessor(wiring.Component):
             projections.base.eq(tag.base),
         ]
         last = tags[self.timing.written_at]
-        spikes = delayed(m, lif.spikes, pool.delay, "spikes")
+        spikes = delayed(m, fired, pool.delay, "spikes")
         writes = valid[self.timing.written_at] & last.last_pass & last.writes_spikes
         m.d.comb += [
             write.en.eq(writes & (~last.pooled | pool.out_en)),

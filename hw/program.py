@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from s2tdpt.golden.config import NetworkConfig
 from s2tdpt.golden.layers import Kind
 from s2tdpt.golden.neuron import LIF, Law
+from s2tdpt.golden.operand import LEVELS
 from s2tdpt.hw.layout import Packing
 from s2tdpt.hw.machine import Machine
 
@@ -204,7 +205,7 @@ class Program:
     pixel_passes, head_passes : int
         Passes of T planes over a pixel and over a head sum.
     laws : tuple of Law
-        What the neurons behind the steps do, one of every form.
+        What the neurons behind the steps do, one of every form; the one that emits levels is the last.
     attention_laws : tuple of Law
         What those of the attention do, a law a block.
     """
@@ -225,6 +226,16 @@ class Program:
     def piece_bits(self) -> int:
         """Spikes of a piece: `post_lanes` channels at all time steps."""
         return self.machine.post_lanes * self.network.timesteps
+
+    @property
+    def has_levels(self) -> bool:
+        """Whether the neurons of some step emit levels."""
+        return self.laws[-1].emits == LEVELS
+
+    @property
+    def emitted_bits(self) -> int:
+        """Bits of what a neuron emits in a step, wherever that is most."""
+        return max(law.emits.bits for law in self.laws)
 
     @property
     def residual_pieces(self) -> int:

@@ -234,8 +234,9 @@ class ProjectionPort(wiring.Signature):
     token : ``Out``
     piece : ``Out``
         Piece of `post_lanes` slots of the head packing: head ``piece // parts``, part ``piece % parts``.
-    spikes : ``Out(post_lanes * T)``
-        Bit ``lane * T + t``.
+    spikes : ``Out(post_lanes * T * emitted_bits)``
+        Number ``lane * T + t``: a spike, or in two's complement what other neurons emit
+        (`Program.emitted_bits` each, those that it does not need 0).
     ready : ``Out(1)``
         Pulse, in a cycle after the last piece: q, k and v of the heads below `heads` are complete.
     heads : ``Out``
@@ -252,7 +253,7 @@ class ProjectionPort(wiring.Signature):
                 "projection": Out(2),
                 "token": Out(bits_for(net.tokens - 1)),
                 "piece": Out(sizes.piece),
-                "spikes": Out(program.piece_bits),
+                "spikes": Out(program.piece_bits * program.emitted_bits),
                 "ready": Out(1),
                 "heads": Out(bits_for(net.heads)),
                 "base": Out(sizes.spike_address),

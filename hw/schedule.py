@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from s2tdpt.golden.config import NetworkConfig
 from s2tdpt.golden.layers import Attention, StreamNeurons
 from s2tdpt.golden.neuron import Law
+from s2tdpt.golden.operand import LEVELS
 from s2tdpt.golden.params import Params
 from s2tdpt.hw.layout import Packing, Regions
 from s2tdpt.hw.machine import PIXEL_BITS, Machine
@@ -287,13 +288,17 @@ def _number_laws(
     """Say which law the neurons behind every step follow, and which laws there are."""
     readers = {part.reads: part.writes for part in network.parts() if isinstance(part, StreamNeurons)}
     forms: dict[tuple, Law] = {}
-    numbered = []
+    chosen = []
     for step in steps:
         writes = network.layer(step.layer).writes
         spikes = readers.get(writes) if step.sink is Sink.RESIDUAL else writes
         if spikes in laws:  # nothing fires behind the last block, nor behind the head
-            form = laws[spikes].form
-            forms.setdefault(form, laws[spikes])
-            step = replace(step, law=list(forms).index(form))
-        numbered.append(step)
-    return numbered, tuple(forms.values())
+            forms.setdefault(laws[spikes].form, laws[spikes])
+        chosen.append(laws.get(spikes))
+    followed = sorted(forms.values(), key=lambda law: law.emits == LEVELS)  # which have no membrane
+    numbers = {law.form: number for number, law in enumerate(followed)}
+    numbered = [
+        step if law is None else replace(step, law=numbers[law.form])
+        for step, law in zip(steps, chosen, strict=True)
+    ]
+    return numbered, tuple(followed)

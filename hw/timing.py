@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from s2tdpt.hw.combine import combiner_delay
 from s2tdpt.hw.lanes import lane_delay
+from s2tdpt.hw.levels import LEVELS_DELAY
 from s2tdpt.hw.lif_pipeline import lif_delay
 from s2tdpt.hw.pool import OrPool
 from s2tdpt.hw.program import Program
@@ -33,7 +34,7 @@ class PostTiming:
         self.scaled_at = SUMS_DELAY + combiner_delay(steps)
         self.value_at = self.scaled_at + Scale.delay
         self.membrane_at = self.value_at + ResidualStream.delay
-        self.spikes_at = self.membrane_at + lif_delay(steps)
+        self.spikes_at = self.membrane_at + max(lif_delay(steps), LEVELS_DELAY * program.has_levels)
         self.written_at = self.spikes_at + OrPool.delay
 
 

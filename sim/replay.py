@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from s2tdpt.golden.trace import traces
 from s2tdpt.hw.pool import OrPool
 from s2tdpt.hw.program import Port, Program, Sink, Trace
 from s2tdpt.sim.dump import NEVER, Dump, Records
@@ -38,7 +39,7 @@ class Replay:
     frames : int
         Number of frames that were rebuilt, B.
     tensors : dict[str, numpy.ndarray]
-        Trace name -> [B, T, N, C], spikes uint8, integers int64; the names are those of `golden.network`.
+        Trace name -> [B, T, N, C]; names and types are those of `golden.network`.
     findings : list[str]
         What the tensors cannot show: missing, repeated, stray and unknown records, spikes in slots without a
         channel, broken order of the steps.
@@ -234,12 +235,17 @@ class _Replayer:
         return (kept.frame * trace.positions + position) * pieces + piece
 
     def spikes(self, trace: Trace, kept: _Kept, where: np.ndarray, verb: str) -> np.ndarray:
-        """Spike tensor [B, T, N, C] uint8; `where` numbers the pieces, `verb` is what was to happen."""
-        packing = trace.packing
+        """Spike tensor [B, T, N, C], its golden type; `where` numbers the pieces, `verb` is what was to
+        happen."""
+        packing, emits = trace.packing, traces(self.program.network)[trace.tensor].emits
         pieces = packing.groups * self.subgroups
-        memory = np.zeros((self.frames * trace.positions * pieces, self.post_lanes, self.timesteps), np.uint8)
-        values = kept.records.bits.reshape(-1, self.post_lanes, self.timesteps)
-        memory[where] = values
+        shape = self.frames * trace.positions * pieces, self.post_lanes, self.timesteps
+        memory = np.zeros(shape, emits.dtype)
+        # A wider port has zeros above the number; a bit that is set there shows as a number of its own.
+        numbers = _unsigned(kept.records.bits, self.post_lanes * self.timesteps)
+        if emits.signed:
+            numbers = numbers - ((numbers >> (emits.bits - 1) & 1) << emits.bits)
+        memory[where] = numbers.reshape(-1, self.post_lanes, self.timesteps)
         self.check_count(trace, where, verb)
         memory = memory.reshape(self.frames, trace.positions, packing.groups * packing.lanes, self.timesteps)
         slots = packing.slots()

@@ -254,10 +254,10 @@ class _Statistics:
             counts = {}
             for part in (*config.attention.projections, "attn"):
                 name = f"block.{b}.{part}"
-                spikes = record[name]
-                self.sums[name] = self.sums.get(name, 0.0) + float(spikes.double().mean()) * count
+                fired = (record[name] != 0).double()
+                self.sums[name] = self.sums.get(name, 0.0) + float(fired.mean()) * count
                 if part in "qk":
-                    counts[part] = spikes.double().unflatten(-1, (config.heads, -1)).sum(-1)  # [T, B, N, h]
+                    counts[part] = fired.unflatten(-1, (config.heads, -1)).sum(-1)  # [T, B, N, h]
                     if config.tokens > 1:
                         deviation = float(counts[part].std(dim=2).mean())
                         self.spreads[name] = self.spreads.get(name, 0.0) + deviation * count

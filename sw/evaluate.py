@@ -81,13 +81,12 @@ def evaluate(
         correct += int((logits.argmax(1).cpu() == labels[start : start + batch_size]).sum())
         synaptic += float(synaptic_rate(record, config)) * len(batch)
         for name in spike_traces(config):
-            mean = (
-                float(record[name].sum(dtype=torch.float64)) / record[name].numel()
-            )  # exact: spikes are 0 or 1
+            mean = int(torch.count_nonzero(record[name])) / record[name].numel()
             sums[name] = sums.get(name, 0.0) + mean * len(batch)
         if config.tokens > 1:
             for name in (name for part in attentions for name in (part.q, part.k) if name):
-                counts = record[name].unflatten(-1, (config.heads, -1)).sum(-1, dtype=torch.float64)
+                fired = record[name] != 0
+                counts = fired.unflatten(-1, (config.heads, -1)).sum(-1, dtype=torch.float64)
                 spread[name] = spread.get(name, 0.0) + float(counts.std(dim=2).mean()) * len(batch)
     network.train(was_training)
     total = len(images)

@@ -190,7 +190,10 @@ def firing_counts(trace: dict[str, Tensor], config: NetworkConfig) -> dict[str, 
         Divided by T C they are the firing rates.
     """
     return {
-        name: trace[name].sum(dim=(1, 3), dtype=torch.int64).unflatten(1, map_shape(config, name)).numpy()
+        name: (trace[name] != 0)
+        .sum(dim=(1, 3), dtype=torch.int64)
+        .unflatten(1, map_shape(config, name))
+        .numpy()
         for name in spike_traces(config)
     }
 

@@ -123,14 +123,14 @@ def from_params(params: Params, gradient: KernelGradient = KernelGradient()) -> 
 
 def _take_laws(network: QatNetwork, params: Params) -> None:
     """Put the laws of the neurons into `network`, in place."""
-    fixed = params.config.neuron.neutral(params.config)
+    first = params.config.neuron.initial_laws(params.config)
     for place, law in params.laws.items():
         if key(place) in network.neurons:
             network.neurons[key(place)].set_law(law)
-        elif law.form != fixed.form or law.factor != fixed.factor:
+        elif law.form != first[place].form or law.factor != first[place].factor:
             raise UserError(
-                f"the neurons of {place} have a law of their own; expected {fixed}: an attention of spikes "
-                "needs none; evaluate such parameters with the golden network"
+                f"the neurons of {place} have a law of their own; expected {first[place]}: an attention of "
+                "spikes needs none; evaluate such parameters with the golden network"
             )
     network._laws.clear()
 

@@ -76,7 +76,8 @@ def set_rates(network: Network, images: Tensor, rate: float) -> None:
         for _ in range(SEARCH):
             middle = 0.5 * (low + high)
             spikes = network.neurons_at(place, current + middle, repeated)
-            low, high = (middle, high) if float(spikes.mean()) < rate else (low, middle)
+            fired = float((spikes > 0).to(spikes.dtype).mean())  # rises with the shift, whatever is emitted
+            low, high = (middle, high) if fired < rate else (low, middle)
         module.norm.bias += 0.5 * (low + high)
     for name, value in network.named_buffers():
         value.copy_(running[name])

@@ -15,10 +15,11 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from s2tdpt.golden.config import NetworkConfig
+from s2tdpt.golden.neuron import prescribed
 from s2tdpt.sw.attention import make_attention
 from s2tdpt.sw.forward import Record, SpikingTransformer, centred_pixels
 from s2tdpt.sw.names import KernelGradient
-from s2tdpt.sw.neuron import key, lif, make_neurons
+from s2tdpt.sw.neuron import follow, key, lif, make_neurons
 
 PIXEL_SCALE = 1.0 / 64.0
 """Real value of one pixel step: inputs are (pixel - zero_point) / 64, so zero padding is the integer 0."""
@@ -143,9 +144,12 @@ class Network(SpikingTransformer):
         return self._at(place, current, 2.0 * self.config.v_threshold, 1.0, steps)
 
     def _at(self, place: str, current: Tensor, threshold: float, scale: float, steps: int | None) -> Tensor:
-        """The neurons of a place, whose module has learned a law, or LIF neurons."""
+        """The neurons of a place: its module has learned a law, its attention prescribes one, or LIF."""
         if key(place) in self.neurons:
             return self.neurons[key(place)](current, threshold, scale, steps)
+        if (law := prescribed(self.config).get(place)) is not None:
+            over, under = law.factor
+            return follow(law, current, threshold * over / under, scale, steps, floor_leak=False)
         return lif(current, threshold, scale, steps=steps)
 
     def attend(self, b: int, q: Tensor | None, k: Tensor | None, v: Tensor | None) -> Tensor:

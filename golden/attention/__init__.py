@@ -9,6 +9,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from s2tdpt.golden.attention.a2os2a import A2os2a
 from s2tdpt.golden.attention.base import Mechanism
 from s2tdpt.golden.attention.lrf_dyn import LrfDyn
 from s2tdpt.golden.attention.lrf_ssa import LrfSsa
@@ -22,12 +23,12 @@ from s2tdpt.golden.attention.stdp import Stdp
 from s2tdpt.golden.attention.uniform import Uniform
 
 AnyMechanism = Annotated[
-    Stdp | Ssa | Sdsa | Qkta | Qkca | Sssa | LrfSsa | LrfDyn | LrfStdp | Uniform | NoMixing,
+    Stdp | Ssa | Sdsa | Qkta | Qkca | Sssa | LrfSsa | LrfDyn | LrfStdp | A2os2a | Uniform | NoMixing,
     Field(discriminator="kind"),
 ]
 """Any mechanism, told apart by its field ``kind``."""
 MECHANISMS: dict[str, type[Mechanism]] = {
     mechanism.model_fields["kind"].default: mechanism
-    for mechanism in (Stdp, Ssa, Sdsa, Qkta, Qkca, Sssa, LrfSsa, LrfDyn, LrfStdp, Uniform, NoMixing)
+    for mechanism in (Stdp, Ssa, Sdsa, Qkta, Qkca, Sssa, LrfSsa, LrfDyn, LrfStdp, A2os2a, Uniform, NoMixing)
 }
 """By kind."""

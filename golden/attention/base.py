@@ -4,9 +4,10 @@ A mechanism is its options (a frozen, validated object in `NetworkConfig.attenti
 follows from them: which of the projections q, k, v exist, the tensors that it adds to a parameter file, what
 it computes, the proven intervals of that, and what it costs.
 
-Shapes: spikes q, k, v and the result Y are ``[T, B, H, N, d_h]``: T steps, B images, H heads of d_h channels,
-N tokens in raster order of the last map. Where `projections` lacks one of them it is None. All of Y are whole
-numbers in the mechanism's own unit; the attention neurons behind it have an integer threshold in that unit.
+Shapes: q, k, v and the result Y are ``[T, B, H, N, d_h]``: T steps, B images, H heads of d_h channels, N
+tokens in raster order of the last map. Where `projections` lacks one of them it is None. They are spikes, 0
+or 1, unless `operands` says otherwise. All of Y are whole numbers in the mechanism's own unit; the attention
+neurons behind it have an integer threshold in that unit.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pydantic import BaseModel, ConfigDict
 from s2tdpt.golden.attention.work import Row, Work
 from s2tdpt.golden.layers import Kind
 from s2tdpt.golden.layout import TensorLayout
+from s2tdpt.golden.operand import BINARY, Operand
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,13 +43,20 @@ class Mechanism(BaseModel, ABC):
     ----------
     projections : tuple of Kind
         Which of q, k and v exist, in this order.
+    operands : mapping of Kind to Operand
+        What those of them are that are no spikes.
     binary : bool
         Whether Y is spikes, which neurons of threshold 1 pass on as they are.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     projections: ClassVar[tuple[Kind, ...]] = (Kind.Q, Kind.K, Kind.V)
+    operands: ClassVar[Mapping[Kind, Operand]] = {}
     binary: ClassVar[bool] = False
+
+    def operand(self, kind: Kind) -> Operand:
+        """What the neurons of the projection `kind` hand on."""
+        return self.operands.get(kind, BINARY)
 
     def check(self, config: NetworkConfig) -> None:  # noqa: B027 (most have nothing to check)
         """ValueError, one line, if the options do not suit the network."""
@@ -120,10 +129,10 @@ class Mechanism(BaseModel, ABC):
 
     @abstractmethod
     def interval(self, config: NetworkConfig, values: Values) -> Interval:
-        """Interval of Y and of its partial sums, for any spikes."""
+        """Interval of Y and of its partial sums, for any operands."""
 
     def inner(self, config: NetworkConfig, values: Values) -> dict[str, Interval]:
-        """Intervals of what is kept on the way to Y, by name, for any spikes."""
+        """Intervals of what is kept on the way to Y, by name, for any operands."""
         return {}
 
     # What it costs ------------------------------------------------------------------------------------------
@@ -136,7 +145,7 @@ class Mechanism(BaseModel, ABC):
     def count(
         self, config: NetworkConfig, q: np.ndarray | None, k: np.ndarray | None, v: np.ndarray | None
     ) -> dict[str, int]:
-        """Events of the streamed form, by name, on spikes [..., H, N, d_h]; counts of more spikes add up."""
+        """Events of the streamed form, by name, on operands [..., H, N, d_h]; counts of more add up."""
 
     @abstractmethod
     def work(self, config: NetworkConfig, bounds: Bounds, counts: Mapping[str, int]) -> dict[str, Work]:

@@ -47,10 +47,20 @@ class Ssa(Mechanism):
         return round(1.7 * config.tokens * config.head_dim * rate**3)
 
     def interval(self, config: NetworkConfig, values: Values) -> Interval:
-        return Interval(0, config.tokens * config.head_dim)
+        return self.product(config)
 
     def inner(self, config: NetworkConfig, values: Values) -> dict[str, Interval]:
-        return {"state": Interval(0, config.tokens)}
+        return {"state": self.state(config)}
+
+    def state(self, config: NetworkConfig) -> Interval:
+        """Of a number of K^T V, partial sums included."""
+        k, v = self.operand(Kind.K), self.operand(Kind.V)  # K is not negative
+        return Interval(config.tokens * k.hi * v.lo, config.tokens * k.hi * v.hi)
+
+    def product(self, config: NetworkConfig) -> Interval:
+        """Of a number of Q K^T V, partial sums of either order included."""
+        state = self.state(config)
+        return Interval(config.head_dim * state.lo, config.head_dim * state.hi)
 
     def y(
         self, config: NetworkConfig, values: Mapping[str, Tensor], q: Tensor, k: Tensor, v: Tensor
@@ -68,9 +78,9 @@ class Ssa(Mechanism):
 
     def count(self, config: NetworkConfig, q: np.ndarray, k: np.ndarray, v: np.ndarray) -> dict[str, int]:
         """``updates``: rows of the state touched, one for every key spike of a token with a value spike.
-        ``increments``: sums raised, one for every value spike of such a token and key spike. ``reads``: rows
-        added to an output, one for every query spike."""
-        keys, values = (part.sum(-1, dtype=np.int64) for part in (k, v))
+        ``increments``: sums changed, one for every value spike of such a token and key spike. ``reads``: rows
+        added to an output, one for every query spike. What is not 0 counts as a spike."""
+        keys, values = (np.count_nonzero(part, axis=-1) for part in (k, v))
         return {
             "updates": int((keys * (values > 0)).sum()),
             "increments": int((keys * values).sum()),
@@ -78,7 +88,8 @@ class Ssa(Mechanism):
         }
 
     def work(self, config: NetworkConfig, bounds: Bounds, counts: Mapping[str, int]) -> dict[str, Work]:
-        width, bits = config.head_dim, bounds.attention_inner["state"].unsigned_bits
+        state = bounds.attention_inner["state"]
+        width, bits = config.head_dim, state.signed_bits - (state.lo >= 0)
         memory = config.timesteps * width * width * bits
         y_bits = bounds.attention.signed_bits - (bounds.attention.lo >= 0)
         return {
@@ -88,10 +99,10 @@ class Ssa(Mechanism):
 
 
 def key_value_state(k: Tensor, v: Tensor) -> Tensor:
-    """K^T V token by token: [..., N, d_h] each to [..., d_h, d_h], row c the sum of V_j over K_jc = 1."""
+    """K^T V token by token: [..., N, d_h] each to [..., d_h, d_h], row c the sum of K_jc V_j."""
     state = v.new_zeros((*v.shape[:-2], k.shape[-1], v.shape[-1]))
     for j in range(v.shape[-2]):
-        state += k[..., j, :, None] * v[..., j, None, :]  # K is 0 or 1: the product selects rows
+        state += k[..., j, :, None] * v[..., j, None, :]  # K of 0 or 1 selects rows
     return state
 
 

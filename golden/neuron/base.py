@@ -10,8 +10,11 @@ on:
     h = 0
     for t in 0 .. T-1:
         u = h + drive(x[t], t)
-        s[t] = u >= threshold                              # equality fires
+        s[t] = fires(u, threshold)                         # u >= threshold: equality fires
         h = reset(u, threshold) if s[t] else keep(u, threshold)
+
+Neurons of some laws emit other numbers than 0 and 1 (`Law.emits`, `golden.neuron.graded`). An attention asks
+for them; a layer whose neurons emit them has its law from there, and the model has no say in it.
 
 `drive`, `keep` and `reset` never fall when x or u rises: what lies between two ends is carried to what lies
 between their results (`golden.bounds`).
@@ -22,6 +25,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import lru_cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
@@ -30,6 +34,7 @@ from pydantic import BaseModel, ConfigDict
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.layers import Attention, Layer
 from s2tdpt.golden.layout import TensorLayout
+from s2tdpt.golden.operand import BINARY, Operand
 
 if TYPE_CHECKING:  # torch too: a configuration needs none
     import torch
@@ -73,11 +78,16 @@ def leaked(value: Number, eighths: int) -> Number:
     raise ValueError(f"a leak of {eighths}/8 is none of {LEAKS} eighths")
 
 
+def limited(value: Number, lo: int, hi: int) -> Number:
+    """`value`, but `lo` where it is less and `hi` where it is more."""
+    return value.clamp(lo, hi) if is_tensor(value) else np.clip(value, lo, hi)
+
+
 class Law(ABC):
     """What the neurons of one place do. Derived classes are frozen dataclasses of whole numbers.
 
-    What a law is made of stands in its first five attributes: hardware and gradients follow from them,
-    `keep`, `reset` and `drive` say the same in whole numbers.
+    What a law is made of stands in its attributes: hardware and gradients follow from them, `keep`, `reset`,
+    `drive` and `fires` say the same in whole numbers.
 
     Attributes
     ----------
@@ -91,9 +101,12 @@ class Law(ABC):
         0: a spike leaves nothing of the membrane; else it takes threshold >> (soft - 1) from it.
     conduct : tuple of int
         Inputs of step t are shifted right by conduct[t]; empty: by nothing.
+    emits : Operand
+        What a neuron hands on in a step; one that emits other than 0 has fired.
     """
 
     leak: int
+    emits: ClassVar[Operand] = BINARY
     rectified: ClassVar[bool] = False
     linear: int | None = None
     soft: int = 0
@@ -107,7 +120,8 @@ class Law(ABC):
     @property
     def form(self) -> tuple:
         """What a law is made of: laws of one form differ in thresholds at most."""
-        return self.leak, self.rectified, self.linear, self.soft, self.conduct if any(self.conduct) else ()
+        conduct = self.conduct if any(self.conduct) else ()
+        return self.leak, self.rectified, self.linear, self.soft, conduct, self.emits
 
     @property
     def subtracts(self) -> bool:
@@ -131,6 +145,14 @@ class Law(ABC):
     def reset(self, u: Number, threshold: Number) -> Number:
         """What a neuron with the membrane `u`, which fired, carries into the next step."""
         return u * 0
+
+    def fires(self, u: Number, threshold: Number) -> Number:
+        """What a neuron with the membrane `u` emits."""
+        return u >= threshold
+
+    def least_quiet(self, threshold: Number) -> Number | None:
+        """Smallest membrane that does not fire; None where only large ones fire."""
+        return None
 
     def drive(self, x: Number, t: int) -> Number:
         """What the input `x` adds to the membrane in step `t`."""
@@ -176,7 +198,7 @@ class Law(ABC):
         Returns
         -------
         tensor, shape (T, ..., C)
-            0 or 1, `out` or a tensor of the type of `current`.
+            Numbers of `emits`, `out` or a tensor of the type of `current`.
         """
         import torch
 
@@ -185,10 +207,10 @@ class Law(ABC):
         h = 0
         for t in range(steps):
             u = self.drive(current[t], t) + h
-            fired = u >= threshold
-            out[t] = fired
+            emitted = self.fires(u, threshold)
+            out[t] = emitted
             if t + 1 < steps:
-                h = torch.where(fired, self.reset(u, threshold), self.keep(u, threshold))
+                h = torch.where(emitted != 0, self.reset(u, threshold), self.keep(u, threshold))
         return out
 
 
@@ -196,7 +218,7 @@ class Neuron(BaseModel, ABC):
     """Base of all neuron models: pydantic fields are the options.
 
     Every model has a field ``kind``, a literal, by which it is told apart in files. Its tensors have an entry
-    for every place with neurons, in network order (`places`).
+    for every place whose neurons are of the model, in network order (`model_places`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -227,7 +249,7 @@ class Neuron(BaseModel, ABC):
 
     def layout(self, config: NetworkConfig) -> dict[str, TensorLayout]:
         """All tensors that the model adds to a parameter file, by name."""
-        count = len(places(config))
+        count = len(model_places(config))
         return {
             f"neuron.{name}": one._replace(shape=(count, *one.shape))
             for name, one in self.fields(config).items()
@@ -241,8 +263,8 @@ class Neuron(BaseModel, ABC):
         UserError
             The integers of a place are no law.
         """
-        found = {}
-        for number, place in enumerate(places(config)):
+        found = dict.fromkeys(places(config)) | dict(prescribed(config))
+        for number, place in enumerate(model_places(config)):
             values = {name: tensors[f"neuron.{name}"][number] for name in self.fields(config)}
             try:
                 found[place] = self.law(values)
@@ -252,7 +274,7 @@ class Neuron(BaseModel, ABC):
 
     def tensors(self, config: NetworkConfig, laws: Mapping[str, Law]) -> dict[str, np.ndarray]:
         """The tensors of a file for the law of every place."""
-        rows = [self.values(laws[place], config) for place in places(config)]
+        rows = [self.values(laws[place], config) for place in model_places(config)]
         return {
             f"neuron.{name}": np.array([row[name] for row in rows]).astype(one.dtype)
             for name, one in self.fields(config).items()
@@ -269,7 +291,8 @@ class Neuron(BaseModel, ABC):
     def initial_laws(self, config: NetworkConfig) -> dict[str, Law]:
         """The law of every place where training begins."""
         first, learned = self.initial(config), learned_places(config)
-        return {place: first if place in learned else self.neutral(config) for place in places(config)}
+        found = {place: first if place in learned else self.neutral(config) for place in places(config)}
+        return found | dict(prescribed(config))
 
 
 @lru_cache(maxsize=256)
@@ -280,7 +303,22 @@ def places(config: NetworkConfig) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=256)
+def prescribed(config: NetworkConfig) -> Mapping[str, Law]:
+    """`places` whose law follows from what their attention reads, and that law."""
+    from s2tdpt.golden.neuron.graded import PRESCRIBED
+
+    graded = (layer for layer in config.layers() if layer.lif_fed and layer.emits != BINARY)
+    return MappingProxyType({layer.writes: PRESCRIBED[layer.emits] for layer in graded})
+
+
+@lru_cache(maxsize=256)
+def model_places(config: NetworkConfig) -> tuple[str, ...]:
+    """`places` whose neurons are of the network's model."""
+    return tuple(place for place in places(config) if place not in prescribed(config))
+
+
+@lru_cache(maxsize=256)
 def learned_places(config: NetworkConfig) -> tuple[str, ...]:
-    """`places` whose law is learned: not those behind an attention of spikes, which they pass on."""
+    """`model_places` whose law is learned: not those behind an attention of spikes, which they pass on."""
     passed = {p.writes for p in config.parts() if isinstance(p, Attention) and config.attention.binary}
-    return tuple(place for place in places(config) if place not in passed)
+    return tuple(place for place in model_places(config) if place not in passed)

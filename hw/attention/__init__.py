@@ -31,6 +31,7 @@ HARDWARE: dict[str, AttentionHardware] = {
     "lrf-ssa": LrfSsaHardware(),
     "lrf-dyn": LrfDynHardware(),
     "lrf-stdp": LrfStdpHardware(),
+    "a2os2a": SsaHardware(),
 }
 """By the kind of the golden mechanism."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth import Module, Mux, Signal
+from amaranth import Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -14,9 +14,14 @@ from s2tdpt.hw.neuron import membrane_interval
 __all__ = ["ColumnCounts", "ColumnGates", "gate_delay", "steps_of_word"]
 
 
-def steps_of_word(word, sizes: HeadSizes) -> list:
-    """Spikes of a head's word by step: ``head_dim`` bits each."""
-    return [word[t :: sizes.steps][: sizes.head_dim] for t in range(sizes.steps)]
+def steps_of_word(word, sizes: HeadSizes, bits: int = 1) -> list:
+    """Spikes of a head's word by step: ``head_dim`` bits each, or numbers of `bits` bits."""
+    if bits == 1:
+        return [word[t :: sizes.steps][: sizes.head_dim] for t in range(sizes.steps)]
+    return [
+        Cat(word.word_select(c * sizes.steps + t, bits) for c in range(sizes.head_dim))
+        for t in range(sizes.steps)
+    ]
 
 
 class ColumnCounts(wiring.Component):

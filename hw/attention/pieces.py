@@ -57,7 +57,7 @@ class HeadPieces(wiring.Component):
         places = [self._place(*divmod(piece, sizes.parts)) for piece in range(sizes.heads * sizes.parts)]
         place = data.StructLayout(self._place_layout())
         flow = data.StructLayout(
-            {"en": 1, "projection": 2, "token": sizes.token, "spikes": sizes.part_bits, "place": place}
+            {"en": 1, "projection": 2, "token": sizes.token, "spikes": len(write.spikes), "place": place}
         )
         first, second = Signal(flow), Signal(flow)
         address = Signal(sizes.word)

@@ -6,7 +6,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import Out
 
 from s2tdpt.hw.fixed import index_shape, interval_shape
-from s2tdpt.hw.program import Program
+from s2tdpt.hw.program import PROJECTIONS, Program
 
 Q, K, V = 0, 1, 2
 """Numbers of the projections."""
@@ -27,6 +27,10 @@ class HeadSizes:
         T, N, heads of a block, channels of a head.
     parts, part_bits : int
         Pieces of a head's word and spikes of a piece.
+    operands : tuple of Operand
+        What q, k and v are.
+    emitted_bits : int
+        Bits of one of their numbers on its way to the store.
     engines : int
         Row engines: time steps that a unit with rows works on in parallel.
     entries : int
@@ -42,6 +46,8 @@ class HeadSizes:
         self.head_dim = net.head_dim
         self.parts = program.head_packing.head_slots // machine.post_lanes
         self.part_bits = program.piece_bits
+        self.operands = tuple(net.attention.operand(kind) for kind in PROJECTIONS)
+        self.emitted_bits = program.emitted_bits
         self.engines = min(machine.attention_steps, net.timesteps)
         self.entries = min(net.tokens, net.head_dim + 1)
         self.count = interval_shape(0, net.head_dim)
@@ -84,7 +90,7 @@ class HeadWrite(wiring.Signature):
         `Q`, `K` or `V`.
     address, part : ``Out``
         Word ``head * tokens + token``, and which piece of it.
-    spikes : ``Out(post_lanes * T)``
+    spikes : ``Out(post_lanes * T * emitted_bits)``
     closes : ``Out(1)``
         Last piece of the word: `counts` is complete. Only with `counts`, like the next.
     counts : ``Out(T * count)``
@@ -97,7 +103,7 @@ class HeadWrite(wiring.Signature):
             "projection": Out(2),
             "address": Out(sizes.word),
             "part": Out(sizes.part),
-            "spikes": Out(sizes.part_bits),
+            "spikes": Out(sizes.part_bits * sizes.emitted_bits),
         }
         if counts:
             members |= {"closes": Out(1), "counts": Out(sizes.counts_bits)}

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from amaranth import Cat, Const, Module, Mux, Signal, Value
+from amaranth import Cat, Const, Module, Mux, Shape, Signal, Value
 from amaranth.lib import wiring
 
 from s2tdpt.golden.bounds import Interval
 from s2tdpt.hw.attention.accesses import HeadAccesses, row_memory
+from s2tdpt.hw.attention.neurons import y_shape_of
 from s2tdpt.hw.attention.records import HeadSizes
 from s2tdpt.hw.attention.sequencer import HeadSequencer
 from s2tdpt.hw.attention.state_issue import RoundReader, StateIssue
@@ -18,7 +19,6 @@ from s2tdpt.hw.attention.state_rows import SUM_DELAY, StateRows, state_memories
 from s2tdpt.hw.attention.store import HeadStore
 from s2tdpt.hw.attention.unit import AttentionHardware, AttentionUnit
 from s2tdpt.hw.delay import delayed
-from s2tdpt.hw.fixed import interval_shape
 from s2tdpt.hw.memory import Memory
 from s2tdpt.hw.program import Program
 from s2tdpt.hw.records import Sizes
@@ -43,6 +43,9 @@ class SelfAttention(AttentionUnit):
        Steps in which the value has no spike have no rows.
     2. ``Y_i`` is the sum of the rows with ``Q_ic = 1``, as far as they are not empty.
 
+    Where K and V are other numbers than spikes (`a2os2a`), token ``j`` adds ``K_jc`` to the channels of row
+    ``c`` with ``V_j = 1``, and takes it from those with ``V_j = -1``.
+
     Every engine works on one time step of a token, all engines on the same token.
 
     Latency and throughput: `SsaHardware.head_cycles`, exact: a row a cycle and engine. Resources: a
@@ -55,14 +58,15 @@ class SelfAttention(AttentionUnit):
 
     References
     ----------
-    Spikformer (arXiv 2209.15425), Spikingformer (arXiv 2304.11954). Software twin: `golden.attention.ssa`.
+    Spikformer (arXiv 2209.15425), Spikingformer (arXiv 2304.11954), A2OS2A (arXiv 2503.00226). Software
+    twins: `golden.attention.ssa`, `golden.attention.a2os2a`.
     """
 
     ports = PORTS
 
     def __init__(self, program: Program, sizes: Sizes, *, threshold: int, y: Interval):
         super().__init__(program, sizes, threshold=threshold, y=y, period=None)
-        self._sum_shape = interval_shape(0, program.network.tokens * program.network.head_dim)
+        self._state_shape, self._sum_shape = state_shape(program), y_shape_of(_product(program))
 
     def _passes(self, m: Module, store: HeadStore, sequencer: HeadSequencer) -> tuple[Value, Value]:
         m.submodules.reader = reader = RoundReader(self._program)
@@ -90,10 +94,22 @@ class SelfAttention(AttentionUnit):
         ]
         sums = []
         for engine in range(self._sizes.engines):
-            m.submodules[f"rows{engine}"] = rows = StateRows(self._sizes, engine, self._sum_shape)
+            m.submodules[f"rows{engine}"] = rows = StateRows(
+                self._sizes, engine, self._state_shape, self._sum_shape
+            )
             wiring.connect(m, getattr(issue, f"use{engine}"), rows.use)
             sums.append(rows.sums.as_value())
         return sums
+
+
+def _product(program: Program) -> Interval:
+    """Of a sum of rows."""
+    return program.network.attention.product(program.network)
+
+
+def state_shape(program: Program) -> Shape:
+    """Of a number of a row."""
+    return y_shape_of(program.network.attention.state(program.network))
 
 
 def round_done(m: Module, issue: StateIssue) -> tuple[Value, Value]:
@@ -176,9 +192,8 @@ class SsaHardware(AttentionHardware):
             found.reads[name] += int(updates[t] - begun[t] + reads[t])
             found.writes[name] += int(updates[t])
         counted = int((keys.sum(-1, dtype=np.int64) * v.sum(-1, dtype=np.int64)).sum())
-        found.additions[sizes.tokens.bit_length()] += counted
-        bits = (sizes.tokens * sizes.head_dim).bit_length()
-        found.additions[bits] += int(reads.sum()) * sizes.head_dim
+        found.additions[state_shape(program).width] += counted
+        found.additions[y_shape_of(_product(program)).width] += int(reads.sum()) * sizes.head_dim
         return found
 
     def output_delay(self, program: Program) -> int:
@@ -189,7 +204,7 @@ class SsaHardware(AttentionHardware):
         return None
 
     def own_memories(self, program: Program, bounds: Bounds) -> list[Memory]:
-        return state_memories(HeadSizes(program))
+        return state_memories(HeadSizes(program), state_shape(program))
 
 
 def _longest(rows: np.ndarray, sizes: HeadSizes) -> np.ndarray:

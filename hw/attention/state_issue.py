@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from amaranth import Array, Cat, Module, Mux, Signal
+from functools import reduce
+from operator import or_
+
+from amaranth import Array, Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from s2tdpt.hw.attention.columns import steps_of_word
-from s2tdpt.hw.attention.records import HeadSizes
+from s2tdpt.hw.attention.records import HeadSizes, K, Q, V
 from s2tdpt.hw.attention.state_records import TOKENS, Rounds, StateUse
 from s2tdpt.hw.attention.store import StorePort
 from s2tdpt.hw.fixed import exact, index_shape, onehot_index, without_lowest
@@ -17,6 +20,15 @@ __all__ = ["RoundReader", "StateIssue"]
 
 ROUND = {"emits": 1, "turns": 1, "ends": 1}
 """Flags of a round: it reads rows; it is the last one that updates, that reads."""
+
+
+def _operands(sizes: HeadSizes, flow: type[Out]) -> dict[str, wiring.Member]:
+    """Members `query`, `key` and `value`."""
+    names = {"query": Q, "key": K, "value": V}
+    return {
+        name: flow(sizes.head_dim * sizes.operands[projection].bits).array(sizes.steps)
+        for name, projection in names.items()
+    }
 
 
 class RoundReader(wiring.Component):
@@ -44,13 +56,12 @@ class RoundReader(wiring.Component):
         Which of its token.
     flags : ``Out(ROUND)``
     query, key, value : ``Out(head_dim)``, array of ``T``
-        Spikes of the token.
+        Spikes of the token, or numbers of their bits.
     """
 
     def __init__(self, program: Program):
         self._sizes = sizes = HeadSizes(program)
         self._rounds = Rounds(sizes)
-        spikes = Out(sizes.head_dim).array(sizes.steps)
         super().__init__(
             {
                 "base": In(sizes.word),
@@ -61,9 +72,7 @@ class RoundReader(wiring.Component):
                 "take": In(1),
                 "round": Out(index_shape(self._rounds.count)),
                 "flags": Out(data.StructLayout(ROUND)),
-                "query": spikes,
-                "key": spikes,
-                "value": spikes,
+                **_operands(sizes, Out),
             }
         )
 
@@ -101,10 +110,13 @@ class RoundReader(wiring.Component):
                 m.d.sync += self.valid.eq(0)
         with m.If(load):
             m.d.sync += [self.valid.eq(1), self.flags.emits.eq(read_emits), token_last.eq(read_last)]
-            for spikes, word in ((self.query, port.query), (self.key, port.key), (self.value, port.value)):
-                m.d.sync += [
-                    held.eq(step) for held, step in zip(spikes, steps_of_word(word, sizes), strict=True)
-                ]
+            for spikes, word, operand in (
+                (self.query, port.query, sizes.operands[Q]),
+                (self.key, port.key, sizes.operands[K]),
+                (self.value, port.value, sizes.operands[V]),
+            ):
+                steps = steps_of_word(word, sizes, operand.bits)
+                m.d.sync += [held.eq(step) for held, step in zip(spikes, steps, strict=True)]
         return m
 
 
@@ -117,7 +129,8 @@ class StateIssue(wiring.Component):
     Latency: a round that is offered while nothing is going on has its first `use` 3 cycles later.
     Throughput: a row a cycle and engine; a round takes as long as in the engine that has the most rows, and
     not less than `state_records.Rounds` says. Resources: in every engine two registers of a step, a priority
-    tree over its channels, and ``head_dim`` flip-flops a step.
+    tree over its channels, and ``head_dim`` flip-flops a step; where keys are numbers, two registers of them
+    and a selection.
 
     Parameters
     ----------
@@ -153,7 +166,6 @@ class StateIssue(wiring.Component):
             "beside_last": Out(1),
             "beside": In(1),
         }
-        spikes = In(sizes.head_dim).array(sizes.steps)
         super().__init__(
             {
                 "clear": In(1),
@@ -161,9 +173,7 @@ class StateIssue(wiring.Component):
                 "take": Out(1),
                 "round": In(index_shape(self._rounds.count)),
                 "flags": In(data.StructLayout(ROUND)),
-                "query": spikes,
-                "key": spikes,
-                "value": spikes,
+                **_operands(sizes, In),
                 **{f"use{engine}": Out(StateUse(sizes, engine)) for engine in range(sizes.engines)},
                 "done": Out(1),
                 "short": Out(1),
@@ -242,10 +252,11 @@ class StateIssue(wiring.Component):
             chosen = [words[t] for t in steps]
             return Array(chosen + [0] * (count - len(chosen)))[at]
 
-        mask, value = Signal(width, name=f"mask{engine}"), Signal(width, name=f"value{engine}")
+        mask = Signal(width, name=f"mask{engine}")
+        value = Signal(width * sizes.operands[V].bits, name=f"value{engine}")
         with m.If(self.take):
             spikes = of_round(self.value, self.round)
-            keys = Mux(spikes.any(), of_round(self.key, self.round), 0)
+            keys = Mux(spikes.any(), self._spiking(of_round(self.key, self.round)), 0)
             m.d.sync += [
                 value.eq(spikes),
                 mask.eq(Mux(self.flags.emits, of_round(self.query, self.round), keys)),
@@ -253,7 +264,7 @@ class StateIssue(wiring.Component):
 
         filled = [Signal(width, name=f"filled{engine}_{t}") for t in steps]  # rows that are not empty
         pending, others = Signal(width, name=f"pending{engine}"), Signal(width, name=f"others{engine}")
-        held, single = Signal(width, name=f"held{engine}"), Signal(name=f"single{engine}", init=1)
+        held, single = Signal.like(value, name=f"held{engine}"), Signal(name=f"single{engine}", init=1)
         todo = Signal(width, name=f"todo{engine}")
         allowed = Mux(waits.emits, of_round(dict(zip(steps, filled, strict=True)), waits.round), ~0)
         m.d.comb += todo.eq(Mux(advance, mask & allowed, others))
@@ -274,9 +285,30 @@ class StateIssue(wiring.Component):
             use.first.eq(begins),
             use.mask.eq(held),
         ]
+        if hasattr(use, "amount"):
+            m.d.sync += use.amount.eq(self._amount(m, engine, advance, chosen, of_round))
         for local_step, rows in enumerate(filled):
             with m.If(any_row & ~works.emits & (works.round == local_step)):
                 m.d.sync += rows.eq(rows | chosen)
             with m.If(self.clear):
                 m.d.sync += rows.eq(0)
         return single
+
+    def _spiking(self, keys: Value) -> Value:
+        """Which keys are not 0."""
+        bits = self._sizes.operands[K].bits
+        if bits == 1:
+            return keys
+        return Cat(keys.word_select(c, bits).any() for c in range(self._sizes.head_dim))
+
+    def _amount(self, m: Module, engine: int, advance: Signal, chosen: Signal, of_round) -> Value:
+        """The key's number in the channel that is chosen, of the round in work."""
+        bits = self._sizes.operands[K].bits
+        waiting = Signal(self._sizes.head_dim * bits, name=f"amounts{engine}")
+        at_work = Signal.like(waiting, name=f"at_work{engine}")
+        with m.If(self.take):
+            m.d.sync += waiting.eq(of_round(self.key, self.round))
+        with m.If(advance):
+            m.d.sync += at_work.eq(waiting)
+        numbers = [at_work.word_select(c, bits) for c in range(self._sizes.head_dim)]
+        return reduce(or_, [Mux(chosen[c], number, 0) for c, number in enumerate(numbers)])

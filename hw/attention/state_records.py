@@ -1,4 +1,4 @@
-"""What passes between the stages of an attention with a state of ``head_dim`` rows (`ssa`)."""
+"""What passes between the stages of an attention with a state of ``head_dim`` rows (`ssa`, `a2os2a`)."""
 
 from __future__ import annotations
 
@@ -59,16 +59,20 @@ class StateUse(wiring.Signature):
     row : ``Out``
         Its address: channel, and the step of the engine in the lowest bits.
     update : ``Out(1)``
-        The channels of `mask` are counted up.
+        The channels of `mask` are counted up, or changed by `amount` in its direction.
     zero : ``Out(1)``
         The row is zero before.
     add : ``Out(1)``, first : ``Out(1)``
         The row is added to the sums; they begin with it.
-    mask : ``Out(head_dim)``
+    mask : ``Out(head_dim * bits of a value)``
+    amount : ``Out``
+        The key's number; only where it is no spike.
     """
 
     def __init__(self, sizes: HeadSizes, engine: int):
         row = max(1, (sizes.head_dim - 1).bit_length()) + local_step(sizes, engine)
+        key, value = sizes.operands[K], sizes.operands[V]
+        amount = {"amount": Out(key.bits)} if key.bits > 1 else {}
         super().__init__(
             {
                 "row": Out(row),
@@ -76,6 +80,7 @@ class StateUse(wiring.Signature):
                 "zero": Out(1),
                 "add": Out(1),
                 "first": Out(1),
-                "mask": Out(sizes.head_dim),
+                "mask": Out(sizes.head_dim * value.bits),
+                **amount,
             }
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 
-from amaranth import Module, unsigned
+from amaranth import Cat, Module, unsigned
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -21,7 +21,7 @@ class Hold(enum.Enum):
 
     COUNTS = "counts"  # their number in every step
     STEPS = "steps"  # in which steps there is one
-    SPIKES = "spikes"  # all of them
+    SPIKES = "spikes"  # all of them, or the numbers in their place
 
 
 Fields = Mapping[str, tuple[int, Hold]]
@@ -34,8 +34,9 @@ _NAMES = {
 }
 
 
-def _bits(sizes: HeadSizes, hold: Hold) -> int:
-    return {Hold.COUNTS: sizes.counts_bits, Hold.STEPS: sizes.steps, Hold.SPIKES: sizes.value_bits}[hold]
+def _bits(sizes: HeadSizes, projection: int, hold: Hold) -> int:
+    numbers = sizes.value_bits * sizes.operands[projection].bits
+    return {Hold.COUNTS: sizes.counts_bits, Hold.STEPS: sizes.steps, Hold.SPIKES: numbers}[hold]
 
 
 def counts_spikes(ports: Mapping[str, Fields]) -> bool:
@@ -53,11 +54,11 @@ class StorePort(wiring.Signature):
         ``head * tokens + token``.
     others : ``In``
         One of every field's name; kept while `en` is low. Counts lie step by step; of spikes channel ``c`` in
-        step ``t`` is bit ``c * T + t``.
+        step ``t`` is bit ``c * T + t``, or the number at this place.
     """
 
     def __init__(self, sizes: HeadSizes, fields: Fields):
-        read = {name: In(_bits(sizes, hold)) for name, (_, hold) in fields.items()}
+        read = {name: In(_bits(sizes, *place)) for name, place in fields.items()}
         super().__init__({"en": Out(1), "address": Out(sizes.word), **read})
 
 
@@ -69,7 +70,8 @@ class HeadStore(wiring.Component):
 
     Latency: read data in the cycle after the address; a word may be read in the cycle after its write.
     Throughput: a write and a read of every port a cycle. Resources: ``heads * tokens`` words of every field,
-    ``T`` counts, ``T`` bits or ``head_slots * T`` spikes, in block memories where they are large.
+    ``T`` counts, ``T`` bits or ``head_slots * T`` spikes (or numbers as wide as the operand), in block
+    memories where they are large.
 
     Parameters
     ----------
@@ -98,7 +100,7 @@ class HeadStore(wiring.Component):
         for fields in self._ports.values():
             for projection, hold in fields.values():
                 attrs = BLOCK if hold is Hold.SPIKES else SEPARATE
-                shape = unsigned(_bits(self._sizes, hold))
+                shape = unsigned(_bits(self._sizes, projection, hold))
                 store = memory.Memory(shape=shape, depth=depth, init=[], attrs=attrs)
                 m.submodules[_NAMES[hold][projection]] = stores[projection, hold] = store
         for (projection, hold), store in stores.items():
@@ -134,8 +136,12 @@ class HeadStore(wiring.Component):
 
     def _write_spikes(self, m: Module, projection: int, store: memory.Memory) -> None:
         sizes, write = self._sizes, self.write
-        port = store.write_port(granularity=sizes.part_bits)
-        m.d.comb += [port.addr.eq(write.address), port.data.eq(write.spikes.replicate(sizes.parts))]
+        bits = sizes.operands[projection].bits
+        port = store.write_port(granularity=sizes.part_bits * bits)
+        numbers = write.spikes
+        if bits < sizes.emitted_bits:
+            numbers = Cat(numbers.word_select(n, sizes.emitted_bits)[:bits] for n in range(sizes.part_bits))
+        m.d.comb += [port.addr.eq(write.address), port.data.eq(numbers.replicate(sizes.parts))]
         m.d.comb += [
             port.en[part].eq(write.en & (write.projection == projection) & (write.part == part))
             for part in range(sizes.parts)
@@ -149,9 +155,9 @@ def store_memories(program: Program, ports: Mapping[str, Fields]) -> list[Memory
     found = []
     for fields in ports.values():
         for projection, hold in fields.values():
-            name, bits = f"{hold.value} of {'qkv'[projection]}", _bits(sizes, hold)
+            name, bits = f"{hold.value} of {'qkv'[projection]}", _bits(sizes, projection, hold)
             if hold is Hold.SPIKES:
-                found.append(Memory(name, depth, bits, style="block", granularity=sizes.part_bits))
+                found.append(Memory(name, depth, bits, style="block", granularity=bits // sizes.parts))
             else:
                 found.append(Memory(name, depth, bits))
     return found

@@ -25,6 +25,7 @@ MODULES: dict[str, Callable[[NetworkConfig, KernelGradient], AttentionModule]] =
     "lrf-ssa": lambda config, gradient: LocalField(config, SsaAttention(config)),
     "lrf-dyn": lambda config, gradient: LocalField(config, Dynamics(config)),
     "lrf-stdp": lambda config, gradient: LocalField(config, StdpAttention(config, gradient)),
+    "a2os2a": lambda config, gradient: SsaAttention(config),
     "uniform": lambda config, gradient: UniformAttention(config),
     "none": lambda config, gradient: NoMixingAttention(config),
 }

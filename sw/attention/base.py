@@ -30,9 +30,9 @@ rounded = _Round.apply
 class AttentionModule(nn.Module, ABC):
     """Base of the trainable attentions, the same in the float network and in the integer one.
 
-    Spikes are {0, 1} of shape [T, B, h, N, d_h], None where the mechanism has no such projection; the result
-    Y has the same shape and holds whole numbers in the mechanism's unit: those of `golden.attention`, on
-    floats that hold them exactly.
+    q, k and v are spikes, or the mechanism's operands, of shape [T, B, h, N, d_h], None where it has no such
+    projection; the result Y has the same shape and holds whole numbers in the mechanism's unit: those of
+    `golden.attention`, on floats that hold them exactly.
 
     Attributes
     ----------

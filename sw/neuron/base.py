@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from s2tdpt.golden.neuron import Law
+from s2tdpt.golden.operand import BINARY, LEVELS, TERNARY
 from s2tdpt.sw.neuron.lif import result_type, surrogate_steepness, wide
 
 PACE = 8.0
@@ -98,37 +99,61 @@ class LearnedNeurons(nn.Module, ABC):
         return torch.stack(spikes).to(result)
 
 
+def _step_slope(membrane: Tensor, threshold: Tensor, steepness: Tensor) -> Tensor:
+    """Of a step at the threshold: that of a sigmoid."""
+    gate = (membrane - threshold).mul_(steepness).sigmoid_()
+    return torch.addcmul(gate, gate, gate, value=-1.0).mul_(steepness)
+
+
+def _steps_slope(membrane: Tensor, threshold: Tensor, steepness: Tensor) -> Tensor:
+    """Of a step up at either end of what does not fire."""
+    return _step_slope(membrane, threshold, steepness) + _step_slope(membrane, -threshold, steepness)
+
+
+def _stairs_slope(membrane: Tensor, threshold: Tensor, steepness: Tensor) -> Tensor:
+    """Of stairs, rounding taken as the identity; none beside them."""
+    inside = (membrane >= 0) & (membrane < (LEVELS.hi + 1) * threshold)
+    return inside / threshold
+
+
+SLOPES = {BINARY: _step_slope, TERNARY: _steps_slope, LEVELS: _stairs_slope}
+"""Derivative of what a neuron emits by its membrane, for the backward pass."""
+
+
 class _Following(torch.autograd.Function):
-    """Forward: `Law.spikes` on whole numbers. Backward: time-reversed sum with the reset detached."""
+    """Forward: `Law.spikes` on whole numbers, or with a leak that is not floored on real ones. Backward:
+    time-reversed sum with the reset detached."""
 
     @staticmethod
-    def forward(ctx, current: Tensor, threshold: Tensor, steepness: Tensor, law: Law) -> Tensor:
-        membrane, h = torch.empty_like(current), 0
+    def forward(ctx, current: Tensor, threshold: Tensor, steepness: Tensor, law: Law, floor: bool) -> Tensor:
+        membrane, emitted, h = torch.empty_like(current), torch.empty_like(current), 0
         for t in range(current.shape[0]):
             u = torch.add(law.drive(current[t], t), h, out=membrane[t])
+            emitted[t] = law.fires(u, threshold)
             if t + 1 < current.shape[0]:
-                h = torch.where(u >= threshold, law.reset(u, threshold), law.keep(u, threshold))
-        ctx.save_for_backward(membrane, threshold, steepness)
+                kept = law.keep(u, threshold) if floor else law.slope * u
+                h = torch.where(emitted[t] != 0, law.reset(u, threshold), kept)
+        quiet = None if law.emits == BINARY else emitted == 0
+        ctx.save_for_backward(membrane, threshold, steepness, quiet)
         ctx.law = law
-        return (membrane >= threshold).to(current.dtype)
+        return emitted
 
     @staticmethod
     def backward(ctx, grad_spikes: Tensor):
-        membrane, threshold, steepness = ctx.saved_tensors
+        membrane, threshold, steepness, quiet = ctx.saved_tensors
         law, steps = ctx.law, membrane.shape[0]
-        gate = (membrane - threshold).mul_(steepness).sigmoid_()
-        grad = torch.addcmul(gate, gate, gate, value=-1.0).mul_(steepness).mul_(grad_spikes)
+        grad = SLOPES[law.emits](membrane, threshold, steepness).mul_(grad_spikes)
         for t in range(steps - 2, -1, -1):
             through = law.slope * grad[t + 1]
             if law.rectified:
                 through = through * (membrane[t] > 0)
             if not law.soft:
-                through = through * (membrane[t] < threshold)
+                through = through * (membrane[t] < threshold if quiet is None else quiet[t])
             grad[t] += through
         if law.conduct:
             for t in range(steps):
                 grad[t] *= law.drive_slope(t)
-        return grad, None, None, None
+        return grad, None, None, None, None
 
 
 def follow(
@@ -137,11 +162,13 @@ def follow(
     threshold: Tensor | float,
     scale: Tensor | float = 1.0,
     steps: int | None = None,
+    floor_leak: bool = True,
 ) -> Tensor:
-    """Spikes of neurons of a law on whole numbers, those of `golden.neuron`; arguments as of `sw.neuron.lif`.
+    """What neurons of a law emit on whole numbers, as `golden.neuron`; arguments as of `sw.neuron.lif`.
 
     `threshold` is the one at which the neurons fire, the law's factor included; the surrogate sees the
-    membrane over that factor.
+    membrane over that factor. Without `floor_leak` numbers may be any, of a law that takes nothing from the
+    membrane.
     """
     result = result_type(current)
     dtype = torch.float32 if current.dtype in (torch.bfloat16, torch.float16) else current.dtype
@@ -150,4 +177,4 @@ def follow(
     steepness = as_tensor(scale) * (surrogate_steepness() * under / over)
     if steps is not None:
         current = current.unsqueeze(0).expand(steps, *[-1] * current.dim())
-    return _Following.apply(wide(current), as_tensor(threshold), steepness, law).to(result)
+    return _Following.apply(wide(current), as_tensor(threshold), steepness, law, floor_leak).to(result)

@@ -14,7 +14,9 @@ from pathlib import Path
 import numpy as np
 
 PROJECTIONS = {"uniform": "v", "none": "v", "qkta": "qk", "qkca": "qk"}
-PROJECTIONS |= dict.fromkeys(("stdp", "ssa", "sdsa", "sssa", "lrf-stdp", "lrf-ssa", "lrf-dyn"), "qkv")
+THREE = ("stdp", "ssa", "sdsa", "sssa", "lrf-stdp", "lrf-ssa", "lrf-dyn", "a2os2a")
+PROJECTIONS |= dict.fromkeys(THREE, "qkv")
+OWN_NEURONS = {"a2os2a": {"k": "levels", "v": "ternary"}}
 TYPES = {"I8": "int8", "I16": "int16", "I32": "int32", "I64": "int64", "U8": "uint8"}
 
 
@@ -42,9 +44,10 @@ def read(path: Path) -> tuple[dict, dict[str, np.ndarray]]:
 def places(config: dict) -> list[str]:
     """Names of what neurons fire, in network order."""
     found = [f"sps.{i}.spikes" for i in range(len(config["sps_channels"]) - 1)]
+    kind = config["attention"]["kind"]
     for b in range(config["depth"]):
-        parts = ("x", *PROJECTIONS[config["attention"]["kind"]], "attn", "mlp_in", "hidden")
-        found += [f"block.{b}.{part}" for part in parts]
+        parts = ("x", *PROJECTIONS[kind], "attn", "mlp_in", "hidden")
+        found += [f"block.{b}.{part}" for part in parts if part not in OWN_NEURONS.get(kind, {})]
     return found
 
 
@@ -53,10 +56,13 @@ def laws(config: dict, p: dict[str, np.ndarray]) -> dict[str, dict]:
     kind = config.get("neuron", {"kind": "lif"})["kind"]
     names = {"lif": (), "plif": ("leak",), "klif": ("gain",)}
     names["glif"] = ("leak", "linear", "soft", "conduct", "gain")
-    return {
+    found = {
         place: {"kind": kind, **{name: p[f"neuron.{name}"][i].tolist() for name in names[kind]}}
         for i, place in enumerate(places(config))
     }
+    for part, own in OWN_NEURONS.get(config["attention"]["kind"], {}).items():
+        found |= {f"block.{b}.{part}": {"kind": own} for b in range(config["depth"])}
+    return found
 
 
 def fires_at(law: dict, threshold: int) -> int:
@@ -96,6 +102,11 @@ def neurons(x: np.ndarray, threshold: np.ndarray | int, law: dict) -> np.ndarray
             for t in range(steps):
                 u = h + int(x[t, n, c]) // 2 ** (law["conduct"][t] if "conduct" in law else 0)
                 s[t, n, c] = 1 if u >= thresholds[c] else 0
+                if law["kind"] == "levels":
+                    s[t, n, c] = min(15, max(0, u // thresholds[c]))
+                    continue  # h stays 0
+                if law["kind"] == "ternary" and u < -thresholds[c]:
+                    s[t, n, c] = -1
                 h = carried(law, u, bool(s[t, n, c]), thresholds[c])
     return s
 
@@ -152,7 +163,7 @@ def attention(
             own = range(h * width, (h + 1) * width)
             if kind == "uniform":
                 y[:, :, c] = 128 * s["v"][:, :, c].sum(axis=1, keepdims=True)
-            elif kind == "ssa":
+            elif kind in ("ssa", "a2os2a"):
                 for i in range(tokens):
                     for e in own:
                         y[:, i, c] += s["q"][:, i, e] * (s["k"][:, :, e] * s["v"][:, :, c]).sum(axis=1)

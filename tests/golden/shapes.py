@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 from s2tdpt.golden.config import NetworkConfig, config_from_dict
+from s2tdpt.golden.layers import Kind
+from s2tdpt.golden.operand import BINARY
 from s2tdpt.golden.params import Params, random_params
 
 
@@ -84,3 +87,14 @@ def images_for(config: NetworkConfig, count: int, seed: int = 0) -> np.ndarray:
 def params_for(config: NetworkConfig, seed: int = 0) -> Params:
     """Random parameters for `config`."""
     return random_params(config, seed)
+
+
+def emitted(
+    config: NetworkConfig, kind: Kind, shape: tuple[int, ...], generator: torch.Generator
+) -> torch.Tensor | int:
+    """What neurons of the projection `kind` emit where they fire, int64 of `shape`; 1 for spikes."""
+    operand = config.attention.operand(kind)
+    if operand == BINARY:
+        return 1
+    numbers = torch.tensor([number for number in range(operand.lo, operand.hi + 1) if number])
+    return numbers[torch.randint(len(numbers), shape, generator=generator)]

@@ -71,6 +71,18 @@ def test_any_shape_gives_a_sound_file(name, tmp_path):
     assert read.checksum() == result.params.checksum() and read.provenance["command"] == "test"
 
 
+def test_levels_and_signed_spikes_are_calibrated():
+    """A rate is the share of neurons that emit anything; what v fires drives the attention, as ever."""
+    config = make_config(sps_channels=[8, 32], timesteps=4, attention={"kind": "a2os2a"})
+    images = images_for(config, 6)
+    found = calibrate(config, images)
+    trace = GoldenNetwork(found.params).trace(images)
+    for part, wanted in (("q", 0.06), ("k", 0.05), ("attn", 0.1)):
+        assert abs(float((trace[f"block.0.{part}"] != 0).double().mean()) - wanted) < 0.01, part
+        assert found.rates[f"block.0.{part}"] == pytest.approx(wanted, abs=0.01)
+    assert trace["block.0.v"].min() == -1
+
+
 def test_the_same_seed_gives_the_same_file():
     config = SHAPES["base"]
     images = images_for(config, 4)

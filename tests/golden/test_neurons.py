@@ -16,11 +16,13 @@ from s2tdpt.golden.compare import first_difference
 from s2tdpt.golden.config import config_from_dict, load_config, with_neuron
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.network import GoldenNetwork
-from s2tdpt.golden.neuron import LIF, NEURONS, Lif, learned_places, places
+from s2tdpt.golden.neuron import LIF, NEURONS, Lif, learned_places, places, prescribed
 from s2tdpt.golden.neuron.base import LEAKS, leaked
 from s2tdpt.golden.neuron.glif import GlifLaw
+from s2tdpt.golden.neuron.graded import LevelsLaw, TernaryLaw
 from s2tdpt.golden.neuron.klif import KlifLaw
 from s2tdpt.golden.neuron.plif import PlifLaw
+from s2tdpt.golden.operand import BINARY
 from s2tdpt.golden.parameter_file import LIF_VERSION, METADATA_KEY, VERSION, digest, version_of
 from s2tdpt.golden.params import Params, random_params
 from s2tdpt.golden.reference import ReferenceNetwork, neurons
@@ -39,6 +41,8 @@ LAWS = [
     GlifLaw(8, 2, 1, (1, 0, 1, 0)),
     GlifLaw(7, None, 2, (0, 2, 0, 1)),
     GlifLaw(6, None, 1, (0, 0, 0, 0)),
+    TernaryLaw(),
+    LevelsLaw(),
 ]
 KINDS = sorted(set(NEURONS) - {"lif"})
 
@@ -84,7 +88,7 @@ def test_forms_agree_with_loops_on_every_small_sequence(law):
             current = x.T.contiguous().to(dtype)
             assert np.array_equal(law.spikes(current, threshold).numpy(), expected)
             theta = torch.tensor(threshold).to(dtype)
-            out = torch.zeros((4, len(sequences) + 2), dtype=torch.uint8)
+            out = torch.zeros((4, len(sequences) + 2), dtype=torch.int8)
             law.spikes(current, theta, out[:, 1:-1])
             assert np.array_equal(out[:, 1:-1].numpy(), expected) and not out[:, [0, -1]].any()
             assert torch.equal(current, x.T.to(dtype))
@@ -102,6 +106,32 @@ def test_leaks_up_to_a_half_are_exact_and_others_floor(leak):
             h = Fraction(0) if spikes[-1] else u * leak / 8
         differ += law.spikes(torch.tensor(sequence), 3).tolist() != spikes
     assert (differ == 0) == law.scale_free == (leak <= 4)
+
+
+def test_spikes_of_two_signs_are_those_of_the_real_leak():
+    """A tie fires above and not below: no floor changes a spike. Plant: where it fires below, some do."""
+    differ = 0
+    for sequence in itertools.product(range(-6, 7), repeat=4):
+        h, spikes, floored, other = Fraction(0), [], 0, []
+        for x in sequence:
+            u, v = h + x, floored + x
+            spikes.append(int(u >= 3) - int(u < -3))
+            h = Fraction(0) if spikes[-1] else u / 2
+            other.append(int(v >= 3) - int(v <= -3))
+            floored = 0 if other[-1] else v // 2
+        assert TernaryLaw().spikes(torch.tensor(sequence), 3).tolist() == spikes
+        differ += tied(sequence, 3) != other
+    assert differ > 0
+
+
+def tied(sequence, threshold):
+    """Spikes of two signs with the real leak, a tie fires on both sides."""
+    h, spikes = Fraction(0), []
+    for x in sequence:
+        u = h + x
+        spikes.append(int(u >= threshold) - int(u <= -threshold))
+        h = Fraction(0) if spikes[-1] else u / 2
+    return spikes
 
 
 @pytest.mark.parametrize("law", [law for law in LAWS if law.scale_free], ids=repr)
@@ -127,7 +157,7 @@ def test_intervals_hold_and_are_attained(law):
             for t in range(4):
                 u = {h + law.drive(x, t) for h in states for x in range(lo, hi + 1)}
                 seen |= u
-                fired, stayed = ({v for v in u if (v >= threshold) == side} for side in (True, False))
+                fired, stayed = ({v for v in u if bool(law.fires(v, threshold)) == s} for s in (True, False))
                 states = {law.reset(v, threshold) for v in fired} | {law.keep(v, threshold) for v in stayed}
                 kept |= states if t < 3 else set()
             low, high = neuron_membrane((objects(lo), objects(hi)), threshold, 4, law)
@@ -184,6 +214,22 @@ def test_neurons_beside_other_attentions(kind, attention, tmp_path):
     trace = check(config, params, tmp_path, count=1)
     if attention != "lrf-ssa":
         assert np.array_equal(trace["block.0.attn"], trace["block.0.y"])
+
+
+@pytest.mark.parametrize("kind", ["lif", *KINDS])
+def test_neurons_that_an_attention_prescribes(kind, tmp_path):
+    """Those of k and v of a2os2a are theirs whatever the others are, and have nothing in the file."""
+    config = make_config(neuron={"kind": kind}, attention={"kind": "a2os2a"}, depth=2)
+    params = params_for(config, 3)
+    own = {f"block.{b}.{part}" for b in range(2) for part in "kv"}
+    assert set(prescribed(config)) == own and own.isdisjoint(learned_places(config))
+    assert {place for place, law in params.laws.items() if law.emits != BINARY} == own
+    assert list(params.laws) == list(places(config))
+    assert all(
+        len(t) == len(places(config)) - 4 for n, t in params.tensors.items() if n.startswith("neuron.")
+    )
+    trace = check(config, params, tmp_path, count=1)
+    assert trace["block.0.k"].max() > 1 and trace["block.0.v"].min() == -1
 
 
 @pytest.mark.parametrize("kind", KINDS)

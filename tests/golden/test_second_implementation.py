@@ -11,7 +11,7 @@ from s2tdpt.golden.network import GoldenNetwork
 from s2tdpt.golden.params import Params
 from s2tdpt.golden.reference import ReferenceNetwork
 from s2tdpt.golden.shipped import load
-from s2tdpt.golden.trace import spike_traces, trace_names, trace_shapes
+from s2tdpt.golden.trace import spike_traces, trace_names, trace_shapes, traces
 from tests.golden import loops
 from tests.golden.shapes import SHAPES, images_for, make_config, params_for, random_config
 
@@ -33,7 +33,9 @@ def check(config: NetworkConfig, params: Params, directory, count: int = 2) -> d
         assert {name: tuple(value.shape[1:]) for name, value in got.items()} == trace_shapes(config)
         assert first_difference(expected, got) is None
         spikes = set(spike_traces(config))
-        assert {name for name, value in got.items() if value.dtype == torch.uint8} == spikes
+        signed = {name for name in spikes if traces(config)[name].emits.signed}
+        assert {name for name, value in got.items() if value.dtype == torch.int8} == signed
+        assert {name for name, value in got.items() if value.dtype == torch.uint8} == spikes - signed
         assert {value.dtype for name, value in got.items() if name not in spikes} == {torch.int64}
         assert np.array_equal(network.forward(images).numpy(), expected["head.logits"])
         assert np.array_equal(network.classify(images).numpy(), expected["head.class"])

@@ -15,9 +15,10 @@ from s2tdpt.golden.attention.stdp import LUT, Stdp
 from s2tdpt.golden.bounds import Interval, attention_intervals
 from s2tdpt.golden.config import NetworkConfig
 from s2tdpt.golden.neuron.lif import lif
+from s2tdpt.golden.operand import BINARY
 from s2tdpt.golden.params import random_params
 from s2tdpt.hw.attention import attention_of
-from s2tdpt.hw.attention.records import K, Q, V
+from s2tdpt.hw.attention.records import HeadSizes, K, Q, V
 from s2tdpt.hw.attention.stdp import StdpAttention, StdpHardware
 from s2tdpt.hw.attention.stdp_cycles import y_interval
 from s2tdpt.hw.attention.timeline import head_parts
@@ -61,10 +62,15 @@ def table(head_dim, amplitude=127, offset=128, kappa=0.125):
 
 
 def spikes(seed, program, *, q=0.3, k=0.3, v=0.2):
-    """Random ``(q, k, v)``, uint8 ``[T, N, D]``."""
+    """Random ``(q, k, v)``, ``[T, N, D]``: spikes, or any number of the operand in their place."""
     rng, net = np.random.default_rng(seed), program.network
     shape = net.timesteps, net.tokens, net.embed_dim
-    return tuple((rng.random(shape) < rate).astype(np.uint8) for rate in (q, k, v))
+    maps = [(rng.random(shape) < rate).astype(np.int8) for rate in (q, k, v)]
+    for map_, operand in zip(maps, HeadSizes(program).operands, strict=True):
+        if operand != BINARY:
+            numbers = [number for number in range(operand.lo, operand.hi + 1) if number]
+            map_ *= rng.choice(numbers, shape).astype(np.int8)
+    return tuple(maps)
 
 
 def expected(q, k, v, lut, heads, threshold):
@@ -104,7 +110,7 @@ def deliver(program: Program, maps, *, once=False) -> Delivery:
     once : bool
         No head is announced before the last one.
     """
-    machine, packing = program.machine, program.head_packing
+    machine, packing, sizes = program.machine, program.head_packing, HeadSizes(program)
     steps, post = program.network.timesteps, machine.post_lanes
     wide = {p: packing.spread(map_) for p, map_ in zip((Q, K, V), maps, strict=True) if map_ is not None}
     delivery = Delivery()
@@ -115,9 +121,10 @@ def deliver(program: Program, maps, *, once=False) -> Delivery:
             for token in range(program.network.tokens):
                 for subgroup in range(subgroups):
                     piece = group * machine.subgroups + subgroup
-                    bits = wide[projection][:, token, piece * post : (piece + 1) * post].T.reshape(-1)
-                    word = sum(int(bit) << i for i, bit in enumerate(bits))
-                    assert len(bits) == post * steps
+                    numbers = wide[projection][:, token, piece * post : (piece + 1) * post].T.reshape(-1)
+                    mask, bits = (1 << sizes.operands[projection].bits) - 1, sizes.emitted_bits
+                    word = sum((int(number) & mask) << i * bits for i, number in enumerate(numbers))
+                    assert len(numbers) == post * steps
                     last = projection == max(wide) and token == program.network.tokens - 1
                     ready = complete if last and subgroup == subgroups - 1 else 0
                     if once and group < packing.groups - 1:

@@ -18,6 +18,7 @@ from amaranth.hdl._mem import MemoryInstance
 from s2tdpt.golden.bounds import Bounds, derive_bounds
 from s2tdpt.golden.config import NetworkConfig
 from s2tdpt.golden.params import Params
+from s2tdpt.golden.trace import traces
 from s2tdpt.hw.arrival import TileArrival, stream_shape
 from s2tdpt.hw.attention.neurons import y_shape_of
 from s2tdpt.hw.core import Core
@@ -304,6 +305,14 @@ class _Recorder:
         bits = [value >> i & 1 for i in range(lanes * steps)]
         return np.array(bits).reshape(lanes, steps).T
 
+    def _numbers(self, value: int, tensor: str) -> np.ndarray:
+        program = self._case.program
+        lanes, steps, bits = program.machine.post_lanes, program.network.timesteps, program.emitted_bits
+        numbers = [value >> i * bits & (1 << bits) - 1 for i in range(lanes * steps)]
+        if (emits := traces(program.network)[tensor].emits).signed:
+            numbers = [_signed(number, emits.bits) for number in numbers]
+        return np.array(numbers).reshape(lanes, steps).T
+
     def _put(self, trace: Trace, position: int, slot: int, values: np.ndarray) -> None:
         self.result.records[self._frame, trace.tensor].append((position, slot, values))
 
@@ -314,7 +323,12 @@ class _Recorder:
             self.result.findings.append(f"spikes of {step.name}, which has none")
             return
         slot = ctx.get(probe.piece.piece) * lanes
-        self._put(trace, ctx.get(probe.piece.position), slot, self._bits(ctx.get(probe.piece.spikes)))
+        self._put(
+            trace,
+            ctx.get(probe.piece.position),
+            slot,
+            self._numbers(ctx.get(probe.piece.spikes), trace.tensor),
+        )
 
     def _membrane(self, ctx, probe):
         program, width = self._case.program, self._case.widths.residual

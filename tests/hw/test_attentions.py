@@ -146,7 +146,8 @@ def test_state_does_not_grow_with_the_tokens(tokens):
     """``head_dim`` rows of ``head_dim`` counts a step, as wide as the number of tokens needs."""
     program = program_for(head_dim=4, heads=1, tokens=tokens, steps=2, lanes=4, post_lanes=4)
     sizes = HeadSizes(program)
-    memory = state_of(StateRows(sizes, 0, interval_shape(0, 4 * tokens)))[1]
+    shapes = interval_shape(0, tokens), interval_shape(0, 4 * tokens)
+    memory = state_of(StateRows(sizes, 0, *shapes))[1]
     assert memory == 2 * 4 * 4 * tokens.bit_length()
 
 
@@ -319,6 +320,7 @@ COSTS = {
     "ssa": (3 * D, D * D * _bits(N), None),
     "lrf-ssa": (3 * D, D * D * _bits(N), None),
     "lrf-stdp": (D + 1 + 2 * _bits(D), (D + 1) * D, None),
+    "a2os2a": ((1 + 4 + 2) * D, D * D * (1 + _bits(15 * N)), None),
     "lrf-dyn": (3 * D, 8 * D, 2 + T * N * 8),  # no token has more taps on the map,
 }
 

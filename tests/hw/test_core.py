@@ -111,6 +111,25 @@ def test_every_attention(kind):
     assert liveliness(case.params.config, case.golden) == 1
 
 
+GRADED_NETWORKS = {
+    # Their bits take longer than the neurons of so few steps.
+    "one step": (dict(timesteps=1, heads=3), Machine(lanes=5, banks=1, post_lanes=1)),
+    "streamed": (dict(), Machine(lanes=4, banks=2, post_lanes=4, weight_memory="stream")),
+    "beside other laws": (
+        dict(neuron={"kind": "glif"}, timesteps=3, depth=2),
+        Machine(lanes=4, banks=2, post_lanes=2, attention_steps=3),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GRADED_NETWORKS)
+def test_levels_and_signs(name):
+    """Neurons that an attention prescribes: its operands on their way, every value of them exact."""
+    changes, machine = GRADED_NETWORKS[name]
+    case, _ = run_and_check(network(attention={"kind": "a2os2a"}, **changes), machine, seed=4, frames=2)
+    assert case.golden["block.0.k"].max() > 3 and set(np.unique(case.golden["block.0.v"])) == {-1, 0, 1}
+
+
 NEURON_KINDS = sorted(set(NEURONS) - {"lif"})
 NEURON_NETWORKS = {
     "two blocks": (dict(depth=2, timesteps=3), Machine(lanes=4, banks=2, post_lanes=2)),
@@ -255,6 +274,10 @@ def add_one(tensor):
     tensor += 1
 
 
+def to_one(tensor):
+    tensor[:] = 1
+
+
 def swap_potentiation_and_depression(tensor):
     tensor[:] = tensor[::-1].copy()
 
@@ -274,6 +297,15 @@ def test_altered_memory_contents_are_found_and_located(sound, tensor, change, wh
     assert found and found[0].startswith(where), found
     with pytest.raises(AssertionError):
         check(sound, result)
+
+
+@pytest.mark.parametrize("part", ["k", "v"])
+def test_another_level_or_sign_is_found_and_located(part):
+    config = network(attention={"kind": "a2os2a"})
+    case = build_case(config, Machine(lanes=4, banks=2, post_lanes=2), seed=4, frames=1)
+    other = with_change(case.params, f"block.0.{part}.threshold", to_one)
+    found = differences(case, run_core(case, built_from=other))
+    assert found and found[0].startswith(f"block.0.{part}: image 0, step "), found
 
 
 @pytest.mark.parametrize("kind", NEURON_KINDS)

@@ -9,6 +9,7 @@ from amaranth import Signal, signed, unsigned
 from s2tdpt.golden.neuron import LIF
 from s2tdpt.golden.neuron.base import LEAKS
 from s2tdpt.golden.neuron.glif import GlifLaw
+from s2tdpt.golden.neuron.graded import TernaryLaw
 from s2tdpt.golden.neuron.klif import KlifLaw
 from s2tdpt.golden.neuron.plif import PlifLaw
 from s2tdpt.hw.fixed import interval_of
@@ -32,6 +33,8 @@ SETS = {f"leak {law.leak}/8": (law,) for law in PLIF}
 SETS |= {f"glif {number}": (law,) for number, law in enumerate(GLIF)}
 SETS |= {"klif": (KlifLaw(16),), "plif": PLIF, "steep": (PlifLaw(7), PlifLaw(6))}
 SETS |= {"glif": GLIF, "soft": GLIF[2:]}
+TERNARY = {"ternary": (TernaryLaw(),), "of one sign and of two": (LIF, TernaryLaw())}
+TERNARY |= {"beside others": (*PLIF, TernaryLaw()), "beside soft ones": (*GLIF[1:3], TernaryLaw())}
 
 
 def run_cell(laws, sequences, *, shown=None):
@@ -109,8 +112,9 @@ def run_pipeline(laws, pieces, *, gap="back to back", shown=None):
         law = (shown or laws)[number]
         rows = [law.spikes(torch.tensor(row), theta) for row, theta in zip(x, threshold, strict=True)]
         expected = [int(bit) for row in rows for bit in row]
-        spikes = ctx.get(dut.spikes)
-        assert [spikes >> bit & 1 for bit in range(2 * STEPS)] == expected, piece
+        spikes, signs = ctx.get(dut.spikes), ctx.get(dut.signs) if hasattr(dut, "signs") else 0
+        places = range(2 * STEPS)
+        assert [(spikes >> n & 1) - 2 * (signs >> n & 1) for n in places] == expected, piece
 
     run_pieces(dut, pieces, drive=drive_piece, idle=idle, check=check, gap=gap, seed=len(laws))
 
@@ -122,9 +126,32 @@ def pieces_of(laws, count=250):
     ]
 
 
-@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("name", [*SETS, *TERNARY])
 def test_pipeline(name):
-    run_pipeline(SETS[name], pieces_of(SETS[name]))
+    laws = (SETS | TERNARY)[name]
+    run_pipeline(laws, pieces_of(laws))
+
+
+@pytest.mark.parametrize(
+    "built, shown",
+    [
+        ((TernaryLaw(),), (LIF,)),
+        ((LIF,), (TernaryLaw(),)),
+        ((LIF, TernaryLaw()), (TernaryLaw(), LIF)),
+    ],
+    ids=["a sign too many", "a sign too few", "exchanged"],
+)
+def test_another_sign_is_noticed(built, shown):
+    with pytest.raises(AssertionError):
+        run_pipeline(built, pieces_of(built), shown=shown)
+
+
+def test_only_pipelines_fire_downwards():
+    with pytest.raises(ValueError, match="LIF cells fire upwards only"):
+        LifCell(1, signed(4), membrane=(-8, 7), threshold=3, laws=(TernaryLaw(),))
+    for laws, has in ((PLIF, False), ((LIF, TernaryLaw()), True)):
+        dut = LifPipeline(lanes=1, timesteps=2, x_width=4, threshold_width=2, membrane=(-9, 9), laws=laws)
+        assert hasattr(dut, "signs") == has
 
 
 @pytest.mark.parametrize("gap", GAPS)

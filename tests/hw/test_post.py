@@ -9,6 +9,7 @@ from s2tdpt.golden.bounds import derive_bounds
 from s2tdpt.golden.params import random_params
 from s2tdpt.hw.combine import combiner_delay
 from s2tdpt.hw.drain import tag_layout
+from s2tdpt.hw.levels import LEVELS_DELAY
 from s2tdpt.hw.lif_pipeline import lif_delay
 from s2tdpt.hw.machine import Machine
 from s2tdpt.hw.pool import OrPool
@@ -25,8 +26,8 @@ from s2tdpt.sim.cases import network
 from tests.hw.util import simulate
 
 
-def build(steps=2, lanes=4, post_lanes=2):
-    params = random_params(network(timesteps=steps), 0)
+def build(steps=2, lanes=4, post_lanes=2, **changes):
+    params = random_params(network(timesteps=steps, **changes), 0)
     bounds = derive_bounds(params)
     widths = derive_widths(params, bounds)
     program = build_program(
@@ -88,6 +89,14 @@ def test_timing_is_the_sum_of_the_parts():
         assert timing.membrane_at == timing.value_at + ResidualStream.delay
         assert timing.spikes_at == timing.membrane_at + lif_delay(steps)
         assert timing.written_at == timing.spikes_at + OrPool.delay
+
+
+@pytest.mark.parametrize("steps", range(1, 5))
+def test_levels_take_longer_than_few_steps(steps):
+    lif, graded = (PostTiming(build(steps, attention={"kind": kind})[0]) for kind in ("stdp", "a2os2a"))
+    assert graded.membrane_at == lif.membrane_at
+    assert graded.spikes_at == graded.membrane_at + max(2 * steps - 1, LEVELS_DELAY)
+    assert graded.written_at == graded.spikes_at + OrPool.delay
 
 
 def pulses(program, widths, tag):

@@ -199,6 +199,10 @@ def test_controls_can_be_ablated():
     for name in ("shuffled_queries", "shuffled_keys", "other_image"):
         assert (report.ablations[name].lost, report.ablations[name].gained) == (0, 0)
     assert report.a_mean == [] and "table_mean" not in report.ablations
+    graded = lively(small(attention={"kind": "a2os2a"}))  # counts of what fires, whatever it emits
+    report = ablate(graded, IMAGES, right_answers(graded))
+    assert tuple(report.ablations) == tuple(name for name in ABLATIONS if name != "table_mean")
+    assert 0 < report.rates["block.0.k"] < 1 and 0 < report.rates["block.0.v"] < 1
     for kind in ("uniform", "none"):  # nothing steers them: only to be without them can be tried
         network = lively(small(attention={"kind": kind}))
         report = ablate(network, IMAGES, right_answers(network))

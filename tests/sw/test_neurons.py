@@ -9,6 +9,7 @@ from s2tdpt.golden.network import GoldenNetwork
 from s2tdpt.golden.neuron import NEURONS, learned_places, places
 from s2tdpt.golden.neuron.base import LEAKS
 from s2tdpt.golden.neuron.glif import GlifLaw
+from s2tdpt.golden.neuron.graded import LevelsLaw, TernaryLaw
 from s2tdpt.golden.neuron.klif import KlifLaw
 from s2tdpt.golden.neuron.plif import PlifLaw
 from s2tdpt.golden.params import Params, random_params
@@ -206,3 +207,46 @@ def test_neurons_that_pass_spikes_on_have_nothing_to_learn():
     odd = Params(config, params.tensors | config.neuron.tensors(config, laws))
     with pytest.raises(UserError, match="neurons of block.0.attn have a law of their own"):
         from_params(odd)
+
+
+def test_levels_have_the_gradient_of_a_line_between_their_ends():
+    theta = 8.0
+    x = torch.tensor([[-1.0, 0.0, 60.0, 127.0, 128.0, 500.0]], requires_grad=True)
+    levels = follow(LevelsLaw(), x, theta)
+    assert levels.tolist() == [[0.0, 0.0, 7.0, 15.0, 15.0, 15.0]]
+    levels.sum().backward()
+    assert x.grad.tolist() == [[0.0, 1 / theta, 1 / theta, 1 / theta, 0.0, 0.0]]
+
+
+def test_spikes_of_two_signs_have_a_surrogate_at_either_threshold():
+    x = torch.tensor([[-9.0, -8.0, 0.0, 8.0, 9.0]], requires_grad=True)
+    spikes = follow(TernaryLaw(), x, 8.0)
+    assert spikes.tolist() == [[-1.0, 0.0, 0.0, 1.0, 1.0]]  # a tie fires above, not below
+    spikes.sum().backward()
+    gradient = x.grad[0]
+    assert torch.allclose(gradient, gradient.flip(0)) and gradient[1] > 0.2 > gradient[2] > 0
+
+
+@pytest.mark.parametrize("law", [TernaryLaw(), LevelsLaw()], ids=repr)
+def test_prescribed_neurons_of_the_float_network_are_the_law_but_for_its_floors(law):
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randint(-40, 60, (4, 300), generator=generator).double() * 2**20
+    real, exact = (follow(law, x, 9 << 20, floor_leak=floor) for floor in (False, True))
+    assert torch.equal(real, exact) and torch.equal(exact, law.spikes(x, 9 << 20))
+    assert len(exact.unique()) > 2
+    fine = follow(law, x * 2.0**-30, 9 * 2.0**-10, floor_leak=False)  # units do not matter
+    assert torch.equal(fine, exact)
+
+
+def test_an_attention_that_prescribes_neurons_trains():
+    """Levels and signs occur, gradients reach the layers in front of them, rates can be set."""
+    torch.manual_seed(0)
+    config = small(timesteps=3, attention={"kind": "a2os2a"})
+    network, images = lively(config), torch.as_tensor(images_for(config, 16))
+    set_rates(network, images, 0.2)
+    record = {}
+    network.train()(images, record).square().sum().backward()
+    assert 0.1 < float((record["block.0.v"] > 0).float().mean()) < 0.3
+    assert record["block.0.v"].min() == -1 and 1 < record["block.0.k"].max() <= 15
+    for kind in ("q", "k", "v"):
+        assert network.layer(f"block.0.{kind}").map.weight.grad.abs().sum() > 0, kind

@@ -22,7 +22,7 @@ from s2tdpt.golden.layers import Kind
 from s2tdpt.golden.network import GoldenNetwork
 from s2tdpt.golden.params import Params
 from s2tdpt.golden.reference import ReferenceNetwork
-from tests.golden.shapes import images_for, make_config, params_for
+from tests.golden.shapes import emitted, images_for, make_config, params_for
 
 GATES = (1, 2, 4, 8)
 
@@ -43,13 +43,17 @@ def name_of(config):
 
 
 def inputs(config, seed, rate):
-    """Spikes of the projections that exist, [T, B, N, D]; `rate` 0 and 1 give the extremes."""
+    """Operands of the projections that exist, [T, B, N, D]; at `rate` 0 and 1 none and all fire."""
     generator = torch.Generator().manual_seed(seed)
     shape = (config.timesteps, 3, config.tokens, config.embed_dim)
     kinds = config.attention.projections
-    return [
+    drawn = [
         (torch.rand(shape, generator=generator) < rate).long() if kind in kinds else None
         for kind in (Kind.Q, Kind.K, Kind.V)
+    ]
+    return [
+        part if part is None else part * emitted(config, kind, shape, generator)
+        for kind, part in zip((Kind.Q, Kind.K, Kind.V), drawn, strict=True)
     ]
 
 
@@ -73,6 +77,17 @@ def test_forms_agree_and_stay_in_their_intervals(config):
             for form in (mechanism.y, mechanism.streamed):
                 y = attend(form, config, block_values(config, params, dtype), *typed)
                 assert y.dtype == dtype and torch.equal(y.long(), expected)
+
+
+def test_operands_attain_both_ends():
+    config = config_of("a2os2a")
+    params = params_for(config, 1)
+    q = torch.ones((config.timesteps, 1, config.tokens, config.embed_dim), dtype=torch.long)
+    y, bounds = attend(config.attention.y, config, {}, q, 15 * q, -q), derive_bounds(params)
+    assert int(y.min()) == bounds.attention.lo == -15 * config.tokens * config.head_dim
+    assert int(attend(config.attention.y, config, {}, q, 15 * q, q).max()) == bounds.attention.hi
+    state = bounds.attention_inner["state"]
+    assert (state.lo, state.hi) == (-15 * config.tokens, 15 * config.tokens)
 
 
 @pytest.mark.parametrize("kind", ["ssa", "uniform", "none", "qkta", "qkca", "sdsa"])
@@ -178,7 +193,7 @@ def test_faults_are_noticed(kind):
         exchanged = Params(config, swapped, attention_threshold=params.attention_threshold)
         if kind.endswith("stdp"):
             faulty.append(exchanged)
-    if kind in ("ssa", "uniform", "none"):
+    if kind in ("ssa", "a2os2a", "uniform", "none"):
         zeros = dict(params.tensors)
         zeros["block.0.v.threshold"] = np.full_like(zeros["block.0.v.threshold"], 2**31 - 1)
         faulty.append(Params(config, zeros, attention_threshold=params.attention_threshold))

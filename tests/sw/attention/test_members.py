@@ -7,6 +7,7 @@ import torch
 from s2tdpt.golden.attention import MECHANISMS
 from s2tdpt.golden.attention.heads import split_heads
 from s2tdpt.golden.attention.lrf import TAPS
+from s2tdpt.golden.layers import Kind
 from s2tdpt.golden.network import GoldenNetwork
 from s2tdpt.golden.params import random_params
 from s2tdpt.sw.attention import MODULES, make_attention
@@ -15,9 +16,11 @@ from s2tdpt.sw.export import export, from_params
 from s2tdpt.sw.fold import fold
 from s2tdpt.sw.names import MEMBERS
 from s2tdpt.sw.quantize import QatNetwork
+from tests.golden.shapes import emitted
 from tests.sw.helpers import images_for, lively, small
 
 KINDS = list(MECHANISMS)
+PROJECTIONS = (Kind.Q, Kind.K, Kind.V)
 
 
 def config_of(kind, **options):
@@ -28,7 +31,8 @@ def spikes(config, seed, rate):
     generator = torch.Generator().manual_seed(seed)
     shape = (config.timesteps, 2, config.tokens, config.embed_dim)
     kinds = config.attention.projections
-    drawn = ((torch.rand(shape, generator=generator) < rate).float() for _ in "qkv")
+    drawn = [(torch.rand(shape, generator=generator) < rate).float() for _ in "qkv"]
+    drawn = [s * emitted(config, kind, shape, generator) for s, kind in zip(drawn, PROJECTIONS, strict=True)]
     return [split_heads(s, config.heads) if k in kinds else None for k, s in zip("qkv", drawn, strict=True)]
 
 

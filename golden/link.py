@@ -1,4 +1,4 @@
-"""Frames of the serial link between a host and a board, as pure bytes (docs/link.md). Twin of `hw.link`.
+"""Frames of the serial link between a host and a board, as pure bytes (docs/link.md). Twin: `hw.board.link`.
 
 A frame stands between two flag bytes; a flag or an escape inside is escaped, as in HDLC. A receiver is
 therefore in step again at the next flag, whatever was lost, added or altered before it, and needs no clock.
@@ -103,12 +103,12 @@ def escape(data: bytes) -> bytes:
 
 
 def encode(frame: Frame) -> bytes:
-    """The bytes on the line, both flags included; twin of `hw.link.LinkSender`."""
+    """The bytes on the line, both flags included; twin of `hw.board.link.LinkSender`."""
     return bytes([FLAG]) + escape(frame.body) + bytes([FLAG])
 
 
 class FrameDecoder:
-    """Bytes of the line to frames; twin of `hw.link.LinkReceiver`.
+    """Bytes of the line to frames; twin of `hw.board.link.LinkReceiver`.
 
     Bytes before the first flag are dropped, nothing between two flags is nothing.
     """

@@ -1,6 +1,6 @@
 """The control and status registers of an accelerator, described once.
 
-The hardware (`hw.registers`), its twin (`golden.registers`), the C header, the Python driver and the page
+The hardware (`hw.bus.registers`), its twin (`golden.registers`), the C header, the Python driver and the page
 (`golden.register_texts`) are made from `MAP`; ``MAP.model_dump_json()`` is the description for other tools.
 """
 

@@ -1,4 +1,4 @@
-"""The control and status registers as a program sees them. Twin of `hw.registers`.
+"""The control and status registers as a program sees them. Twin of `hw.bus.registers`.
 
 `Registers` is what the bus reads and writes at any moment; what happens beside it (a byte arrives, an image
 begins or is complete) is told by calls, in the order of the hardware's cycles.

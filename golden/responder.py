@@ -1,4 +1,4 @@
-"""A board at the end of the serial link, as bytes in and bytes out. Twin of `hw.responder`."""
+"""A board at the end of the serial link, as bytes in and bytes out. Twin of `hw.board.responder`."""
 
 from __future__ import annotations
 

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING
 from s2tdpt.golden.exports import lazy
 
 if TYPE_CHECKING:
-    from s2tdpt.hw.estimate import Estimate, count_cycles
-    from s2tdpt.hw.machine import Machine, load_machine, named_machines
-    from s2tdpt.hw.memory_plan import plan_of
-    from s2tdpt.hw.package import generate
-    from s2tdpt.hw.program import Program
-    from s2tdpt.hw.schedule import build_program
-    from s2tdpt.hw.synthesis import synthesize
-    from s2tdpt.hw.tools import survey
+    from s2tdpt.hw.estimate.layers import Estimate, count_cycles
+    from s2tdpt.hw.estimate.memory_plan import plan_of
+    from s2tdpt.hw.netlist.synthesis import synthesize
+    from s2tdpt.hw.package.folder import generate
+    from s2tdpt.hw.plan.machine import Machine, load_machine, named_machines
+    from s2tdpt.hw.plan.program import Program
+    from s2tdpt.hw.plan.schedule import build_program
+    from s2tdpt.hw.tools.external import survey
     from s2tdpt.hw.top import Accelerator
     from s2tdpt.hw.verilog import emit, lint
 

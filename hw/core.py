@@ -10,20 +10,20 @@ from amaranth.lib.wiring import In, Out
 from s2tdpt.golden.bounds import Bounds
 from s2tdpt.golden.params import Params
 from s2tdpt.hw.attention import attention_of
-from s2tdpt.hw.axi import FrameReceiver, ResultSender
-from s2tdpt.hw.drain import DrainSequencer
-from s2tdpt.hw.front import EventSource
-from s2tdpt.hw.images import rom_images
-from s2tdpt.hw.lanes import LaneArray
-from s2tdpt.hw.machine import PIXEL_BITS
-from s2tdpt.hw.post import PieceProbe, PostProcessor
-from s2tdpt.hw.program import Program
-from s2tdpt.hw.records import Bus, FrameEvents, Sizes, SpikeWrite, bits_for, pixel_word_bits
-from s2tdpt.hw.sequencer import Sequencer
-from s2tdpt.hw.spike_memory import SpikeMemory
-from s2tdpt.hw.step_rom import StepRecords
-from s2tdpt.hw.weights import WeightRom, WeightStream
-from s2tdpt.hw.widths import Widths
+from s2tdpt.hw.blocks.drain import DrainSequencer
+from s2tdpt.hw.blocks.front import EventSource
+from s2tdpt.hw.blocks.images import rom_images
+from s2tdpt.hw.blocks.lanes import LaneArray
+from s2tdpt.hw.blocks.post import PieceProbe, PostProcessor
+from s2tdpt.hw.blocks.sequencer import Sequencer
+from s2tdpt.hw.blocks.spike_memory import SpikeMemory
+from s2tdpt.hw.blocks.step_rom import StepRecords
+from s2tdpt.hw.blocks.weights import WeightRom, WeightStream
+from s2tdpt.hw.bus.axi import FrameReceiver, ResultSender
+from s2tdpt.hw.plan.machine import PIXEL_BITS
+from s2tdpt.hw.plan.program import Program
+from s2tdpt.hw.plan.records import Bus, FrameEvents, Sizes, SpikeWrite, bits_for, pixel_word_bits
+from s2tdpt.hw.plan.widths import Widths
 
 
 class CoreProbe(wiring.Signature):

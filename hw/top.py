@@ -12,14 +12,14 @@ from s2tdpt.golden.bounds import derive_bounds
 from s2tdpt.golden.params import Params
 from s2tdpt.golden.register_map import MAP
 from s2tdpt.golden.registers import Constants, config_hash
-from s2tdpt.hw.axi_lite import AxiLite
+from s2tdpt.hw.bus.axi_lite import AxiLite
+from s2tdpt.hw.bus.registers import RegisterBlock
 from s2tdpt.hw.core import Core
-from s2tdpt.hw.machine import Machine
-from s2tdpt.hw.memory_plan import check_size, plan_for
-from s2tdpt.hw.program import Program
-from s2tdpt.hw.registers import RegisterBlock
-from s2tdpt.hw.schedule import program_of
-from s2tdpt.hw.widths import Widths, derive_widths
+from s2tdpt.hw.estimate.memory_plan import check_size, plan_for
+from s2tdpt.hw.plan.machine import Machine
+from s2tdpt.hw.plan.program import Program
+from s2tdpt.hw.plan.schedule import program_of
+from s2tdpt.hw.plan.widths import Widths, derive_widths
 
 BUSES = {"pixels": "s_axis", "results": "m_axis", "weights": "s_axis_weights"}
 """Names of the core's streams on the bus."""

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from amaranth.back import rtlil
 
-from s2tdpt.hw.tools import run_tool
+from s2tdpt.hw.tools.external import run_tool
 
 __all__ = ["REPLICA", "Port", "emit", "lint", "read_ports"]
 

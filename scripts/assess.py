@@ -12,8 +12,8 @@ import click
 from rich.table import Table
 
 from s2tdpt.golden.errors import UserError
-from s2tdpt.hw.machine import Machine
-from s2tdpt.hw.tools import find_tool
+from s2tdpt.hw.plan.machine import Machine
+from s2tdpt.hw.tools.external import find_tool
 from s2tdpt.scripts.cycles import CLOCK
 from s2tdpt.scripts.cycles import totals as cycle_totals
 from s2tdpt.scripts.energy import amount
@@ -245,7 +245,7 @@ def count_cycles(
     golden: GoldenNetwork, machine: Machine, chosen: Chosen, limit: int, bar, part: Part
 ) -> None:
     """Cycles by the model."""
-    from s2tdpt.hw import estimate
+    from s2tdpt.hw.estimate import layers as estimate
 
     images = chosen.images[:limit]
     result = estimate.count_cycles(golden.params, machine, images, bar("cycles", len(images)))

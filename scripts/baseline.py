@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from s2tdpt.golden.config import load_config
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.strictjson import LARGEST_RESULT, read
-from s2tdpt.hw.machine import Machine
+from s2tdpt.hw.plan.machine import Machine
 from s2tdpt.scripts.options import load_params
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from rich.table import Table
 
 from s2tdpt.golden.config import load_config
 from s2tdpt.golden.errors import UserError
-from s2tdpt.hw.machine import Machine, load_machine
-from s2tdpt.hw.tools import versions
+from s2tdpt.hw.plan.machine import Machine, load_machine
+from s2tdpt.hw.tools.external import versions
 from s2tdpt.scripts.baseline import read_baseline, read_large, read_reports
 from s2tdpt.scripts.bench_training import training
 from s2tdpt.scripts.images import labelled_images, shape_of
@@ -339,7 +339,7 @@ def measure_cycles(
     work: dict[str, Workload], figures: dict, details: dict, tell: Callable[[str], None]
 ) -> dict[str, float]:
     """Exact cycles of the networks; returns their mean intervals."""
-    from s2tdpt.hw.estimate import count_cycles
+    from s2tdpt.hw.estimate.layers import count_cycles
 
     found = {}
     for name, load in work.items():
@@ -366,10 +366,10 @@ def measure_cycles(
 def counted_energy(load: Workload) -> float:
     """pJ of the accesses and additions of an image, mean of the first `SAMPLES`."""
     from s2tdpt.golden.network import GoldenNetwork
-    from s2tdpt.hw.counted_energy import count_energy
-    from s2tdpt.hw.estimate import image_traces
-    from s2tdpt.hw.schedule import program_of
-    from s2tdpt.hw.widths import derive_widths
+    from s2tdpt.hw.estimate.counted_energy import count_energy
+    from s2tdpt.hw.estimate.layers import image_traces
+    from s2tdpt.hw.plan.schedule import program_of
+    from s2tdpt.hw.plan.widths import derive_widths
 
     golden = GoldenNetwork(load.params)
     widths = derive_widths(load.params, golden.bounds)

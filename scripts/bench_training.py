@@ -15,7 +15,7 @@ from rich.table import Table
 
 from s2tdpt.golden.config import load_config
 from s2tdpt.golden.errors import UserError
-from s2tdpt.hw.tools import versions
+from s2tdpt.hw.tools.external import versions
 from s2tdpt.scripts.options import console, notes
 from s2tdpt.scripts.output import json_option, quiet, write_json
 

@@ -15,8 +15,8 @@ from s2tdpt.scripts.options import console, force_option, load_params, machine_o
 from s2tdpt.scripts.output import check_folder, json_option, quiet, write_json
 
 if TYPE_CHECKING:
-    from s2tdpt.hw.bitstream import Bitstream
-    from s2tdpt.hw.board import Board
+    from s2tdpt.hw.board.bitstream import Bitstream
+    from s2tdpt.hw.board.description import Board
 
 
 @click.command(short_help="Boards, and which networks their memories hold.")
@@ -34,8 +34,8 @@ def boards(machine, json_path) -> None:
       s2tdpt boards --machine small --json boards.json
     """
     from s2tdpt.golden.shipped import load, shipped_models
-    from s2tdpt.hw.board import load_board, memory_fit, named_boards, wiring_of
-    from s2tdpt.hw.memory_plan import plan_of
+    from s2tdpt.hw.board.description import load_board, memory_fit, named_boards, wiring_of
+    from s2tdpt.hw.estimate.memory_plan import plan_of
 
     plans = {name: plan_of(load(name), machine) for name in shipped_models()}
     found = []
@@ -112,10 +112,10 @@ def build(board_name, params, machine, out, frequency, seed, window, force, json
       s2tdpt build --board ulx3s-85f -p digits-int4 --frequency 60 --seed 2 --out build/int4
     """
     from s2tdpt.golden import folders
-    from s2tdpt.hw.bitstream import FORMAT, build_bitstream
-    from s2tdpt.hw.board import load_board, memory_fit
-    from s2tdpt.hw.memory_plan import plan_of
-    from s2tdpt.hw.tools import find_tool
+    from s2tdpt.hw.board.bitstream import FORMAT, build_bitstream
+    from s2tdpt.hw.board.description import load_board, memory_fit
+    from s2tdpt.hw.estimate.memory_plan import plan_of
+    from s2tdpt.hw.tools.external import find_tool
 
     board = load_board(board_name)
     if frequency is not None and not 0 < frequency < 1000:

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.layers import Kind
-from s2tdpt.hw.machine import Machine
+from s2tdpt.hw.plan.machine import Machine
 from s2tdpt.scripts.images import choose_images, data_option, images_option
 from s2tdpt.scripts.options import (
     console,
@@ -26,7 +26,7 @@ from s2tdpt.scripts.options import (
 from s2tdpt.scripts.output import json_option, quiet, write_json
 
 if TYPE_CHECKING:
-    from s2tdpt.hw.estimate import Estimate
+    from s2tdpt.hw.estimate.layers import Estimate
 
 CLOCK = 100.0
 """MHz; an assumption, since the count of cycles knows no clock."""
@@ -75,7 +75,7 @@ def cycles(params, machine, images, data, data_dir, count, clock_mhz, json_path)
     numbers = load_params(params)
     chosen = choose_images(numbers, images, data, data_dir, count, (COUNT, COUNT))
     pictures, words = chosen.images, chosen.description
-    from s2tdpt.hw.estimate import count_cycles
+    from s2tdpt.hw.estimate.layers import count_cycles
 
     with Progress(console=notes, transient=True, disable=not notes.is_terminal) as progress:
         task = progress.add_task("images", total=len(pictures))

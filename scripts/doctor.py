@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from s2tdpt.hw.tools import MAIN_JOB, PROJECT, Finding, survey, versions
+from s2tdpt.hw.tools.external import MAIN_JOB, PROJECT, Finding, survey, versions
 from s2tdpt.scripts.output import json_option, quiet, write_json
 
 

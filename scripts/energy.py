@@ -30,8 +30,8 @@ from s2tdpt.scripts.output import check_file, json_option, quiet, write_bytes, w
 if TYPE_CHECKING:
     from s2tdpt.golden.energy import EnergyReport, LayerEnergy
     from s2tdpt.golden.network import GoldenNetwork
-    from s2tdpt.hw.counted_energy import CountedEnergy
-    from s2tdpt.hw.machine import Machine
+    from s2tdpt.hw.estimate.counted_energy import CountedEnergy
+    from s2tdpt.hw.plan.machine import Machine
 
 CLOCK = 100.0
 """MHz."""
@@ -118,7 +118,7 @@ def energy(params, data, data_dir, limit, against, plot, machine, counted, mhz, 
     from s2tdpt.golden.network import GoldenNetwork
 
     if liberty is not None:
-        from s2tdpt.hw.tools import find_tool
+        from s2tdpt.hw.tools.external import find_tool
         from s2tdpt.scripts.hardware import check_liberty
         from s2tdpt.scripts.netlist_energy import as_dict, block_table, frame_table, measure_netlist
 
@@ -254,10 +254,10 @@ def total_table(report: EnergyReport) -> Table:
 
 def count_accesses(golden: GoldenNetwork, machine: Machine, images: np.ndarray, progress) -> CountedEnergy:
     """Accesses and additions of a machine on images."""
-    from s2tdpt.hw.counted_energy import count_energy
-    from s2tdpt.hw.estimate import image_traces
-    from s2tdpt.hw.schedule import program_of
-    from s2tdpt.hw.widths import derive_widths
+    from s2tdpt.hw.estimate.counted_energy import count_energy
+    from s2tdpt.hw.estimate.layers import image_traces
+    from s2tdpt.hw.plan.schedule import program_of
+    from s2tdpt.hw.plan.widths import derive_widths
 
     widths = derive_widths(golden.params, golden.bounds)
     program = program_of(golden.params, machine, widths.head_sum)

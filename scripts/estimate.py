@@ -18,7 +18,7 @@ from s2tdpt.scripts.output import check_file, json_option, quiet, write_json
 
 if TYPE_CHECKING:
     from s2tdpt.golden.config import NetworkConfig
-    from s2tdpt.hw.prediction import Prediction
+    from s2tdpt.hw.estimate.prediction import Prediction
 
 
 @click.group(
@@ -60,9 +60,9 @@ def estimate(context, config, params, machine, rates, mhz, json_path) -> None:
         raise UserError(f"--mhz is {mhz:g}; expected a positive number of MHz; for instance 100")
     from s2tdpt.golden.bounds import derive_bounds
     from s2tdpt.golden.params import random_params
-    from s2tdpt.hw.prediction import check_rates, default_rates, predict
-    from s2tdpt.hw.schedule import program_of
-    from s2tdpt.hw.widths import derive_widths
+    from s2tdpt.hw.estimate.prediction import check_rates, default_rates, predict
+    from s2tdpt.hw.plan.schedule import program_of
+    from s2tdpt.hw.plan.widths import derive_widths
 
     numbers = load_params(params or "digits") if config is None else random_params(load_config(config), 0)
     profile = default_rates(numbers.config)
@@ -164,8 +164,8 @@ def total_table(result: Prediction, words: str, mhz: float, rates: Path | None) 
 @click.option("--anew", is_flag=True, help="Also repeat the runs that the table has.")
 def table(out, anew) -> None:
     """Synthesise the machines of the table, one after the other; an interruption keeps what is done."""
-    from s2tdpt.hw.area_table import CASES, TABLE, count_cells, measure, read_table, table_of
-    from s2tdpt.hw.tools import find_tool
+    from s2tdpt.hw.estimate.area_table import CASES, TABLE, count_cells, measure, read_table, table_of
+    from s2tdpt.hw.tools.external import find_tool
 
     find_tool("yosys")
     place = out or TABLE
@@ -186,8 +186,8 @@ def units(kinds) -> None:
     16 tokens, 2 heads of 16 channels, 4 steps, random weights; Yosys' synth_ecp5, not placed.
     """
     from s2tdpt.hw.attention import HARDWARE
-    from s2tdpt.hw.attention_area import COLUMNS, markdown, measure_unit
-    from s2tdpt.hw.tools import find_tool
+    from s2tdpt.hw.estimate.attention_area import COLUMNS, markdown, measure_unit
+    from s2tdpt.hw.tools.external import find_tool
 
     for kind in kinds:
         if kind not in HARDWARE:

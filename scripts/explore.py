@@ -15,8 +15,8 @@ from rich.table import Table
 
 from s2tdpt.golden.config import load_config
 from s2tdpt.golden.errors import UserError
-from s2tdpt.hw.machine import Machine
-from s2tdpt.hw.synthesis import TARGETS
+from s2tdpt.hw.netlist.synthesis import TARGETS
+from s2tdpt.hw.plan.machine import Machine
 from s2tdpt.scripts.energy import amount, check_plot
 from s2tdpt.scripts.estimate import read_rates
 from s2tdpt.scripts.images import choose_images, data_option, images_option, labelled_images
@@ -35,8 +35,8 @@ from s2tdpt.scripts.output import check_file, json_option, quiet, write_bytes, w
 
 if TYPE_CHECKING:
     from s2tdpt.golden.params import Params
-    from s2tdpt.hw.candidate import Candidate, Contender, Limits
-    from s2tdpt.hw.search import Refusal, Search
+    from s2tdpt.hw.estimate.candidate import Candidate, Contender, Limits
+    from s2tdpt.hw.estimate.search import Refusal, Search
 
 FORMAT = "s2tdpt-explore"
 CLOCK = 60.0
@@ -148,11 +148,11 @@ def explore(
     if rates is not None and config is None:
         raise UserError("--rates belongs to --config; expected both; real images have their own rates")
     fixed = read_fields(settings)
-    from s2tdpt.hw.candidate import Limits
-    from s2tdpt.hw.search import Search, answer, front, shown_url
+    from s2tdpt.hw.estimate.candidate import Limits
+    from s2tdpt.hw.estimate.search import Search, answer, front, shown_url
 
     if synth:
-        from s2tdpt.hw.tools import find_tool
+        from s2tdpt.hw.tools.external import find_tool
 
         find_tool("yosys")
     accuracies: dict[str, dict[str, Any]] = {}
@@ -210,8 +210,8 @@ def traced(names, images, data, data_dir, count) -> tuple[list[Contender], str]:
         The networks take images of different shapes.
     """
     from s2tdpt.golden.network import GoldenNetwork
-    from s2tdpt.hw.candidate import Contender
-    from s2tdpt.hw.estimate import image_traces
+    from s2tdpt.hw.estimate.candidate import Contender
+    from s2tdpt.hw.estimate.layers import image_traces
 
     contenders: list[Contender] = []
     words = ""
@@ -234,10 +234,10 @@ def drawn(config: str, rates: Path | None) -> Contender:
     """A configuration with random weights, and spikes that are drawn at given or published rates."""
     from s2tdpt.golden.bounds import derive_bounds
     from s2tdpt.golden.params import random_params
-    from s2tdpt.hw.candidate import Contender
-    from s2tdpt.hw.prediction import check_rates, default_rates, random_trace
-    from s2tdpt.hw.schedule import program_of
-    from s2tdpt.hw.widths import derive_widths
+    from s2tdpt.hw.estimate.candidate import Contender
+    from s2tdpt.hw.estimate.prediction import check_rates, default_rates, random_trace
+    from s2tdpt.hw.plan.schedule import program_of
+    from s2tdpt.hw.plan.widths import derive_widths
 
     params = random_params(load_config(config), 0)
     profile = default_rates(params.config)
@@ -277,7 +277,7 @@ def stoppable() -> Iterator[Any]:
 
 def synthesize_front(search: Search, contenders: list[Contender], best: list[Candidate]) -> bool:
     """Synthesise what has not been, smallest first, and keep it in the study; whether it came to its end."""
-    from s2tdpt.hw.area_table import count_cells, measure
+    from s2tdpt.hw.estimate.area_table import count_cells, measure
 
     params = {contender.name: contender.params for contender in contenders}
     try:

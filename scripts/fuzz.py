@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.strictjson import parse
-from s2tdpt.hw.tools import find_tool, versions
+from s2tdpt.hw.tools.external import find_tool, versions
 from s2tdpt.scripts.options import console, notes
 from s2tdpt.scripts.output import check_file, json_option, quiet, write_json
 from s2tdpt.sim.build import SIMULATORS

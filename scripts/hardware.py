@@ -15,10 +15,10 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from s2tdpt.golden.errors import UserError
-from s2tdpt.hw.constraints import FREQUENCY, check_frequency
-from s2tdpt.hw.machine import Machine
-from s2tdpt.hw.synthesis import TARGETS, synthesize
-from s2tdpt.hw.tools import find_tool
+from s2tdpt.hw.netlist.synthesis import TARGETS, synthesize
+from s2tdpt.hw.package.constraints import FREQUENCY, check_frequency
+from s2tdpt.hw.plan.machine import Machine
+from s2tdpt.hw.tools.external import find_tool
 from s2tdpt.scripts.images import (
     DIGITS,
     SAMPLES,
@@ -76,7 +76,7 @@ def generate(params, machine, out, name, probes, registers, frequency, image, fo
       s2tdpt generate --machine wide --set lanes=128 --out build/half
       s2tdpt generate --registers --image seven.png --out build/controlled
     """
-    from s2tdpt.hw import package
+    from s2tdpt.hw.package import folder as package
 
     check_frequency(frequency)
     numbers = load_params(params)
@@ -382,7 +382,7 @@ def synth(params, machine, target, seeds, frequency, liberty, logs, work, force,
         find_tool(tool)
     numbers = load_params(params)
     if liberty is None and not force:
-        from s2tdpt.hw.memory_plan import check_plan, plan_of
+        from s2tdpt.hw.estimate.memory_plan import check_plan, plan_of
 
         check_plan(plan_of(numbers, machine), target)
     report = synthesize_accelerator(numbers, machine, target, chosen, frequency, liberty, logs, work)
@@ -432,7 +432,7 @@ def synthesize_accelerator(
     logs=None,
     work=None,
 ):
-    """`hw.synthesis.synthesize` of a whole accelerator; returns its report."""
+    """`hw.netlist.synthesis.synthesize` of a whole accelerator; returns its report."""
     from s2tdpt.hw.top import Accelerator
     from s2tdpt.hw.verilog import emit
 

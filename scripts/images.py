@@ -145,7 +145,7 @@ def played_image(params: Params, path: Path | None) -> np.ndarray | None:
     """The image that the testbench of a package plays, uint8 [H, W, C].
 
     The first one of a file; without a file a digit for networks of digits, and None, which is the choice of
-    `hw.testbench`, for others.
+    `hw.package.testbench`, for others.
     """
     if path is not None:
         return load_images((path,), params.config)[0]

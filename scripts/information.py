@@ -15,7 +15,7 @@ from s2tdpt.scripts.options import console, load_params, machine_options, machin
 from s2tdpt.scripts.output import json_option, quiet, write_json
 
 if TYPE_CHECKING:
-    from s2tdpt.hw.memory_plan import MemoryPlan
+    from s2tdpt.hw.estimate.memory_plan import MemoryPlan
 
 DEVICES = ("ecp5-25k", "ecp5-45k", "ecp5-85k")
 
@@ -58,7 +58,7 @@ def info(config, named, params, machine, device, json_path: Path | None) -> None
         )
     from s2tdpt.golden.complexity import macs, memory, neurons, parameter_count
     from s2tdpt.golden.params import random_params
-    from s2tdpt.hw.memory_plan import plan_of
+    from s2tdpt.hw.estimate.memory_plan import plan_of
 
     numbers = load_params(params) if params is not None else None
     network = numbers.config if numbers is not None else load_config(config or named or "digits")

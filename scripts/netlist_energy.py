@@ -13,16 +13,16 @@ from rich.table import Table
 
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.network import GoldenNetwork
-from s2tdpt.hw.counted_energy import count_energy
-from s2tdpt.hw.estimate import image_traces
-from s2tdpt.hw.gate_bench import measure_window
-from s2tdpt.hw.liberty import read_library
-from s2tdpt.hw.library_gates import GateModel
-from s2tdpt.hw.machine import Machine
-from s2tdpt.hw.netlist import map_to_cells, read_liberty_text
-from s2tdpt.hw.netlist_power import NetlistPower, sum_power
-from s2tdpt.hw.schedule import program_of
-from s2tdpt.hw.widths import derive_widths
+from s2tdpt.hw.estimate.counted_energy import count_energy
+from s2tdpt.hw.estimate.layers import image_traces
+from s2tdpt.hw.netlist.gate_bench import measure_window
+from s2tdpt.hw.netlist.liberty import read_library
+from s2tdpt.hw.netlist.library_gates import GateModel
+from s2tdpt.hw.netlist.mapping import map_to_cells, read_liberty_text
+from s2tdpt.hw.netlist.netlist_power import NetlistPower, sum_power
+from s2tdpt.hw.plan.machine import Machine
+from s2tdpt.hw.plan.schedule import program_of
+from s2tdpt.hw.plan.widths import derive_widths
 from s2tdpt.sim.design import MODULE, generate
 
 

@@ -17,7 +17,7 @@ from rich.markup import escape
 
 import s2tdpt.golden
 from s2tdpt.golden.errors import UserError
-from s2tdpt.hw.machine import DEFAULT_MACHINE, Machine, load_machine, machine_from, named_machines
+from s2tdpt.hw.plan.machine import DEFAULT_MACHINE, Machine, load_machine, machine_from, named_machines
 
 if TYPE_CHECKING:
     from s2tdpt.golden.params import Params

@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from s2tdpt.hw.candidate import Candidate
+from s2tdpt.hw.estimate.candidate import Candidate
 
 
 def draw_front(

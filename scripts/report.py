@@ -114,7 +114,7 @@ def report(
 
 def gather(counts: Counts, source: str, mhz: float, netlist, placed, accuracy) -> dict[str, Any]:
     """All parts."""
-    from s2tdpt.hw.tools import PROJECT, versions
+    from s2tdpt.hw.tools.external import PROJECT, versions
     from s2tdpt.scripts import report_data
     from s2tdpt.scripts.report_architecture import architecture_part
 
@@ -137,7 +137,7 @@ def gather(counts: Counts, source: str, mhz: float, netlist, placed, accuracy) -
 
 def missing(result: dict[str, Any], params: str, machine) -> list[dict[str, str]]:
     """Parts that are left out, why, and the line that makes them."""
-    from s2tdpt.hw.tools import INSTALL, ToolError, find_tool
+    from s2tdpt.hw.tools.external import INSTALL, ToolError, find_tool
 
     params = shlex.quote(params)
     fields = " ".join(f"--set {name}={value}" for name, value in machine.model_dump(exclude={"name"}).items())

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from s2tdpt.hw.attention.records import HeadSizes
-from s2tdpt.hw.images import stream_width
-from s2tdpt.hw.memory_plan import MemoryPlan
-from s2tdpt.hw.program import Program
-from s2tdpt.hw.widths import Widths
+from s2tdpt.hw.blocks.images import stream_width
+from s2tdpt.hw.estimate.memory_plan import MemoryPlan
+from s2tdpt.hw.plan.program import Program
+from s2tdpt.hw.plan.widths import Widths
 from s2tdpt.scripts.drawing import Drawing
 
 

@@ -15,22 +15,22 @@ from s2tdpt.golden.complexity import macs, parameter_count
 from s2tdpt.golden.energy import EnergyReport, energy_report
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.network import GoldenNetwork
-from s2tdpt.hw.area_model import area_model, features
-from s2tdpt.hw.counted_energy import CountedEnergy, count_energy
-from s2tdpt.hw.estimate import Estimate, count_cycles, image_traces
-from s2tdpt.hw.images import stream_width, tile_beats
-from s2tdpt.hw.machine import Machine
-from s2tdpt.hw.memory_plan import MemoryPlan, plan_for
-from s2tdpt.hw.program import Program
-from s2tdpt.hw.schedule import program_of
-from s2tdpt.hw.widths import Widths, derive_widths
+from s2tdpt.hw.blocks.images import stream_width, tile_beats
+from s2tdpt.hw.estimate.area_model import area_model, features
+from s2tdpt.hw.estimate.counted_energy import CountedEnergy, count_energy
+from s2tdpt.hw.estimate.layers import Estimate, count_cycles, image_traces
+from s2tdpt.hw.estimate.memory_plan import MemoryPlan, plan_for
+from s2tdpt.hw.plan.machine import Machine
+from s2tdpt.hw.plan.program import Program
+from s2tdpt.hw.plan.schedule import program_of
+from s2tdpt.hw.plan.widths import Widths, derive_widths
 from s2tdpt.scripts.energy import GROUPS, theory_of
 from s2tdpt.scripts.images import Chosen
 from s2tdpt.sw.explain import class_names, confusion_matrix
 
 FORMAT = "s2tdpt-report"
 NETLIST_PARTS = ("clock", "internal", "switching", "macros", "leakage", "macro_leakage")
-"""Parts of a block's energy in fJ, `hw.netlist_power.BlockPower`."""
+"""Parts of a block's energy in fJ, `hw.netlist.netlist_power.BlockPower`."""
 BATCH = 50
 """Images that are classified together."""
 
@@ -88,7 +88,7 @@ def network_part(counts: Counts) -> dict[str, Any]:
 
 
 def cycles_part(counts: Counts, clock_mhz: float) -> dict[str, Any]:
-    """Cycles, layer by layer; `hw.estimate.Estimate` explains the fields."""
+    """Cycles, layer by layer; `hw.estimate.layers.Estimate` explains the fields."""
     found = counts.cycles
     return found.as_dict() | {
         "interval": found.interval,

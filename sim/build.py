@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from s2tdpt.golden.errors import UserError
-from s2tdpt.hw.cache import cache_folder, keep_log, make_entry, used
-from s2tdpt.hw.processes import Process, check_room, interruptible
-from s2tdpt.hw.tools import find_tool
+from s2tdpt.hw.tools.cache import cache_folder, keep_log, make_entry, used
+from s2tdpt.hw.tools.external import find_tool
+from s2tdpt.hw.tools.processes import Process, check_room, interruptible
 from s2tdpt.sim.wrapper import BENCH, Ports, bench_top, read_ports
 
 SIMULATORS = ("verilator", "icarus")

@@ -119,7 +119,7 @@ def _episodes(cases: Sequence[FuzzCase], design: Design, simulator: str) -> list
 
 def _beats(design: Design) -> int:
     """Beats of the weight stream of a frame."""
-    from s2tdpt.hw.images import stream_width
+    from s2tdpt.hw.blocks.images import stream_width
 
     return len(design.weight_words()) // (stream_width(design.program) // 8)
 

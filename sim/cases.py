@@ -10,7 +10,7 @@ from s2tdpt.golden.config import NetworkConfig
 from s2tdpt.golden.network import GoldenNetwork
 from s2tdpt.golden.params import Params, random_params
 from s2tdpt.golden.trace import spike_traces
-from s2tdpt.hw.machine import Machine
+from s2tdpt.hw.plan.machine import Machine
 
 
 @dataclass(frozen=True)

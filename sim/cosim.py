@@ -22,9 +22,9 @@ from s2tdpt.golden.compare import compare_traces
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.network import GoldenNetwork
 from s2tdpt.golden.params import Params
-from s2tdpt.hw.machine import Machine
-from s2tdpt.hw.processes import interruptible
-from s2tdpt.hw.program import Program
+from s2tdpt.hw.plan.machine import Machine
+from s2tdpt.hw.plan.program import Program
+from s2tdpt.hw.tools.processes import interruptible
 from s2tdpt.sim.build import Build, build
 from s2tdpt.sim.design import MODULE, Design, generate
 from s2tdpt.sim.dump import NEVER, Dump, read_dump

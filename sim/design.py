@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 from s2tdpt.golden.bounds import derive_bounds
 from s2tdpt.golden.params import Params
-from s2tdpt.hw.images import stream_beats, stream_width
-from s2tdpt.hw.machine import Machine
-from s2tdpt.hw.program import Program
-from s2tdpt.hw.schedule import program_of
+from s2tdpt.hw.blocks.images import stream_beats, stream_width
+from s2tdpt.hw.plan.machine import Machine
+from s2tdpt.hw.plan.program import Program
+from s2tdpt.hw.plan.schedule import program_of
+from s2tdpt.hw.plan.widths import Widths, derive_widths
 from s2tdpt.hw.top import Accelerator
 from s2tdpt.hw.verilog import emit
-from s2tdpt.hw.widths import Widths, derive_widths
 
 MODULE = "s2tdpt_accelerator"
 """Name of the top module."""

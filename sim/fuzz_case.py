@@ -19,8 +19,8 @@ from s2tdpt.golden.config import NetworkConfig
 from s2tdpt.golden.errors import UserError, shown
 from s2tdpt.golden.params import Params
 from s2tdpt.golden.strictjson import canonical, parse
-from s2tdpt.hw.machine import Machine
-from s2tdpt.hw.schedule import build_program
+from s2tdpt.hw.plan.machine import Machine
+from s2tdpt.hw.plan.schedule import build_program
 from s2tdpt.sim.cases import build_case, random_machine, random_network
 from s2tdpt.sim.cosim import dense_cycles
 from s2tdpt.sim.stalls import PATTERNS

@@ -1,6 +1,6 @@
 """Co-simulation of the netlist: the accelerator after synthesis against the golden model.
 
-The cells are simulated as gates (`hw.gates`), driven through the netlist's ports. A netlist has no
+The cells are simulated as gates (`hw.netlist.gates`), driven through the netlist's ports. A netlist has no
 observation ports: logits and class of every image are compared, and the cycle in which its result ends with
 what the cycle model says (docs/interface.md, "Order and timing").
 """
@@ -16,17 +16,17 @@ import numpy as np
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.network import GoldenNetwork
 from s2tdpt.golden.params import Params
-from s2tdpt.hw.cycles import FrameModel
-from s2tdpt.hw.ecp5_gates import map_to_ecp5
-from s2tdpt.hw.gate_bench import Traffic, stream
-from s2tdpt.hw.gates import GateSimulator
-from s2tdpt.hw.images import stream_beats
-from s2tdpt.hw.liberty import read_library
-from s2tdpt.hw.library_gates import GateModel
-from s2tdpt.hw.machine import Machine
-from s2tdpt.hw.netlist import Module, map_to_cells, read_liberty_text, unchanged
-from s2tdpt.hw.processes import interruptible
-from s2tdpt.hw.program import Program
+from s2tdpt.hw.blocks.images import stream_beats
+from s2tdpt.hw.estimate.cycles import FrameModel
+from s2tdpt.hw.netlist.ecp5_gates import map_to_ecp5
+from s2tdpt.hw.netlist.gate_bench import Traffic, stream
+from s2tdpt.hw.netlist.gates import GateSimulator
+from s2tdpt.hw.netlist.liberty import read_library
+from s2tdpt.hw.netlist.library_gates import GateModel
+from s2tdpt.hw.netlist.mapping import Module, map_to_cells, read_liberty_text, unchanged
+from s2tdpt.hw.plan.machine import Machine
+from s2tdpt.hw.plan.program import Program
+from s2tdpt.hw.tools.processes import interruptible
 from s2tdpt.sim.cosim import Options, check_images, check_results, watchdog_limit
 from s2tdpt.sim.design import MODULE, Design, generate
 from s2tdpt.sim.report import CosimReport

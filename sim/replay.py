@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from s2tdpt.golden.trace import traces
-from s2tdpt.hw.pool import OrPool
-from s2tdpt.hw.program import Port, Program, Sink, Trace
+from s2tdpt.hw.blocks.pool import OrPool
+from s2tdpt.hw.plan.program import Port, Program, Sink, Trace
 from s2tdpt.sim.dump import NEVER, Dump, Records
 
 LIMIT = 20

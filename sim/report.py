@@ -14,15 +14,15 @@ class StepReport:
     Parameters
     ----------
     name, sink : str
-        As in `hw.program.Step`.
+        As in `hw.plan.program.Step`.
     start, complete : float
         Mean cycles from the start of the image to the step's start, to its last write.
     cycles : float
         Mean cycles until the next step started, for the last one until it was complete: they add up to the
         image's.
     model_error : int or None
-        Largest distance of the cycle model (`hw.cycles`) from the simulation over the compared images; None
-        where the model does not apply.
+        Largest distance of the cycle model (`hw.estimate.cycles`) from the simulation over the compared
+        images; None where the model does not apply.
     events : float
         Mean number of channels with a spike that were read, over all positions and taps.
     accumulates : float

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from s2tdpt.golden.errors import UserError
-from s2tdpt.hw.cache import keep_log
-from s2tdpt.hw.processes import Process, check_room, interruptible
+from s2tdpt.hw.tools.cache import keep_log
+from s2tdpt.hw.tools.processes import Process, check_room, interruptible
 from s2tdpt.sim.build import Build, prepared_commands, runner_of
 from s2tdpt.sim.waveform import check_waveform, remove_waveform
 from s2tdpt.sim.wrapper import BENCH

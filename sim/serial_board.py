@@ -18,11 +18,11 @@ from pathlib import Path
 
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.params import Params
-from s2tdpt.hw.cache import cache_folder, keep_log, make_entry, used
-from s2tdpt.hw.machine import Machine
-from s2tdpt.hw.processes import Process, interruptible
-from s2tdpt.hw.serial import SerialAccelerator, SerialLine
-from s2tdpt.hw.tools import find_tool, tool_environment
+from s2tdpt.hw.board.serial import SerialAccelerator, SerialLine
+from s2tdpt.hw.plan.machine import Machine
+from s2tdpt.hw.tools.cache import cache_folder, keep_log, make_entry, used
+from s2tdpt.hw.tools.external import find_tool, tool_environment
+from s2tdpt.hw.tools.processes import Process, interruptible
 from s2tdpt.hw.verilog import LINT_WAIVERS, emit
 from s2tdpt.sim.build import VERILATOR_FLAGS
 

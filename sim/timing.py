@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from s2tdpt.hw.arrival import TileArrival, stream_shape
-from s2tdpt.hw.cycles import FrameCycles, FrameModel
-from s2tdpt.hw.program import Program
+from s2tdpt.hw.estimate.arrival import TileArrival, stream_shape
+from s2tdpt.hw.estimate.cycles import FrameCycles, FrameModel
+from s2tdpt.hw.plan.program import Program
 from s2tdpt.sim.design import Design
 from s2tdpt.sim.dump import NEVER
 from s2tdpt.sim.report import CosimReport, StepReport

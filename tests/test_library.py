@@ -90,7 +90,7 @@ def test_the_host_needs_no_network_and_no_hardware_description():
 
 
 def test_generating_and_simulating_need_no_trainer():
-    code = "import s2tdpt.scripts.hardware, s2tdpt.hw.package, s2tdpt.hw.top, s2tdpt.sim.cosim"
+    code = "import s2tdpt.scripts.hardware, s2tdpt.hw.package.folder, s2tdpt.hw.top, s2tdpt.sim.cosim"
     names = loaded(code, "s2tdpt.sw", "sklearn", "matplotlib")
     assert {"s2tdpt.hw.core", "s2tdpt.sim.runner"} <= names
 

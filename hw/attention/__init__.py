@@ -15,7 +15,7 @@ from s2tdpt.hw.attention.ssa import SsaHardware
 from s2tdpt.hw.attention.sssa import SssaHardware
 from s2tdpt.hw.attention.stdp import StdpHardware
 from s2tdpt.hw.attention.unit import AttentionHardware
-from s2tdpt.hw.program import Program
+from s2tdpt.hw.plan.program import Program
 
 __all__ = ["HARDWARE", "attention_of"]
 

@@ -17,7 +17,7 @@ class HeadAccesses:
     Attributes
     ----------
     reads, writes : Counter
-        Words, by the name of the memory (`hw.memory_plan`).
+        Words, by the name of the memory (`hw.estimate.memory_plan`).
     additions : Counter
         By bits.
     """

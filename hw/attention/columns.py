@@ -7,9 +7,9 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from s2tdpt.hw.attention.records import HeadSizes
+from s2tdpt.hw.blocks.lif import LifCell
+from s2tdpt.hw.blocks.neuron import membrane_interval
 from s2tdpt.hw.fixed import exact, interval_shape
-from s2tdpt.hw.lif import LifCell
-from s2tdpt.hw.neuron import membrane_interval
 
 __all__ = ["ColumnCounts", "ColumnGates", "gate_delay", "steps_of_word"]
 

@@ -34,10 +34,10 @@ from s2tdpt.hw.attention import attention_of
 from s2tdpt.hw.attention.neurons import y_shape_of
 from s2tdpt.hw.attention.records import HeadSizes
 from s2tdpt.hw.attention.store import store_memories
-from s2tdpt.hw.machine import Machine
-from s2tdpt.hw.program import Program
-from s2tdpt.hw.schedule import program_of
-from s2tdpt.hw.widths import derive_widths
+from s2tdpt.hw.plan.machine import Machine
+from s2tdpt.hw.plan.program import Program
+from s2tdpt.hw.plan.schedule import program_of
+from s2tdpt.hw.plan.widths import derive_widths
 
 __all__ = ["ENGINES", "EngineCost", "compare"]
 

@@ -14,10 +14,10 @@ from s2tdpt.hw.attention.accesses import row_memory
 from s2tdpt.hw.attention.columns import steps_of_word
 from s2tdpt.hw.attention.head_table import HeadTable, table_memory
 from s2tdpt.hw.attention.records import SEPARATE, HeadSizes
-from s2tdpt.hw.delay import delayed
+from s2tdpt.hw.blocks.delay import delayed
 from s2tdpt.hw.fixed import exact, index_shape, interval_shape
-from s2tdpt.hw.memory import Memory
-from s2tdpt.hw.program import Program
+from s2tdpt.hw.plan.memory import Memory
+from s2tdpt.hw.plan.program import Program
 
 __all__ = ["SOMA_DELAY", "DendriteIssue", "DendriteRows", "DendriteUse", "dendrite_memories"]
 

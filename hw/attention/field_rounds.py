@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from s2tdpt.hw.attention.records import HeadSizes
 from s2tdpt.hw.fixed import exact, index_shape
-from s2tdpt.hw.program import Program
+from s2tdpt.hw.plan.program import Program
 
 __all__ = ["FieldRounds", "least_round"]
 

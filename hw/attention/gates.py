@@ -17,10 +17,10 @@ from s2tdpt.hw.attention.records import HeadSizes, K, Q, V
 from s2tdpt.hw.attention.sequencer import HeadSequencer
 from s2tdpt.hw.attention.steady import SteadyHardware, SteadyUnit
 from s2tdpt.hw.attention.store import Fields, HeadStore, Hold
-from s2tdpt.hw.lif import LifCell
-from s2tdpt.hw.neuron import membrane_interval
-from s2tdpt.hw.program import Program
-from s2tdpt.hw.records import Sizes
+from s2tdpt.hw.blocks.lif import LifCell
+from s2tdpt.hw.blocks.neuron import membrane_interval
+from s2tdpt.hw.plan.program import Program
+from s2tdpt.hw.plan.records import Sizes
 
 if TYPE_CHECKING:
     from s2tdpt.golden.bounds import Bounds

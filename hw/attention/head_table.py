@@ -9,8 +9,8 @@ from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from s2tdpt.hw.fixed import exact, index_shape
-from s2tdpt.hw.memory import Memory
-from s2tdpt.hw.program import Program
+from s2tdpt.hw.plan.memory import Memory
+from s2tdpt.hw.plan.program import Program
 
 __all__ = ["HeadTable", "table_memory"]
 

@@ -10,8 +10,8 @@ from amaranth.lib import data, memory
 from s2tdpt.hw.attention.pieces import HeadPieces
 from s2tdpt.hw.attention.records import SEPARATE, HeadSizes
 from s2tdpt.hw.fixed import exact
-from s2tdpt.hw.memory import Memory
-from s2tdpt.hw.program import Program
+from s2tdpt.hw.plan.memory import Memory
+from s2tdpt.hw.plan.program import Program
 
 __all__ = ["RateToLatency", "popcount", "straddles", "tree_sum", "unfinished_memories"]
 

@@ -17,8 +17,8 @@ from s2tdpt.hw.attention.head_table import HeadTable, table_memory
 from s2tdpt.hw.attention.records import HeadSizes, V
 from s2tdpt.hw.attention.store import HeadStore, Hold, StorePort
 from s2tdpt.hw.fixed import exact, index_shape, onehot_index, without_lowest
-from s2tdpt.hw.memory import Memory
-from s2tdpt.hw.program import Program
+from s2tdpt.hw.plan.memory import Memory
+from s2tdpt.hw.plan.program import Program
 
 if TYPE_CHECKING:
     from s2tdpt.golden.attention.lrf import LocalField as Options

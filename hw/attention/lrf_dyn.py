@@ -36,16 +36,16 @@ from s2tdpt.hw.attention.ssa import collect
 from s2tdpt.hw.attention.state_records import Rounds
 from s2tdpt.hw.attention.store import HeadStore, Hold
 from s2tdpt.hw.attention.unit import AttentionHardware, AttentionUnit
-from s2tdpt.hw.delay import delayed
-from s2tdpt.hw.memory import Memory
-from s2tdpt.hw.program import Program
-from s2tdpt.hw.records import Sizes
+from s2tdpt.hw.blocks.delay import delayed
+from s2tdpt.hw.plan.memory import Memory
+from s2tdpt.hw.plan.program import Program
+from s2tdpt.hw.plan.records import Sizes
 
 if TYPE_CHECKING:
     from s2tdpt.golden.attention.lrf import LocalField as Options
     from s2tdpt.golden.bounds import Bounds
     from s2tdpt.golden.params import Params
-    from s2tdpt.hw.widths import Widths
+    from s2tdpt.hw.plan.widths import Widths
 
 __all__ = ["LrfDynHardware", "LrfDynamics"]
 

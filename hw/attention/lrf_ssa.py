@@ -26,15 +26,15 @@ from s2tdpt.hw.attention.sequencer import HeadSequencer
 from s2tdpt.hw.attention.ssa import SelfAttention, SsaHardware, collect, round_done
 from s2tdpt.hw.attention.state_issue import RoundReader, StateIssue
 from s2tdpt.hw.attention.store import HeadStore, Hold
-from s2tdpt.hw.memory import Memory
-from s2tdpt.hw.program import Program
-from s2tdpt.hw.records import Sizes
+from s2tdpt.hw.plan.memory import Memory
+from s2tdpt.hw.plan.program import Program
+from s2tdpt.hw.plan.records import Sizes
 
 if TYPE_CHECKING:
     from s2tdpt.golden.attention.lrf import LocalField as Options
     from s2tdpt.golden.bounds import Bounds
     from s2tdpt.golden.params import Params
-    from s2tdpt.hw.widths import Widths
+    from s2tdpt.hw.plan.widths import Widths
 
 __all__ = ["LrfSelfAttention", "LrfSsaHardware"]
 

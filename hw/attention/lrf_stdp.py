@@ -34,16 +34,16 @@ from s2tdpt.hw.attention.stdp_cycles import SCAN_DELAY, token_schedule
 from s2tdpt.hw.attention.stdp_records import QUERIES, RowRequest
 from s2tdpt.hw.attention.stdp_tokens import TokenReader
 from s2tdpt.hw.attention.store import HeadStore, Hold
-from s2tdpt.hw.delay import delayed
-from s2tdpt.hw.memory import Memory
-from s2tdpt.hw.program import Program
-from s2tdpt.hw.records import Sizes
+from s2tdpt.hw.blocks.delay import delayed
+from s2tdpt.hw.plan.memory import Memory
+from s2tdpt.hw.plan.program import Program
+from s2tdpt.hw.plan.records import Sizes
 
 if TYPE_CHECKING:
     from s2tdpt.golden.attention.lrf import LocalField as Options
     from s2tdpt.golden.bounds import Bounds
     from s2tdpt.golden.params import Params
-    from s2tdpt.hw.widths import Widths
+    from s2tdpt.hw.plan.widths import Widths
 
 __all__ = ["LrfStdpAttention", "LrfStdpHardware", "PacedQueries"]
 

@@ -8,11 +8,11 @@ from amaranth.lib.wiring import In, Out
 
 from s2tdpt.golden.bounds import Interval
 from s2tdpt.hw.attention.records import HeadSizes
+from s2tdpt.hw.blocks.lif import LifCell
+from s2tdpt.hw.blocks.neuron import membrane_interval
 from s2tdpt.hw.fixed import exact, interval_shape
-from s2tdpt.hw.lif import LifCell
-from s2tdpt.hw.neuron import membrane_interval
-from s2tdpt.hw.program import Program
-from s2tdpt.hw.records import Sizes, SpikeWrite, bits_for
+from s2tdpt.hw.plan.program import Program
+from s2tdpt.hw.plan.records import Sizes, SpikeWrite, bits_for
 
 __all__ = ["HeadWord", "HeadWriter", "RowNeurons", "y_shape_of"]
 

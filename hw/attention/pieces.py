@@ -8,8 +8,8 @@ from amaranth.lib.wiring import In, Out
 
 from s2tdpt.hw.attention.records import HeadSizes, HeadWrite
 from s2tdpt.hw.fixed import exact
-from s2tdpt.hw.program import Program
-from s2tdpt.hw.records import ProjectionPort, Sizes
+from s2tdpt.hw.plan.program import Program
+from s2tdpt.hw.plan.records import ProjectionPort, Sizes
 
 __all__ = ["HeadPieces"]
 

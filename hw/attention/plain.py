@@ -16,8 +16,8 @@ from s2tdpt.hw.attention.sequencer import HeadSequencer
 from s2tdpt.hw.attention.steady import SteadyHardware, SteadyUnit
 from s2tdpt.hw.attention.store import HeadStore, Hold
 from s2tdpt.hw.fixed import exact
-from s2tdpt.hw.program import Program
-from s2tdpt.hw.records import Sizes
+from s2tdpt.hw.plan.program import Program
+from s2tdpt.hw.plan.records import Sizes
 
 if TYPE_CHECKING:
     from s2tdpt.golden.bounds import Bounds

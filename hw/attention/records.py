@@ -6,7 +6,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import Out
 
 from s2tdpt.hw.fixed import index_shape, interval_shape
-from s2tdpt.hw.program import PROJECTIONS, Program
+from s2tdpt.hw.plan.program import PROJECTIONS, Program
 
 Q, K, V = 0, 1, 2
 """Numbers of the projections."""

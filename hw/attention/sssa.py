@@ -23,16 +23,16 @@ from s2tdpt.hw.attention.records import HeadSizes, K, Q, V
 from s2tdpt.hw.attention.sequencer import HeadSequencer
 from s2tdpt.hw.attention.steady import SteadyHardware, SteadyUnit
 from s2tdpt.hw.attention.store import Fields, HeadStore, Hold
-from s2tdpt.hw.delay import delayed
+from s2tdpt.hw.blocks.delay import delayed
 from s2tdpt.hw.fixed import exact, index_shape, interval_shape
-from s2tdpt.hw.memory import Memory
-from s2tdpt.hw.program import Program
-from s2tdpt.hw.records import Sizes
+from s2tdpt.hw.plan.memory import Memory
+from s2tdpt.hw.plan.program import Program
+from s2tdpt.hw.plan.records import Sizes
 
 if TYPE_CHECKING:
     from s2tdpt.golden.bounds import Bounds
     from s2tdpt.golden.params import Params
-    from s2tdpt.hw.widths import Widths
+    from s2tdpt.hw.plan.widths import Widths
 
 __all__ = ["KeyTotals", "SaccadicAttention", "Saccades", "SssaHardware"]
 

@@ -14,7 +14,7 @@ from s2tdpt.hw.attention.records import HeadSizes, K, Q, V
 from s2tdpt.hw.attention.state_records import TOKENS, Rounds, StateUse
 from s2tdpt.hw.attention.store import StorePort
 from s2tdpt.hw.fixed import exact, index_shape, onehot_index, without_lowest
-from s2tdpt.hw.program import Program
+from s2tdpt.hw.plan.program import Program
 
 __all__ = ["RoundReader", "StateIssue"]
 

@@ -10,7 +10,7 @@ from s2tdpt.golden.operand import BINARY
 from s2tdpt.hw.attention.records import BLOCK, HeadSizes, K, V
 from s2tdpt.hw.attention.state_records import StateUse
 from s2tdpt.hw.fixed import exact
-from s2tdpt.hw.memory import Memory
+from s2tdpt.hw.plan.memory import Memory
 
 __all__ = ["SUM_DELAY", "StateRows", "state_depth", "state_memories"]
 

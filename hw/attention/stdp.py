@@ -27,14 +27,14 @@ from s2tdpt.hw.attention.stdp_tokens import TokenReader
 from s2tdpt.hw.attention.store import HeadStore
 from s2tdpt.hw.attention.timeline import emission_period, head_parts
 from s2tdpt.hw.attention.unit import AttentionHardware, AttentionUnit
-from s2tdpt.hw.memory import Memory
-from s2tdpt.hw.program import Program
-from s2tdpt.hw.records import Sizes
+from s2tdpt.hw.plan.memory import Memory
+from s2tdpt.hw.plan.program import Program
+from s2tdpt.hw.plan.records import Sizes
 
 if TYPE_CHECKING:
     from s2tdpt.golden.bounds import Bounds
     from s2tdpt.golden.params import Params
-    from s2tdpt.hw.widths import Widths
+    from s2tdpt.hw.plan.widths import Widths
 
 __all__ = ["StdpAttention", "StdpHardware", "StdpKernel"]
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from s2tdpt.hw.attention.stdp_records import REUSE
 from s2tdpt.hw.attention.timeline import READY_DELAY, head_parts
-from s2tdpt.hw.program import Program
+from s2tdpt.hw.plan.program import Program
 
 __all__ = [
     "TokenSchedule",

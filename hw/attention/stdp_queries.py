@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 from s2tdpt.hw.attention.reader import PassReader
 from s2tdpt.hw.attention.records import HeadSizes
 from s2tdpt.hw.attention.stdp_records import QUERIES, REUSE, CountList, RowRequest
-from s2tdpt.hw.program import Program
+from s2tdpt.hw.plan.program import Program
 
 __all__ = ["CountLister", "QueryReader"]
 

@@ -9,13 +9,13 @@ from s2tdpt.golden.bounds import Interval
 from s2tdpt.hw.attention.accesses import HeadAccesses
 from s2tdpt.hw.attention.timeline import emission_period, head_parts
 from s2tdpt.hw.attention.unit import AttentionHardware, AttentionUnit
-from s2tdpt.hw.program import Program
-from s2tdpt.hw.records import Sizes
+from s2tdpt.hw.plan.program import Program
+from s2tdpt.hw.plan.records import Sizes
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from s2tdpt.hw.widths import Widths
+    from s2tdpt.hw.plan.widths import Widths
 
 __all__ = ["SteadyHardware", "SteadyUnit"]
 

@@ -10,8 +10,8 @@ from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from s2tdpt.hw.attention.records import BLOCK, SEPARATE, HeadSizes, HeadWrite
-from s2tdpt.hw.memory import Memory
-from s2tdpt.hw.program import Program
+from s2tdpt.hw.plan.memory import Memory
+from s2tdpt.hw.plan.program import Program
 
 __all__ = ["Fields", "HeadStore", "Hold", "StorePort", "counts_spikes", "store_memories"]
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from s2tdpt.hw.overlap import START_DELAY, words_read
-from s2tdpt.hw.program import Program, Sink
-from s2tdpt.hw.records import FIRST_REQUEST, VISIBLE_DELAY
-from s2tdpt.hw.timing import PostTiming, drain_delay
+from s2tdpt.hw.blocks.overlap import START_DELAY, words_read
+from s2tdpt.hw.blocks.timing import PostTiming, drain_delay
+from s2tdpt.hw.plan.program import Program, Sink
+from s2tdpt.hw.plan.records import FIRST_REQUEST, VISIBLE_DELAY
 
 __all__ = ["READY_DELAY", "attention_lead", "emission_period", "head_parts", "timeline"]
 

@@ -20,16 +20,16 @@ from s2tdpt.hw.attention.records import HeadSizes
 from s2tdpt.hw.attention.sequencer import HeadSequencer
 from s2tdpt.hw.attention.store import Fields, HeadStore, counts_spikes, store_memories
 from s2tdpt.hw.attention.timeline import attention_lead, timeline
-from s2tdpt.hw.memory import Memory
-from s2tdpt.hw.program import Program
-from s2tdpt.hw.records import ProjectionPort, Sizes, SpikeWrite, bits_for
+from s2tdpt.hw.plan.memory import Memory
+from s2tdpt.hw.plan.program import Program
+from s2tdpt.hw.plan.records import ProjectionPort, Sizes, SpikeWrite, bits_for
 
 if TYPE_CHECKING:
     import numpy as np
 
     from s2tdpt.golden.bounds import Bounds
     from s2tdpt.golden.params import Params
-    from s2tdpt.hw.widths import Widths
+    from s2tdpt.hw.plan.widths import Widths
 
 __all__ = ["AttentionHardware", "AttentionUnit"]
 

@@ -27,7 +27,7 @@ from s2tdpt.golden.config import NetworkConfig, load_config
 from s2tdpt.golden.parameter_file import MANIFEST_TYPES, METADATA_KEY, digest, tensor_layout
 from s2tdpt.golden.params import Params, random_params
 from s2tdpt.golden.strictjson import canonical
-from s2tdpt.hw.machine import Machine, load_machine
+from s2tdpt.hw.plan.machine import Machine, load_machine
 from s2tdpt.sim.cases import network
 
 MEMORY = 1 << 30

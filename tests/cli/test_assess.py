@@ -12,7 +12,7 @@ import pytest
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.params import Params, random_params
 from s2tdpt.golden.shipped import load
-from s2tdpt.hw.machine import Machine
+from s2tdpt.hw.plan.machine import Machine
 from s2tdpt.scripts import hardware
 from s2tdpt.scripts.assess import LEFT_OUT, parameter_file
 from s2tdpt.sim import cosim as cosim_module

@@ -9,7 +9,7 @@ from rich.console import Console
 
 import s2tdpt.hw.attention.stdp_cycles
 import s2tdpt.scripts.bench
-from s2tdpt.hw.machine import load_machine
+from s2tdpt.hw.plan.machine import load_machine
 from s2tdpt.scripts.bench import FIGURES, REPEATS, figure_table, measure_attention, missed, read_baseline
 
 GOOD = {

@@ -2,7 +2,7 @@
 
 import json
 
-from s2tdpt.hw import bitstream
+from s2tdpt.hw.board import bitstream
 from tests.hw.test_board import Tools
 
 

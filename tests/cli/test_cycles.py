@@ -12,9 +12,9 @@ import pytest
 from s2tdpt.golden.config import load_config
 from s2tdpt.golden.params import Params, random_params
 from s2tdpt.golden.samples import sample_images
-from s2tdpt.hw import cycles
-from s2tdpt.hw.estimate import count_cycles, interval
-from s2tdpt.hw.machine import Machine, load_machine
+from s2tdpt.hw.estimate import cycles
+from s2tdpt.hw.estimate.layers import count_cycles, interval
+from s2tdpt.hw.plan.machine import Machine, load_machine
 from s2tdpt.scripts.images import choose_images
 from s2tdpt.sim.cases import network
 from s2tdpt.sim.cosim import Options, cosimulate

@@ -11,8 +11,8 @@ import sys
 
 import pytest
 
-import s2tdpt.hw.tools
-from s2tdpt.hw.tools import INSTALL, PACKAGES, PROGRAMS, Finding, find_tool, survey
+import s2tdpt.hw.tools.external
+from s2tdpt.hw.tools.external import INSTALL, PACKAGES, PROGRAMS, Finding, find_tool, survey
 from s2tdpt.scripts.doctor import lines
 
 
@@ -101,7 +101,7 @@ def test_missing_and_unfit_packages(monkeypatch):
             raise importlib.metadata.PackageNotFoundError(name)
         return {"torch": "1.0", "tensorboard": "1.0"}.get(name) or version(name)
 
-    monkeypatch.setattr(s2tdpt.hw.tools.importlib.metadata, "version", changed)
+    monkeypatch.setattr(s2tdpt.hw.tools.external.importlib.metadata, "version", changed)
     found = {one.name: one for one in survey()}
     assert (found["numba"].version, found["numba"].problem) == (None, "numba was not found")
     assert found["numba"].install == "pip install 'numba>=0.60'"

@@ -20,9 +20,9 @@ from s2tdpt.golden.energy import energy_report
 from s2tdpt.golden.network import GoldenNetwork
 from s2tdpt.golden.params import Params, random_params
 from s2tdpt.hw.attention.stdp_cycles import row_updates
-from s2tdpt.hw.cycles import frame_cycles
-from s2tdpt.hw.machine import Machine
-from s2tdpt.hw.schedule import build_program
+from s2tdpt.hw.estimate.cycles import frame_cycles
+from s2tdpt.hw.plan.machine import Machine
+from s2tdpt.hw.plan.schedule import build_program
 from s2tdpt.scripts.energy import amount
 from s2tdpt.scripts.options import load_params
 from s2tdpt.sw.datasets import load_dataset

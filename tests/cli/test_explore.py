@@ -11,7 +11,7 @@ from contextlib import closing, suppress
 
 import pytest
 
-from s2tdpt.hw.candidate import DEVICES
+from s2tdpt.hw.estimate.candidate import DEVICES
 from s2tdpt.sim.cases import network
 
 COMMON = ("--images", "images.npy", "--mhz", 100)
@@ -109,7 +109,7 @@ def test_synthesis_of_the_front_is_kept(shell, tiny, images, explore, monkeypatc
             raise KeyboardInterrupt
         return {"LUT4": 1000, "CCU2C": 10, "TRELLIS_DPR16X4": 5, "TRELLIS_FF": 500, "DP16KD": 3}
 
-    monkeypatch.setattr("s2tdpt.hw.area_table.measure", measure)
+    monkeypatch.setattr("s2tdpt.hw.estimate.area_table.measure", measure)
     options = ("--points", 6, "--storage", "sqlite:///found.db")
     front = explore(*options)["front"]
     assert len(front) > 2 and not runs

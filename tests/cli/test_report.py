@@ -7,9 +7,9 @@ from html.parser import HTMLParser
 import pytest
 
 from s2tdpt.golden.shipped import load
-from s2tdpt.hw.machine import Machine, load_machine
-from s2tdpt.hw.netlist_power import BlockPower, NetlistPower
-from s2tdpt.hw.synthesis import Report
+from s2tdpt.hw.netlist.netlist_power import BlockPower, NetlistPower
+from s2tdpt.hw.netlist.synthesis import Report
+from s2tdpt.hw.plan.machine import Machine, load_machine
 from s2tdpt.scripts.drawing import Drawing, decades, short
 from s2tdpt.scripts.energy import amount
 

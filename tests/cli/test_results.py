@@ -19,7 +19,7 @@ from s2tdpt.golden.network import GoldenNetwork
 from s2tdpt.golden.params import Params
 from s2tdpt.golden.shipped import FOLDER as MODELS
 from s2tdpt.golden.shipped import shipped_models
-from s2tdpt.hw.machine import Machine, load_machine
+from s2tdpt.hw.plan.machine import Machine, load_machine
 from s2tdpt.sim import cosim as cosim_module
 from s2tdpt.sim.cases import network
 from s2tdpt.sim.design import generate as generate_design

@@ -8,12 +8,12 @@ from amaranth import Array, Cat, Mux, signed
 
 from s2tdpt.golden.bounds import derive_bounds
 from s2tdpt.golden.params import random_params
-from s2tdpt.hw.axi import REGISTER_SUBGROUPS, FrameReceiver, ResultSender
-from s2tdpt.hw.machine import Machine
-from s2tdpt.hw.records import STREAM_CONSTANT_TILES, Sizes
-from s2tdpt.hw.schedule import build_program
-from s2tdpt.hw.weights import WeightStream, _TileRings
-from s2tdpt.hw.widths import derive_widths
+from s2tdpt.hw.blocks.weights import WeightStream, _TileRings
+from s2tdpt.hw.bus.axi import REGISTER_SUBGROUPS, FrameReceiver, ResultSender
+from s2tdpt.hw.plan.machine import Machine
+from s2tdpt.hw.plan.records import STREAM_CONSTANT_TILES, Sizes
+from s2tdpt.hw.plan.schedule import build_program
+from s2tdpt.hw.plan.widths import derive_widths
 from s2tdpt.sim.cases import network
 from tests.formal.prove import Contract, Fault
 

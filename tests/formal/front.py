@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from amaranth import Mux
 
-from s2tdpt.hw.front import EventSource
-from s2tdpt.hw.records import Sizes
-from s2tdpt.hw.step_rom import SourceField, StepRecords
+from s2tdpt.hw.blocks.front import EventSource
+from s2tdpt.hw.blocks.step_rom import SourceField, StepRecords
+from s2tdpt.hw.plan.records import Sizes
 from tests.formal.prove import Contract, Fault
 from tests.formal.queues import small_program
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from amaranth import Array, Cat, Mux
 
 from s2tdpt.golden.link import ESCAPE, FLAG, FLIP, HEADER, Identity
-from s2tdpt.hw.image_buffer import ImageBuffer
-from s2tdpt.hw.link import LinkReceiver, LinkSender
-from s2tdpt.hw.responder import Reply
-from s2tdpt.hw.uart import PHASE_BITS, UartReceiver, UartTransmitter
+from s2tdpt.hw.board.image_buffer import ImageBuffer
+from s2tdpt.hw.board.link import LinkReceiver, LinkSender
+from s2tdpt.hw.board.responder import Reply
+from s2tdpt.hw.board.uart import PHASE_BITS, UartReceiver, UartTransmitter
 from tests.formal.prove import Contract, Fault
 
 WORD_BYTES = 4

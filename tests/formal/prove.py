@@ -28,7 +28,7 @@ from amaranth.back import rtlil
 from amaranth.hdl import Assert, Assume, Cover, Elaboratable, Fragment
 from amaranth.hdl._mem import MemoryInstance
 
-from s2tdpt.hw.tools import run_tool
+from s2tdpt.hw.tools.external import run_tool
 from tests.mutation.places import HARDWARE, traced
 from tests.mutation.sites import sites_of
 

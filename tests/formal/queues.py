@@ -5,12 +5,12 @@ from __future__ import annotations
 from amaranth import Mux, Signal
 from amaranth.lib import data
 
-from s2tdpt.hw.machine import Machine
-from s2tdpt.hw.program import Program
-from s2tdpt.hw.records import Sizes
-from s2tdpt.hw.scanner import BankScanner, PositionEnd, SliceQueue
-from s2tdpt.hw.schedule import build_program
-from s2tdpt.hw.skid import SkidBuffer
+from s2tdpt.hw.blocks.scanner import BankScanner, PositionEnd, SliceQueue
+from s2tdpt.hw.blocks.skid import SkidBuffer
+from s2tdpt.hw.plan.machine import Machine
+from s2tdpt.hw.plan.program import Program
+from s2tdpt.hw.plan.records import Sizes
+from s2tdpt.hw.plan.schedule import build_program
 from s2tdpt.sim.cases import network
 from tests.formal.prove import Contract, Fault
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from amaranth import Cat, Mux
 
-from s2tdpt.hw.axi_lite import AxiLiteEnd
-from s2tdpt.hw.registers import FrameGate
+from s2tdpt.hw.bus.axi_lite import AxiLiteEnd
+from s2tdpt.hw.bus.registers import FrameGate
 from tests.formal.prove import Contract, Fault
 
 

@@ -69,8 +69,8 @@ def test_a_narrowing_that_drops_the_sign_is_noticed(monkeypatch):
 def _units_with_streams() -> set[str]:
     """Components of `hw` whose source names a stream or a bus."""
     found = set()
-    for module in pkgutil.iter_modules(s2tdpt.hw.__path__):
-        loaded = importlib.import_module(f"s2tdpt.hw.{module.name}")
+    for module in pkgutil.walk_packages(s2tdpt.hw.__path__, "s2tdpt.hw."):
+        loaded = importlib.import_module(module.name)
         for name, unit in inspect.getmembers(loaded, inspect.isclass):
             if unit.__module__ != loaded.__name__ or not issubclass(unit, wiring.Component):
                 continue

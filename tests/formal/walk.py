@@ -5,10 +5,10 @@ from __future__ import annotations
 from amaranth import Cat, Const, Mux, Value
 from amaranth.lib import data
 
-from s2tdpt.hw.reader import WordReader
-from s2tdpt.hw.records import Sizes
-from s2tdpt.hw.step_rom import SourceField, StepRecords
-from s2tdpt.hw.walker import PositionWalker, TapWalker, window_layout
+from s2tdpt.hw.blocks.reader import WordReader
+from s2tdpt.hw.blocks.step_rom import SourceField, StepRecords
+from s2tdpt.hw.blocks.walker import PositionWalker, TapWalker, window_layout
+from s2tdpt.hw.plan.records import Sizes
 from tests.formal.prove import Contract, Fault
 from tests.formal.queues import BANKS, DEPTH, STEPS, small_program
 

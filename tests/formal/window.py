@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from amaranth import Mux, Signal, Value
 
-from s2tdpt.hw.machine import Machine
-from s2tdpt.hw.records import Sizes
-from s2tdpt.hw.schedule import build_program
-from s2tdpt.hw.window import COLUMN_CYCLES, ColumnReader, padding
+from s2tdpt.hw.blocks.window import COLUMN_CYCLES, ColumnReader, padding
+from s2tdpt.hw.plan.machine import Machine
+from s2tdpt.hw.plan.records import Sizes
+from s2tdpt.hw.plan.schedule import build_program
 from s2tdpt.sim.cases import network
 from tests.formal.prove import Contract, Fault
 

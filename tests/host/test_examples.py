@@ -17,8 +17,8 @@ from s2tdpt.golden.network import GoldenNetwork
 from s2tdpt.golden.register_map import MAP
 from s2tdpt.golden.registers import Constants, Registers
 from s2tdpt.golden.responder import infer_with
-from s2tdpt.hw import package
-from s2tdpt.hw.machine import Machine
+from s2tdpt.hw.package import folder as package
+from s2tdpt.hw.plan.machine import Machine
 from s2tdpt.sim.cases import build_case, network
 from tests.golden.test_registers import TwinBus
 

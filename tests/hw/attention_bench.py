@@ -23,10 +23,10 @@ from s2tdpt.hw.attention.stdp import StdpAttention, StdpHardware
 from s2tdpt.hw.attention.stdp_cycles import y_interval
 from s2tdpt.hw.attention.timeline import head_parts
 from s2tdpt.hw.attention.unit import AttentionHardware, AttentionUnit
-from s2tdpt.hw.machine import Machine
-from s2tdpt.hw.program import PROJECTIONS, Program
-from s2tdpt.hw.records import Sizes
-from s2tdpt.hw.schedule import build_program
+from s2tdpt.hw.plan.machine import Machine
+from s2tdpt.hw.plan.program import PROJECTIONS, Program
+from s2tdpt.hw.plan.records import Sizes
+from s2tdpt.hw.plan.schedule import build_program
 from tests.hw.util import simulate
 
 

@@ -3,8 +3,8 @@
 import json
 import subprocess
 
-from s2tdpt.hw.gates import GateSimulation
-from s2tdpt.hw.tools import run_tool
+from s2tdpt.hw.netlist.gates import GateSimulation
+from s2tdpt.hw.tools.external import run_tool
 
 BENCH = """\
 module bench;
@@ -68,7 +68,7 @@ class Cells:
         return "\n".join([*lines, "endmodule", ""])
 
     def module(self) -> dict:
-        """As `hw.netlist.mapped_module` gives it."""
+        """As `hw.netlist.mapping.mapped_module` gives it."""
         first = {"i": 10, "o": 10 + self.inputs}
         sizes = {"i": self.inputs, "o": self.outputs}
         ports = {self._clock: {"direction": "input", "bits": [2]}}

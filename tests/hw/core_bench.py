@@ -19,15 +19,15 @@ from s2tdpt.golden.bounds import Bounds, derive_bounds
 from s2tdpt.golden.config import NetworkConfig
 from s2tdpt.golden.params import Params
 from s2tdpt.golden.trace import traces
-from s2tdpt.hw.arrival import TileArrival, stream_shape
 from s2tdpt.hw.attention.neurons import y_shape_of
+from s2tdpt.hw.blocks.images import stream_beats
 from s2tdpt.hw.core import Core
-from s2tdpt.hw.cycles import FrameModel
-from s2tdpt.hw.images import stream_beats
-from s2tdpt.hw.machine import Machine
-from s2tdpt.hw.program import Port, Program, Step, Trace
-from s2tdpt.hw.schedule import build_program
-from s2tdpt.hw.widths import Widths, derive_widths
+from s2tdpt.hw.estimate.arrival import TileArrival, stream_shape
+from s2tdpt.hw.estimate.cycles import FrameModel
+from s2tdpt.hw.plan.machine import Machine
+from s2tdpt.hw.plan.program import Port, Program, Step, Trace
+from s2tdpt.hw.plan.schedule import build_program
+from s2tdpt.hw.plan.widths import Widths, derive_widths
 from s2tdpt.sim import cases
 from s2tdpt.sim.stalls import pauses
 from tests.hw.util import simulate

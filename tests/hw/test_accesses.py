@@ -8,9 +8,9 @@ import pytest
 from amaranth import Cat, Signal
 
 from s2tdpt.golden.attention import MECHANISMS
-from s2tdpt.hw.accesses import AccessCounter, FrameAccesses
 from s2tdpt.hw.attention import HARDWARE
-from s2tdpt.hw.machine import Machine
+from s2tdpt.hw.estimate.accesses import AccessCounter, FrameAccesses
+from s2tdpt.hw.plan.machine import Machine
 from s2tdpt.sim.cases import network
 from tests.hw.core_bench import build_case, run_core, traces_of
 from tests.hw.util import memories_of

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from s2tdpt.golden.config import load_config
-from s2tdpt.hw.arrival import LONG_AGO, StreamShape, TileArrival, stream_shape
-from s2tdpt.hw.images import TileSize, tile_beats
-from s2tdpt.hw.machine import Machine
-from s2tdpt.hw.records import STREAM_CONSTANT_TILES
-from s2tdpt.hw.weights import READY_DELAY, ROOM_DELAY
+from s2tdpt.hw.blocks.images import TileSize, tile_beats
+from s2tdpt.hw.blocks.weights import READY_DELAY, ROOM_DELAY
+from s2tdpt.hw.estimate.arrival import LONG_AGO, StreamShape, TileArrival, stream_shape
+from s2tdpt.hw.plan.machine import Machine
+from s2tdpt.hw.plan.records import STREAM_CONSTANT_TILES
 from tests.hw.weight_bench import RUNS, derive, observed, setting
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from s2tdpt.golden.rates import Rates
 from s2tdpt.hw.attention.comparison import ENGINES, compare, draw_spikes
-from s2tdpt.hw.machine import Machine
+from s2tdpt.hw.plan.machine import Machine
 
 
 def machine(engines: int) -> Machine:

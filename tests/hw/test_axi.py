@@ -7,7 +7,7 @@ from amaranth.hdl import Module
 from amaranth.lib.wiring import Component, Out
 from amaranth.sim import Simulator
 
-from s2tdpt.hw.axi import FrameReceiver, ResultSender
+from s2tdpt.hw.bus.axi import FrameReceiver, ResultSender
 
 # Probability that a side is willing in a cycle, and the length of the runs it keeps to.
 PATTERNS = {

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from s2tdpt.hw.axi_lite import AxiLiteEnd
+from s2tdpt.hw.bus.axi_lite import AxiLiteEnd
 from s2tdpt.sim.stalls import PATTERNS
 from tests.hw.test_link import pauses
 from tests.hw.util import simulate, state_of

@@ -8,13 +8,13 @@ import pytest
 
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.params import random_params
-from s2tdpt.hw import bitstream
-from s2tdpt.hw.bitstream import board_top, build_bitstream
-from s2tdpt.hw.board import BOARD_DIRECTORY, load_board, memory_fit, named_boards, wiring_of
-from s2tdpt.hw.machine import Machine
-from s2tdpt.hw.memory_plan import plan_of
-from s2tdpt.hw.pll import ecp5_pll, gowin_pll, ice40_pll
-from s2tdpt.hw.serial import SerialAccelerator, SerialLine
+from s2tdpt.hw.board import bitstream
+from s2tdpt.hw.board.bitstream import board_top, build_bitstream
+from s2tdpt.hw.board.description import BOARD_DIRECTORY, load_board, memory_fit, named_boards, wiring_of
+from s2tdpt.hw.board.pll import ecp5_pll, gowin_pll, ice40_pll
+from s2tdpt.hw.board.serial import SerialAccelerator, SerialLine
+from s2tdpt.hw.estimate.memory_plan import plan_of
+from s2tdpt.hw.plan.machine import Machine
 from s2tdpt.hw.verilog import emit, lint
 from s2tdpt.sim.cases import network
 

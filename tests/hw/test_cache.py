@@ -6,7 +6,7 @@ import time
 import pytest
 
 from s2tdpt.golden.errors import UserError
-from s2tdpt.hw.cache import KEPT, STALE, cache_folder, make_entry, used
+from s2tdpt.hw.tools.cache import KEPT, STALE, cache_folder, make_entry, used
 
 
 @pytest.fixture

@@ -5,11 +5,11 @@ import pytest
 
 from s2tdpt.golden.network import GoldenNetwork
 from s2tdpt.golden.params import random_params
-from s2tdpt.hw.candidate import Contender, Limits, estimate_candidate
-from s2tdpt.hw.counted_energy import count_energy
-from s2tdpt.hw.estimate import count_cycles, image_traces
-from s2tdpt.hw.machine import Machine
-from s2tdpt.hw.schedule import build_program, program_of
+from s2tdpt.hw.estimate.candidate import Contender, Limits, estimate_candidate
+from s2tdpt.hw.estimate.counted_energy import count_energy
+from s2tdpt.hw.estimate.layers import count_cycles, image_traces
+from s2tdpt.hw.plan.machine import Machine
+from s2tdpt.hw.plan.schedule import build_program, program_of
 from s2tdpt.sim.cases import network
 
 MACHINE = Machine(lanes=4, banks=2, post_lanes=2)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from s2tdpt.golden.arith import signed_bits
-from s2tdpt.hw.combine import PlaneCombiner
+from s2tdpt.hw.blocks.combine import PlaneCombiner
 from tests.hw.pieces import GAPS, run_pieces
 
 

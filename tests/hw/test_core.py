@@ -7,21 +7,21 @@ import pytest
 from amaranth import Signal
 
 import s2tdpt.hw.attention.unit
-import s2tdpt.hw.front
-import s2tdpt.hw.step_rom
+import s2tdpt.hw.blocks.front
+import s2tdpt.hw.blocks.step_rom
 from s2tdpt.golden.attention import MECHANISMS
 from s2tdpt.golden.bounds import derive_bounds
 from s2tdpt.golden.network import GoldenNetwork
 from s2tdpt.golden.neuron import NEURONS
 from s2tdpt.golden.params import Params
 from s2tdpt.hw.attention.timeline import attention_lead, emission_period
-from s2tdpt.hw.cycles import FrameModel
-from s2tdpt.hw.machine import Machine
-from s2tdpt.hw.overlap import settle_cycles
-from s2tdpt.hw.reader import WordReader
-from s2tdpt.hw.scanner import BankScanner
-from s2tdpt.hw.schedule import build_program
-from s2tdpt.hw.widths import derive_widths
+from s2tdpt.hw.blocks.overlap import settle_cycles
+from s2tdpt.hw.blocks.reader import WordReader
+from s2tdpt.hw.blocks.scanner import BankScanner
+from s2tdpt.hw.estimate.cycles import FrameModel
+from s2tdpt.hw.plan.machine import Machine
+from s2tdpt.hw.plan.schedule import build_program
+from s2tdpt.hw.plan.widths import derive_widths
 from s2tdpt.sim.cases import liveliness, network, random_network
 from tests.hw.core_bench import (
     build_case,
@@ -360,7 +360,7 @@ def test_dropped_spike_is_found_and_located(sound, monkeypatch):
     step = next(step for step in sound.program.steps if step.layer == "sps.1")
     rows = range(step.tile_base, step.tile_base + step.tile_rows(sound.machine))
     monkeypatch.setattr(DroppedSpike, "rows", rows)
-    monkeypatch.setattr(s2tdpt.hw.front, "BankScanner", DroppedSpike)
+    monkeypatch.setattr(s2tdpt.hw.blocks.front, "BankScanner", DroppedSpike)
     result = run_core(sound)
     assert differences(sound, result)[0].startswith("sps.u: image 0, step "), differences(sound, result)
     with pytest.raises(AssertionError):
@@ -372,7 +372,7 @@ def test_step_that_starts_too_early_is_found(sound, monkeypatch):
     waits = settle_cycles(sound.program)
     assert max(wait for wait in waits if wait is not None) >= 8
     at_once = [wait and 0 for wait in waits]
-    monkeypatch.setattr(s2tdpt.hw.step_rom, "settle_cycles", lambda program: at_once)
+    monkeypatch.setattr(s2tdpt.hw.blocks.step_rom, "settle_cycles", lambda program: at_once)
     result = run_core(sound)
     assert differences(sound, result) != []
     with pytest.raises(AssertionError):
@@ -390,7 +390,7 @@ def test_attention_that_is_read_too_early_is_found(monkeypatch):
 
 
 def test_lost_cycle_is_found(sound, monkeypatch):
-    monkeypatch.setattr(s2tdpt.hw.front, "WordReader", LostCycle)
+    monkeypatch.setattr(s2tdpt.hw.blocks.front, "WordReader", LostCycle)
     result = run_core(sound)
     assert differences(sound, result) == []
     with pytest.raises(AssertionError, match=r"^image 0, sps\.0: starts and is complete in cycles "):

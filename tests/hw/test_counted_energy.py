@@ -5,12 +5,12 @@ import pytest
 
 from s2tdpt.golden.network import GoldenNetwork
 from s2tdpt.golden.shipped import load
-from s2tdpt.hw.counted_energy import adder_energy, count_energy
-from s2tdpt.hw.estimate import image_traces
-from s2tdpt.hw.machine import load_machine
-from s2tdpt.hw.macro_model import CACTI, HOROWITZ, access_energy, area, fits, leakage
-from s2tdpt.hw.schedule import build_program
-from s2tdpt.hw.widths import derive_widths
+from s2tdpt.hw.estimate.counted_energy import adder_energy, count_energy
+from s2tdpt.hw.estimate.layers import image_traces
+from s2tdpt.hw.estimate.macro_model import CACTI, HOROWITZ, access_energy, area, fits, leakage
+from s2tdpt.hw.plan.machine import load_machine
+from s2tdpt.hw.plan.schedule import build_program
+from s2tdpt.hw.plan.widths import derive_widths
 from s2tdpt.scripts.images import labelled_images
 
 

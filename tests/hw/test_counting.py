@@ -6,7 +6,7 @@ from amaranth import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from s2tdpt.hw.counting import CountTo
+from s2tdpt.hw.blocks.counting import CountTo
 from tests.hw.util import simulate
 
 

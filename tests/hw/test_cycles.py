@@ -9,16 +9,16 @@ import pytest
 from s2tdpt.golden.config import load_config
 from s2tdpt.golden.network import GoldenNetwork
 from s2tdpt.golden.params import random_params
-from s2tdpt.hw.arrival import TileArrival, stream_shape
-from s2tdpt.hw.cycles import FrameModel, frame_cycles, planes_of, read_words
-from s2tdpt.hw.front_model import FIRST_REQUEST
-from s2tdpt.hw.images import stream_beats, tile_beats
-from s2tdpt.hw.machine import Machine
-from s2tdpt.hw.overlap import settle_cycles
-from s2tdpt.hw.program import Source
-from s2tdpt.hw.schedule import build_program
-from s2tdpt.hw.widths import derive_widths
-from s2tdpt.hw.window import FIRST_WINDOW
+from s2tdpt.hw.blocks.images import stream_beats, tile_beats
+from s2tdpt.hw.blocks.overlap import settle_cycles
+from s2tdpt.hw.blocks.window import FIRST_WINDOW
+from s2tdpt.hw.estimate.arrival import TileArrival, stream_shape
+from s2tdpt.hw.estimate.cycles import FrameModel, frame_cycles, planes_of, read_words
+from s2tdpt.hw.estimate.front_model import FIRST_REQUEST
+from s2tdpt.hw.plan.machine import Machine
+from s2tdpt.hw.plan.program import Source
+from s2tdpt.hw.plan.schedule import build_program
+from s2tdpt.hw.plan.widths import derive_widths
 from s2tdpt.sim.cases import network
 from tests.hw.core_bench import build_case
 from tests.hw.test_front import events_of

@@ -5,7 +5,7 @@ from amaranth import ClockDomain, Module, Signal, signed
 from amaranth.lib import data
 from amaranth.sim import Simulator
 
-from s2tdpt.hw.delay import delayed
+from s2tdpt.hw.blocks.delay import delayed
 
 
 def trace(build, values, resets=()):

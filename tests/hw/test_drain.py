@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from s2tdpt.hw.drain import DrainSequencer
-from s2tdpt.hw.machine import Machine
-from s2tdpt.hw.program import Sink, Source
-from s2tdpt.hw.records import FETCH_CYCLES, STREAM_CONSTANT_TILES, Sizes
-from s2tdpt.hw.schedule import build_program
-from s2tdpt.hw.step_rom import StepRecords
+from s2tdpt.hw.blocks.drain import DrainSequencer
+from s2tdpt.hw.blocks.step_rom import StepRecords
+from s2tdpt.hw.plan.machine import Machine
+from s2tdpt.hw.plan.program import Sink, Source
+from s2tdpt.hw.plan.records import FETCH_CYCLES, STREAM_CONSTANT_TILES, Sizes
+from s2tdpt.hw.plan.schedule import build_program
 from s2tdpt.sim.cases import network
 from tests.hw.util import simulate
 

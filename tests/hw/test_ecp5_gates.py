@@ -5,8 +5,8 @@ import random
 import pytest
 
 from s2tdpt.golden.errors import UserError
-from s2tdpt.hw.ecp5_gates import circuit_of
-from s2tdpt.hw.gates import GateSimulator
+from s2tdpt.hw.netlist.ecp5_gates import circuit_of
+from s2tdpt.hw.netlist.gates import GateSimulator
 from tests.hw.cells import Cells, differences, load_module, simulated
 
 CYCLES = 300

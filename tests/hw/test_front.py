@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from s2tdpt.hw.cycles import planes_of, read_words
-from s2tdpt.hw.front import EventSource
-from s2tdpt.hw.front_model import FrontModel, word_marks
-from s2tdpt.hw.machine import Machine
-from s2tdpt.hw.program import Source
-from s2tdpt.hw.records import FETCH_CYCLES, Sizes
-from s2tdpt.hw.schedule import build_program
-from s2tdpt.hw.step_rom import StepRecords, walk_fields
+from s2tdpt.hw.blocks.front import EventSource
+from s2tdpt.hw.blocks.step_rom import StepRecords, walk_fields
+from s2tdpt.hw.estimate.cycles import planes_of, read_words
+from s2tdpt.hw.estimate.front_model import FrontModel, word_marks
+from s2tdpt.hw.plan.machine import Machine
+from s2tdpt.hw.plan.program import Source
+from s2tdpt.hw.plan.records import FETCH_CYCLES, Sizes
+from s2tdpt.hw.plan.schedule import build_program
 from s2tdpt.sim.cases import network
 from tests.hw.test_walker import requests
 from tests.hw.util import simulate

@@ -6,7 +6,7 @@ import torch
 
 from s2tdpt.golden.arith import signed_bits
 from s2tdpt.golden.head import head_sum
-from s2tdpt.hw.head import HeadSum
+from s2tdpt.hw.blocks.head import HeadSum
 from tests.hw.pieces import GAPS
 from tests.hw.util import simulate
 

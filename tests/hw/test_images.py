@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from s2tdpt.golden.config import load_config
-from s2tdpt.hw.images import (
+from s2tdpt.hw.blocks.images import (
     constant_beats,
     constant_width,
     pack_fields,
@@ -18,9 +18,9 @@ from s2tdpt.hw.images import (
     tile_beats,
     tile_sizes,
 )
-from s2tdpt.hw.machine import Machine
-from s2tdpt.hw.program import Source
-from s2tdpt.hw.widths import shift_range
+from s2tdpt.hw.plan.machine import Machine
+from s2tdpt.hw.plan.program import Source
+from s2tdpt.hw.plan.widths import shift_range
 from tests.hw.weight_bench import CASES, derive, setting
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from amaranth.sim import Simulator
 
-from s2tdpt.hw.images import stream_beats, stream_width
-from s2tdpt.hw.machine import Machine
+from s2tdpt.hw.blocks.images import stream_beats, stream_width
+from s2tdpt.hw.plan.machine import Machine
 from s2tdpt.hw.top import Accelerator
 from s2tdpt.sim.cases import network
 from tests.hw.core_bench import build_case

@@ -5,10 +5,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from s2tdpt.hw.lanes import LaneArray, lane_delay
-from s2tdpt.hw.machine import Machine
-from s2tdpt.hw.records import WEIGHT_DELAY, Sizes
-from s2tdpt.hw.schedule import build_program
+from s2tdpt.hw.blocks.lanes import LaneArray, lane_delay
+from s2tdpt.hw.plan.machine import Machine
+from s2tdpt.hw.plan.records import WEIGHT_DELAY, Sizes
+from s2tdpt.hw.plan.schedule import build_program
 from s2tdpt.sim.cases import network
 from tests.hw.util import simulate
 

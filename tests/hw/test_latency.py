@@ -10,7 +10,7 @@ from amaranth import Signal
 
 from s2tdpt.golden.latency import popcount as golden_popcount
 from s2tdpt.hw.attention.latency import RateToLatency, popcount, straddles
-from s2tdpt.hw.records import Sizes
+from s2tdpt.hw.plan.records import Sizes
 from tests.hw.attention_bench import deliver, program_for, spikes
 from tests.hw.util import simulate
 

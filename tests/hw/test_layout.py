@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from s2tdpt.hw.layout import Packing, Regions
+from s2tdpt.hw.plan.layout import Packing, Regions
 
 SHAPES = [
     (channels, lanes, head_dim, part)

@@ -5,8 +5,8 @@ import torch
 from amaranth import signed
 
 from s2tdpt.golden.neuron.graded import LevelsLaw
+from s2tdpt.hw.blocks.levels import LEVELS_DELAY, LevelsPipeline
 from s2tdpt.hw.fixed import interval_of
-from s2tdpt.hw.levels import LEVELS_DELAY, LevelsPipeline
 from tests.hw.pieces import GAPS, run_pieces
 from tests.hw.util import state_of
 

@@ -8,9 +8,9 @@ import torch
 from amaranth import signed, unsigned
 
 from s2tdpt.golden.neuron.lif import lif
+from s2tdpt.hw.blocks.lif import LifCell
+from s2tdpt.hw.blocks.neuron import carried_interval, membrane_interval
 from s2tdpt.hw.fixed import interval_of, interval_shape
-from s2tdpt.hw.lif import LifCell
-from s2tdpt.hw.neuron import carried_interval, membrane_interval
 from tests.hw.util import simulate
 
 

@@ -8,9 +8,9 @@ import torch
 from amaranth import signed
 
 from s2tdpt.golden.neuron.lif import lif
+from s2tdpt.hw.blocks.lif_pipeline import LifPipeline
+from s2tdpt.hw.blocks.neuron import membrane_interval
 from s2tdpt.hw.fixed import interval_of
-from s2tdpt.hw.lif_pipeline import LifPipeline
-from s2tdpt.hw.neuron import membrane_interval
 from tests.hw.pieces import GAPS, run_pieces
 
 

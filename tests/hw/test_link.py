@@ -6,8 +6,8 @@ import random
 import pytest
 
 from s2tdpt.golden.link import DAMAGED, ESCAPE, FLAG, HEADER, Frame, FrameDecoder, encode
-from s2tdpt.hw.image_buffer import ImageBuffer
-from s2tdpt.hw.link import LinkReceiver, LinkSender
+from s2tdpt.hw.board.image_buffer import ImageBuffer
+from s2tdpt.hw.board.link import LinkReceiver, LinkSender
 from s2tdpt.sim import stalls
 from s2tdpt.sim.stalls import PATTERNS
 from tests.golden.test_link import frames

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from s2tdpt.golden.errors import UserError
-from s2tdpt.hw.machine import DEFAULT_MACHINE, Machine, load_machine, machine_from, named_machines
+from s2tdpt.hw.plan.machine import DEFAULT_MACHINE, Machine, load_machine, machine_from, named_machines
 
 FIELDS = "name, lanes, banks, post_lanes, queue, attention_steps, weight_memory"
 

@@ -12,8 +12,8 @@ from s2tdpt.golden.attention import MECHANISMS
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.params import random_params
 from s2tdpt.hw.attention import HARDWARE
-from s2tdpt.hw.machine import Machine
-from s2tdpt.hw.memory_plan import BLOCKS, Memory, MemoryPlan, check_plan, plan_of
+from s2tdpt.hw.estimate.memory_plan import BLOCKS, Memory, MemoryPlan, check_plan, plan_of
+from s2tdpt.hw.plan.machine import Machine
 from s2tdpt.hw.top import Accelerator
 from s2tdpt.sim.cases import network
 

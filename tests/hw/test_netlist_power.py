@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 
 from s2tdpt.golden.errors import UserError
-from s2tdpt.hw import netlist as netlist_module
-from s2tdpt.hw.accesses import AccessCounter
-from s2tdpt.hw.cycles import FrameModel
-from s2tdpt.hw.gate_bench import measure_window
-from s2tdpt.hw.liberty import read_library
-from s2tdpt.hw.library_gates import GateModel
-from s2tdpt.hw.machine import Machine
-from s2tdpt.hw.netlist import Instance, Netlist, map_to_cells
-from s2tdpt.hw.netlist_power import sum_power
+from s2tdpt.hw.estimate.accesses import AccessCounter
+from s2tdpt.hw.estimate.cycles import FrameModel
+from s2tdpt.hw.netlist import mapping as netlist_module
+from s2tdpt.hw.netlist.gate_bench import measure_window
+from s2tdpt.hw.netlist.liberty import read_library
+from s2tdpt.hw.netlist.library_gates import GateModel
+from s2tdpt.hw.netlist.mapping import Instance, Netlist, map_to_cells
+from s2tdpt.hw.netlist.netlist_power import sum_power
+from s2tdpt.hw.netlist.truth import truth_table
+from s2tdpt.hw.plan.machine import Machine
 from s2tdpt.hw.top import Accelerator
-from s2tdpt.hw.truth import truth_table
 from s2tdpt.hw.verilog import emit
 from s2tdpt.sim.cases import network
 from tests.hw.cells import differences, simulated

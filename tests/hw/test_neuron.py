@@ -12,10 +12,10 @@ from s2tdpt.golden.neuron.glif import GlifLaw
 from s2tdpt.golden.neuron.graded import TernaryLaw
 from s2tdpt.golden.neuron.klif import KlifLaw
 from s2tdpt.golden.neuron.plif import PlifLaw
+from s2tdpt.hw.blocks.lif import LifCell
+from s2tdpt.hw.blocks.lif_pipeline import LifPipeline
+from s2tdpt.hw.blocks.neuron import Carry, membrane_interval
 from s2tdpt.hw.fixed import interval_of
-from s2tdpt.hw.lif import LifCell
-from s2tdpt.hw.lif_pipeline import LifPipeline
-from s2tdpt.hw.neuron import Carry, membrane_interval
 from tests.hw.pieces import GAPS, run_pieces
 from tests.hw.util import simulate
 

@@ -4,18 +4,18 @@ import numpy as np
 import pytest
 
 from s2tdpt.hw.attention.timeline import attention_lead, emission_period
-from s2tdpt.hw.front_model import FrontModel, word_marks
-from s2tdpt.hw.machine import Machine
-from s2tdpt.hw.overlap import (
+from s2tdpt.hw.blocks.overlap import (
     ENDED_DELAY,
     START_DELAY,
     settle_cycles,
     words_read,
 )
-from s2tdpt.hw.program import Source
-from s2tdpt.hw.records import FETCH_CYCLES, FIRST_REQUEST, VISIBLE_DELAY
-from s2tdpt.hw.schedule import build_program
-from s2tdpt.hw.timing import PostTiming, drain_delay
+from s2tdpt.hw.blocks.timing import PostTiming, drain_delay
+from s2tdpt.hw.estimate.front_model import FrontModel, word_marks
+from s2tdpt.hw.plan.machine import Machine
+from s2tdpt.hw.plan.program import Source
+from s2tdpt.hw.plan.records import FETCH_CYCLES, FIRST_REQUEST, VISIBLE_DELAY
+from s2tdpt.hw.plan.schedule import build_program
 from s2tdpt.sim.cases import network
 
 CASES = {

@@ -9,12 +9,12 @@ import pytest
 from s2tdpt.golden.config import load_config
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.params import random_params
-from s2tdpt.hw import package
-from s2tdpt.hw.axi import ResultSender
-from s2tdpt.hw.constraints import constraint_files
-from s2tdpt.hw.machine import Machine
-from s2tdpt.hw.package import describe, instantiation, write_package
-from s2tdpt.hw.tools import ToolError, find_tool, run_tool, versions
+from s2tdpt.hw.bus.axi import ResultSender
+from s2tdpt.hw.package import folder as package
+from s2tdpt.hw.package.constraints import constraint_files
+from s2tdpt.hw.package.folder import describe, instantiation, write_package
+from s2tdpt.hw.plan.machine import Machine
+from s2tdpt.hw.tools.external import ToolError, find_tool, run_tool, versions
 from s2tdpt.hw.top import Accelerator
 from s2tdpt.hw.verilog import Port, lint
 from tests.hw.test_core import CASES
@@ -79,7 +79,7 @@ def test_simulator_is_not_part_of_the_package(tmp_path, monkeypatch):
             raise ToolError(f"{name} was not found; it is needed; install it with: nothing")
         return find(name)
 
-    monkeypatch.setattr("s2tdpt.hw.tools.find_tool", without)
+    monkeypatch.setattr("s2tdpt.hw.tools.external.find_tool", without)
     assert contents(make_package(tmp_path / "two")) == one
 
 

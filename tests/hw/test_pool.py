@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from s2tdpt.golden.pool import or_pool
-from s2tdpt.hw.pool import OrPool
+from s2tdpt.hw.blocks.pool import OrPool
 from tests.hw.pieces import GAPS, run_pieces
 
 BITS = 5

@@ -7,21 +7,21 @@ import pytest
 
 from s2tdpt.golden.bounds import derive_bounds
 from s2tdpt.golden.params import random_params
-from s2tdpt.hw.combine import combiner_delay
-from s2tdpt.hw.drain import tag_layout
-from s2tdpt.hw.levels import LEVELS_DELAY
-from s2tdpt.hw.lif_pipeline import lif_delay
-from s2tdpt.hw.machine import Machine
-from s2tdpt.hw.pool import OrPool
-from s2tdpt.hw.post import PostProcessor
-from s2tdpt.hw.program import Sink
-from s2tdpt.hw.records import WEIGHT_DELAY, Sizes
-from s2tdpt.hw.residual import ResidualStream
-from s2tdpt.hw.scale import Scale
-from s2tdpt.hw.schedule import build_program
-from s2tdpt.hw.step_rom import SinkField
-from s2tdpt.hw.timing import SUMS_DELAY, PostTiming
-from s2tdpt.hw.widths import derive_widths
+from s2tdpt.hw.blocks.combine import combiner_delay
+from s2tdpt.hw.blocks.drain import tag_layout
+from s2tdpt.hw.blocks.levels import LEVELS_DELAY
+from s2tdpt.hw.blocks.lif_pipeline import lif_delay
+from s2tdpt.hw.blocks.pool import OrPool
+from s2tdpt.hw.blocks.post import PostProcessor
+from s2tdpt.hw.blocks.residual import ResidualStream
+from s2tdpt.hw.blocks.scale import Scale
+from s2tdpt.hw.blocks.step_rom import SinkField
+from s2tdpt.hw.blocks.timing import SUMS_DELAY, PostTiming
+from s2tdpt.hw.plan.machine import Machine
+from s2tdpt.hw.plan.program import Sink
+from s2tdpt.hw.plan.records import WEIGHT_DELAY, Sizes
+from s2tdpt.hw.plan.schedule import build_program
+from s2tdpt.hw.plan.widths import derive_widths
 from s2tdpt.sim.cases import network
 from tests.hw.util import simulate
 

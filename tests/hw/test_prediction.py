@@ -11,12 +11,12 @@ from s2tdpt.golden.config import load_config
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.params import random_params
 from s2tdpt.golden.shipped import load
-from s2tdpt.hw.area_model import area_model, examples_of, features, fit, held_out_errors
-from s2tdpt.hw.area_table import CASES, Counts, count_cells, read_table, table_of
-from s2tdpt.hw.machine import Machine, load_machine
-from s2tdpt.hw.prediction import check_rates, default_rates, predict, random_trace
-from s2tdpt.hw.schedule import build_program
-from s2tdpt.hw.widths import derive_widths
+from s2tdpt.hw.estimate.area_model import area_model, examples_of, features, fit, held_out_errors
+from s2tdpt.hw.estimate.area_table import CASES, Counts, count_cells, read_table, table_of
+from s2tdpt.hw.estimate.prediction import check_rates, default_rates, predict, random_trace
+from s2tdpt.hw.plan.machine import Machine, load_machine
+from s2tdpt.hw.plan.schedule import build_program
+from s2tdpt.hw.plan.widths import derive_widths
 from s2tdpt.sim.cases import network
 
 PLACED = {("digits", "digits"): Counts(lut=23216, ff=26970, bram=122)}

@@ -6,10 +6,10 @@ import pytest
 
 from s2tdpt.golden.config import load_config
 from s2tdpt.golden.trace import trace_shapes
-from s2tdpt.hw.machine import Machine
-from s2tdpt.hw.program import Port, Sink, Source
-from s2tdpt.hw.records import constant_words, final_cooldown, weight_rows
-from s2tdpt.hw.schedule import build_program
+from s2tdpt.hw.plan.machine import Machine
+from s2tdpt.hw.plan.program import Port, Sink, Source
+from s2tdpt.hw.plan.records import constant_words, final_cooldown, weight_rows
+from s2tdpt.hw.plan.schedule import build_program
 from s2tdpt.sim.cases import network
 from tests.hw.test_core import CASES, random_case
 

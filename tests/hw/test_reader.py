@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from s2tdpt.hw.machine import Machine
-from s2tdpt.hw.reader import WordReader
-from s2tdpt.hw.records import Sizes
-from s2tdpt.hw.schedule import build_program
-from s2tdpt.hw.step_rom import SourceField
+from s2tdpt.hw.blocks.reader import WordReader
+from s2tdpt.hw.blocks.step_rom import SourceField
+from s2tdpt.hw.plan.machine import Machine
+from s2tdpt.hw.plan.records import Sizes
+from s2tdpt.hw.plan.schedule import build_program
 from s2tdpt.sim.cases import network
 from tests.hw.util import simulate
 

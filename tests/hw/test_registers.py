@@ -7,12 +7,12 @@ import pytest
 from amaranth import unsigned
 
 import s2tdpt.golden.registers
-import s2tdpt.hw.registers
+import s2tdpt.hw.bus.registers
 from s2tdpt.golden import register_map as names
 from s2tdpt.golden.register_map import MAP, Access
 from s2tdpt.golden.registers import Constants, FrameGate, Registers
-from s2tdpt.hw import registers as hardware
-from s2tdpt.hw.axi_lite import AxiLiteEnd
+from s2tdpt.hw.bus import registers as hardware
+from s2tdpt.hw.bus.axi_lite import AxiLiteEnd
 from tests.hw.util import simulate, state_of
 
 CONSTANTS = Constants(20, 4, 4, bytes(range(100, 132)))

@@ -6,8 +6,8 @@ import torch
 
 from s2tdpt.golden.arith import signed_bits
 from s2tdpt.golden.residual import written
-from s2tdpt.hw import residual
-from s2tdpt.hw.residual import ResidualStream
+from s2tdpt.hw.blocks import residual
+from s2tdpt.hw.blocks.residual import ResidualStream
 from tests.hw.pieces import GAPS
 from tests.hw.util import simulate
 

@@ -6,7 +6,7 @@ import pytest
 
 from s2tdpt.golden.link import DAMAGED, Code, Frame, FrameDecoder, Identity, Kind, encode, unpack_result
 from s2tdpt.golden.responder import Responder as Twin
-from s2tdpt.hw.responder import Responder
+from s2tdpt.hw.board.responder import Responder
 from s2tdpt.sim.stalls import PATTERNS
 from tests.hw.test_link import pauses
 from tests.hw.util import simulate

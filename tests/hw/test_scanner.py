@@ -5,10 +5,10 @@ import pytest
 from amaranth import Module, Signal
 from amaranth.lib import wiring
 
-from s2tdpt.hw.machine import Machine
-from s2tdpt.hw.records import Sizes, final_cooldown
-from s2tdpt.hw.scanner import BankScanner, PositionEnd, SliceQueue, or_tree
-from s2tdpt.hw.schedule import build_program
+from s2tdpt.hw.blocks.scanner import BankScanner, PositionEnd, SliceQueue, or_tree
+from s2tdpt.hw.plan.machine import Machine
+from s2tdpt.hw.plan.records import Sizes, final_cooldown
+from s2tdpt.hw.plan.schedule import build_program
 from s2tdpt.sim.cases import network
 from tests.hw.util import evaluate, simulate
 

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from s2tdpt.hw.machine import Machine
-from s2tdpt.hw.overlap import settle_cycles
-from s2tdpt.hw.program import Source
-from s2tdpt.hw.records import FETCH_CYCLES, Sizes
-from s2tdpt.hw.schedule import build_program
-from s2tdpt.hw.sequencer import Sequencer
-from s2tdpt.hw.step_rom import StepRecords, StepRom, drain_fields, walk_fields
+from s2tdpt.hw.blocks.overlap import settle_cycles
+from s2tdpt.hw.blocks.sequencer import Sequencer
+from s2tdpt.hw.blocks.step_rom import StepRecords, StepRom, drain_fields, walk_fields
+from s2tdpt.hw.plan.machine import Machine
+from s2tdpt.hw.plan.program import Source
+from s2tdpt.hw.plan.records import FETCH_CYCLES, Sizes
+from s2tdpt.hw.plan.schedule import build_program
 from s2tdpt.sim.cases import network
 from tests.hw.util import simulate
 

@@ -9,8 +9,8 @@ from amaranth.sim import Simulator
 
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.link import Code, Frame, FrameDecoder, Identity, Kind, encode, unpack_result
-from s2tdpt.hw.machine import Machine
-from s2tdpt.hw.serial import SerialAccelerator, SerialLine
+from s2tdpt.hw.board.serial import SerialAccelerator, SerialLine
+from s2tdpt.hw.plan.machine import Machine
 from s2tdpt.sim.cases import build_case, network
 from tests.hw.core_bench import set_at_random, state_of_fragment
 from tests.hw.test_uart import drive

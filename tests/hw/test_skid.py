@@ -4,7 +4,7 @@ import random
 
 from amaranth.lib import data
 
-from s2tdpt.hw.skid import SkidBuffer
+from s2tdpt.hw.blocks.skid import SkidBuffer
 from tests.hw.util import simulate, state_of
 
 WORDS = 400

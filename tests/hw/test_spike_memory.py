@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from s2tdpt.hw.machine import Machine
-from s2tdpt.hw.records import Sizes
-from s2tdpt.hw.schedule import build_program
-from s2tdpt.hw.spike_memory import SpikeMemory
+from s2tdpt.hw.blocks.spike_memory import SpikeMemory
+from s2tdpt.hw.plan.machine import Machine
+from s2tdpt.hw.plan.records import Sizes
+from s2tdpt.hw.plan.schedule import build_program
 from s2tdpt.sim.cases import network
 from tests.hw.util import simulate
 

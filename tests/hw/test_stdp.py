@@ -19,7 +19,7 @@ from s2tdpt.hw.attention.stdp_cycles import (
 )
 from s2tdpt.hw.attention.stdp_rows import RowUpdate
 from s2tdpt.hw.attention.timeline import attention_lead, emission_period
-from s2tdpt.hw.records import Sizes
+from s2tdpt.hw.plan.records import Sizes
 from tests.hw.attention_bench import Attention, program_for, spikes, table
 from tests.hw.util import simulate, state_of
 

@@ -12,9 +12,9 @@ from amaranth.lib.wiring import In, Out
 from rich.console import Console
 
 from s2tdpt.golden.errors import UserError
-from s2tdpt.hw.constraints import constraint_files
-from s2tdpt.hw.synthesis import Report, synthesize
-from s2tdpt.hw.tools import ToolError, run_tool
+from s2tdpt.hw.netlist.synthesis import Report, synthesize
+from s2tdpt.hw.package.constraints import constraint_files
+from s2tdpt.hw.tools.external import ToolError, run_tool
 from s2tdpt.hw.verilog import Port, emit
 
 # The least that Yosys and its ABC accept. A flip-flop is larger than all the gates of the tests together.
@@ -105,7 +105,7 @@ def test_a_kept_folder_saves_what_is_done(tiny, tmp_path, monkeypatch):
         ran.append(name)
         return run_tool(name, *arguments, **options)
 
-    monkeypatch.setattr("s2tdpt.hw.synthesis_run.run_tool", run)
+    monkeypatch.setattr("s2tdpt.hw.netlist.synthesis_run.run_tool", run)
     first = synthesize(tiny, "tiny", seeds=(1,), work=work)
     assert ran == ["yosys", "nextpnr-ecp5"]
     more = synthesize(tiny, "tiny", seeds=(1, 7), work=work)
@@ -132,7 +132,7 @@ def test_a_step_that_fails_is_not_kept(tiny, tmp_path, monkeypatch):
 
     work = tmp_path / "work"
     with monkeypatch.context() as patch:
-        patch.setattr("s2tdpt.hw.synthesis_run.run_tool", stopped)
+        patch.setattr("s2tdpt.hw.netlist.synthesis_run.run_tool", stopped)
         with pytest.raises(ToolError, match="^stopped$"):
             synthesize(tiny, "tiny", seeds=(1,), work=work)
     assert not (work / "synth_ecp5.step.json").exists()

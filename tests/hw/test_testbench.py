@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from s2tdpt.golden.errors import UserError
-from s2tdpt.hw import package
-from s2tdpt.hw.fusesoc import core_file
-from s2tdpt.hw.images import stream_beats
-from s2tdpt.hw.machine import Machine
-from s2tdpt.hw.testbench import WEIGHTS, chosen_image
-from s2tdpt.hw.tools import ToolError, run_tool, tool_environment
+from s2tdpt.hw.blocks.images import stream_beats
+from s2tdpt.hw.package import folder as package
+from s2tdpt.hw.package.fusesoc import core_file
+from s2tdpt.hw.package.testbench import WEIGHTS, chosen_image
+from s2tdpt.hw.plan.machine import Machine
+from s2tdpt.hw.tools.external import ToolError, run_tool, tool_environment
 from s2tdpt.hw.top import Accelerator
 from s2tdpt.hw.verilog import emit
 from s2tdpt.sim.cases import build_case, network

@@ -14,8 +14,8 @@ from s2tdpt.golden import register_map as names
 from s2tdpt.golden.config import CONFIG_DIRECTORY, load_config
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.params import Params, random_params
-from s2tdpt.hw.images import stream_beats
-from s2tdpt.hw.machine import Machine, load_machine, named_machines
+from s2tdpt.hw.blocks.images import stream_beats
+from s2tdpt.hw.plan.machine import Machine, load_machine, named_machines
 from s2tdpt.hw.top import Accelerator
 from s2tdpt.hw.verilog import emit, lint, read_ports
 from s2tdpt.sim.cases import build_case, network

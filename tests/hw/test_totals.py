@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from s2tdpt.hw.totals import RunningTotals
+from s2tdpt.hw.blocks.totals import RunningTotals
 from tests.hw.pieces import GAPS
 from tests.hw.util import simulate
 

@@ -5,7 +5,7 @@ import random
 import pytest
 from amaranth import Module
 
-from s2tdpt.hw.uart import UartReceiver, UartTransmitter, baud_step
+from s2tdpt.hw.board.uart import UartReceiver, UartTransmitter, baud_step
 from tests.hw.util import simulate, state_of
 
 RATES = [(4e6, 1e6), (80e6, 3e6), (12e6, 1.5e6), (1e6, 115200)]

@@ -13,8 +13,8 @@ from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from s2tdpt.golden.errors import UserError
-from s2tdpt.hw.axi import FrameReceiver, ResultSender
-from s2tdpt.hw.tools import INSTALL, ToolError, find_tool, run_tool, tool_environment, versions
+from s2tdpt.hw.bus.axi import FrameReceiver, ResultSender
+from s2tdpt.hw.tools.external import INSTALL, ToolError, find_tool, run_tool, tool_environment, versions
 from s2tdpt.hw.verilog import LINT_WAIVERS, REPLICA, Port, emit, lint, read_ports
 
 ROOT = Path(__file__).parents[2]
@@ -328,7 +328,7 @@ def test_timeout_stops_the_tool():
 
 def test_a_run_can_be_watched(tmp_path, monkeypatch):
     """The newest line is told and the log grows while the tool runs."""
-    monkeypatch.setattr("s2tdpt.hw.processes.GLANCE", 0.05)
+    monkeypatch.setattr("s2tdpt.hw.tools.processes.GLANCE", 0.05)
     log, seen = tmp_path / "perl.log", []
     script = "$| = 1; print qq(one\\n\\n); sleep 1; print STDERR qq(two\\n); print <STDIN>"
     output = run_tool(

@@ -5,12 +5,12 @@ import pytest
 from amaranth import Module
 from amaranth.lib import wiring
 
-from s2tdpt.hw.front_model import FIRST_REQUEST
-from s2tdpt.hw.machine import Machine
-from s2tdpt.hw.records import FETCH_CYCLES, Sizes
-from s2tdpt.hw.schedule import build_program
-from s2tdpt.hw.step_rom import StepRecords, walk_fields
-from s2tdpt.hw.walker import PositionWalker, TapWalker
+from s2tdpt.hw.blocks.step_rom import StepRecords, walk_fields
+from s2tdpt.hw.blocks.walker import PositionWalker, TapWalker
+from s2tdpt.hw.estimate.front_model import FIRST_REQUEST
+from s2tdpt.hw.plan.machine import Machine
+from s2tdpt.hw.plan.records import FETCH_CYCLES, Sizes
+from s2tdpt.hw.plan.schedule import build_program
 from s2tdpt.sim.cases import network
 from tests.hw.util import simulate
 

@@ -5,10 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from s2tdpt.hw.images import rom_images, stream_beats, tile_beats
-from s2tdpt.hw.machine import Machine
-from s2tdpt.hw.records import STREAM_CONSTANT_TILES, WEIGHT_DELAY
-from s2tdpt.hw.weights import READY_DELAY, ROOM_DELAY, WeightRom, WeightStream
+from s2tdpt.hw.blocks.images import rom_images, stream_beats, tile_beats
+from s2tdpt.hw.blocks.weights import READY_DELAY, ROOM_DELAY, WeightRom, WeightStream
+from s2tdpt.hw.plan.machine import Machine
+from s2tdpt.hw.plan.records import STREAM_CONSTANT_TILES, WEIGHT_DELAY
 from s2tdpt.sim.cases import network
 from tests.hw.util import simulate, state_of
 from tests.hw.weight_bench import (

@@ -12,7 +12,7 @@ from s2tdpt.golden.bounds import Interval, derive_bounds
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.network import GoldenNetwork
 from s2tdpt.golden.params import random_params
-from s2tdpt.hw.widths import derive_widths, shift_range
+from s2tdpt.hw.plan.widths import derive_widths, shift_range
 from s2tdpt.sim.cases import network
 
 NETWORKS = {

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from amaranth import Const, Signal
 
-from s2tdpt.hw import window
-from s2tdpt.hw.machine import Machine
-from s2tdpt.hw.records import Sizes
-from s2tdpt.hw.schedule import build_program
-from s2tdpt.hw.window import COLUMN_CYCLES, FIRST_WINDOW, ColumnReader, PixelWindow
+from s2tdpt.hw.blocks import window
+from s2tdpt.hw.blocks.window import COLUMN_CYCLES, FIRST_WINDOW, ColumnReader, PixelWindow
+from s2tdpt.hw.plan.machine import Machine
+from s2tdpt.hw.plan.records import Sizes
+from s2tdpt.hw.plan.schedule import build_program
 from s2tdpt.sim.cases import network
 from tests.hw.util import simulate, state_of
 

@@ -9,13 +9,13 @@ import numpy as np
 from s2tdpt.golden.bounds import Bounds, derive_bounds
 from s2tdpt.golden.config import NetworkConfig
 from s2tdpt.golden.params import Params, random_params
-from s2tdpt.hw.images import rom_images, stream_beats, tile_sizes
-from s2tdpt.hw.machine import Machine
-from s2tdpt.hw.program import Program
-from s2tdpt.hw.records import STREAM_CONSTANT_TILES, WEIGHT_DELAY, Sizes, constant_words, weight_rows
-from s2tdpt.hw.schedule import build_program
-from s2tdpt.hw.weights import WeightStream
-from s2tdpt.hw.widths import Widths, derive_widths
+from s2tdpt.hw.blocks.images import rom_images, stream_beats, tile_sizes
+from s2tdpt.hw.blocks.weights import WeightStream
+from s2tdpt.hw.plan.machine import Machine
+from s2tdpt.hw.plan.program import Program
+from s2tdpt.hw.plan.records import STREAM_CONSTANT_TILES, WEIGHT_DELAY, Sizes, constant_words, weight_rows
+from s2tdpt.hw.plan.schedule import build_program
+from s2tdpt.hw.plan.widths import Widths, derive_widths
 from s2tdpt.sim.cases import network
 from tests.hw.util import simulate
 

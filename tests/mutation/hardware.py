@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from s2tdpt.hw.board.serial import SerialAccelerator, SerialLine
 from s2tdpt.hw.core import Core
-from s2tdpt.hw.serial import SerialAccelerator, SerialLine
 from s2tdpt.hw.top import Accelerator
 from s2tdpt.sim.cases import network
 from tests.hw.core_bench import build_case
@@ -31,15 +31,15 @@ TESTS = {
     "attention.latency": ("latency.py::",),
     "attention.stdp_kernel": ("stdp.py::test_kernel", STDP_SHAPES),
     "core": (),
-    "counting": ("counting.py::", "walker.py::"),
-    "image_buffer": ("responder.py::",),
-    "lif": ("lif.py::", "lif_pipeline.py::"),
-    "memory": (),
-    "neuron": ("neuron.py::",),
-    "records": ("serial.py::test_images", "top.py::test_images_pass"),
-    "scale": ("post.py::",),
-    "step_rom": ("sequencer.py::", "drain.py::"),
-    "weights": ("core.py::test_wrong_weight_frame_is_flagged", "weights.py::"),
+    "blocks.counting": ("counting.py::", "walker.py::"),
+    "board.image_buffer": ("responder.py::",),
+    "blocks.lif": ("lif.py::", "lif_pipeline.py::"),
+    "plan.memory": (),
+    "blocks.neuron": ("neuron.py::",),
+    "plan.records": ("serial.py::test_images", "top.py::test_images_pass"),
+    "blocks.scale": ("post.py::",),
+    "blocks.step_rom": ("sequencer.py::", "drain.py::"),
+    "blocks.weights": ("core.py::test_wrong_weight_frame_is_flagged", "weights.py::"),
     "top": ("top.py::test_images_pass",),
 }
 """Beginnings of a unit's own tests in ``tests/hw/test_...`` where these are not a file that is called as the
@@ -98,8 +98,10 @@ ENABLES = "test_counts_are_the_enables_of_the_ports"
 RESETS = "test_reset_out_of_any_state"
 SERIAL, REGISTERS = ("serial.py::",), ("top.py::test_images_pass", f"top.py::{RESETS}")
 AROUND = {
-    **dict.fromkeys(("image_buffer", "link", "responder", "serial", "uart"), SERIAL),
-    **dict.fromkeys(("axi_lite", "registers", "top"), REGISTERS),
+    **dict.fromkeys(
+        ("board.image_buffer", "board.link", "board.responder", "board.serial", "board.uart"), SERIAL
+    ),
+    **dict.fromkeys(("bus.axi_lite", "bus.registers", "top"), REGISTERS),
 }
 """Tests of the units around the core as a whole; what resets them is among these."""
 
@@ -111,7 +113,11 @@ def own_tests(mutant: Mutant) -> list[str]:
     unit = mutant.unit
     if _is_reset(mutant):
         return []
-    names = list(TESTS.get(unit, (STDP_SHAPES,) if unit.startswith("attention.") else (f"{unit}.py::",)))
+    names = list(
+        TESTS.get(
+            unit, (STDP_SHAPES,) if unit.startswith("attention.") else (f"{unit.rpartition('.')[2]}.py::",)
+        )
+    )
     if unit in SOME_ATTENTIONS:
         names = []
     names += [f"attentions.py::{test}[{kind}" for test in ATTENTION_TESTS for kind in _attentions(unit)]
@@ -121,7 +127,7 @@ def own_tests(mutant: Mutant) -> list[str]:
 def network_tests(mutant: Mutant) -> list[str]:
     """Those with the mutant's place: of its attentions or neurons, if only some have it."""
     unit, kinds = mutant.unit, _attentions(mutant.unit)
-    special = unit in SOME_ATTENTIONS or unit == "neuron"
+    special = unit in SOME_ATTENTIONS or unit == "blocks.neuron"
     if unit in AROUND:
         names = list(AROUND[unit])
     elif _is_reset(mutant):
@@ -133,7 +139,7 @@ def network_tests(mutant: Mutant) -> list[str]:
         usual = [f"core.py::{name}" for name in (QUICK, *CO_SIMULATION)]
         names = names if names and special else [*usual, *names]
         names += [f"accesses.py::{ENABLES}[{kind}]" for kind in kinds or ("two_banks",)]
-    names += [*SERIAL, *REGISTERS] if unit == "records" else []
+    names += [*SERIAL, *REGISTERS] if unit == "plan.records" else []
     return [f"tests/hw/test_{name}" for name in names]
 
 
@@ -141,7 +147,14 @@ def _attentions(unit: str) -> tuple[str, ...]:
     return SOME_ATTENTIONS.get(unit) or OTHER_ATTENTIONS.get(unit, ())
 
 
-OF_NEURONS = ("attention.neurons", "attention.unit", "lif", "lif_pipeline", "neuron", "post")
+OF_NEURONS = (
+    "attention.neurons",
+    "attention.unit",
+    "blocks.lif",
+    "blocks.lif_pipeline",
+    "blocks.neuron",
+    "blocks.post",
+)
 """Units of which a part is there for certain neurons only."""
 
 
@@ -156,7 +169,7 @@ def all_mutants() -> list[Mutant]:
     cases = [build_case(*CASES[name], attempts=1) for name in CASES_WITH_MUTANTS]
     options = [
         *({"attention": {"kind": kind}} for kind in ATTENTIONS),
-        *({"neuron": {"kind": kind}, "depth": 2} for kind in NEURON_KINDS),
+        *({"blocks.neuron": {"kind": kind}, "depth": 2} for kind in NEURON_KINDS),
     ]
     cases += [build_case(network(**changes), machine, attempts=1) for changes in options]
     params = cases[0].params

@@ -9,8 +9,8 @@ from amaranth.hdl import Fragment
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from s2tdpt.hw.records import Sizes
-from s2tdpt.hw.scanner import PositionEnd
+from s2tdpt.hw.blocks.scanner import PositionEnd
+from s2tdpt.hw.plan.records import Sizes
 from tests.formal.queues import BANKS, small_program
 from tests.hw import (
     test_axi,
@@ -34,92 +34,97 @@ from tests.mutation.sites import sites_of
 
 FIXED = [
     (
-        "axi",
+        "bus.axi",
         "complete & (fill_bank == bank)",
         "& becomes |",
         test_axi.test_receiver_buffers_exactly_two_frames,
     ),
     (
-        "axi",
+        "bus.axi",
         "transfer.eq(self.tvalid & self.tready)",
         "stuck at 1",
         test_axi.test_receiver_buffers_exactly_two_frames,
     ),
     (
-        "axi",
+        "bus.axi",
         "self.frame_release & self.frame_valid",
         "left side only",
         test_axi.test_receiver_ignores_release_without_a_frame,
     ),
     (
-        "axi",
+        "bus.axi",
         "self.error_short.eq(1)",
         "another constant",
         test_axi.test_receiver_errors_are_sticky_and_reported_at_once,
     ),
     (
-        "axi",
+        "bus.axi",
         "Signal(self._channels, init=1)",
         "lane begins otherwise",
         test_axi.test_receiver_buffers_exactly_two_frames,
     ),
-    ("scanner", "self.valid & load", "& becomes |", test_scanner.test_a_cooldown_is_kept_to_the_cycle),
+    ("blocks.scanner", "self.valid & load", "& becomes |", test_scanner.test_a_cooldown_is_kept_to_the_cycle),
     (
-        "scanner",
+        "blocks.scanner",
         "self.at_end.all() & cool",
         "left side only",
         test_scanner.test_a_cooldown_is_kept_to_the_cycle,
     ),
     (
-        "scanner",
+        "blocks.scanner",
         "fire & single",
         "left side only",
         test_scanner.test_a_slice_takes_a_cycle_a_channel_without_a_gap,
     ),
-    ("scanner", "a | b", "| becomes &", lambda: test_scanner.test_or_tree_on_all_values(3)),
+    ("blocks.scanner", "a | b", "| becomes &", lambda: test_scanner.test_or_tree_on_all_values(3)),
     (
-        "reader",
+        "blocks.reader",
         "wanted.eq(active.any() | request.mark.last)",
         "never happens",
         test_reader.test_sources_follow_each_other_directly,
     ),
-    ("reader", "count + dropped[bank] - fire", "- becomes +", test_reader.test_a_word_a_cycle),
+    ("blocks.reader", "count + dropped[bank] - fire", "- becomes +", test_reader.test_a_word_a_cycle),
     (
-        "walker",
+        "blocks.walker",
         "ready.eq(~window.valid | window.ready)",
         "never happens",
         test_walker.test_start_to_the_first_window,
     ),
-    ("window", "no_top.eq(top)", "inverted", test_window.test_every_pixel_is_read_once_a_row_of_windows),
-    ("fixed", "Cat(chosen).any()", "r| becomes r&", lambda: test_fixed.test_lowest_bit(5)),
-    ("lanes", "group.end.eq(end)", "stuck at 1", lambda: test_lanes.test_sums(1, 1, 1, 1, 8)),
     (
-        "head",
+        "blocks.window",
+        "no_top.eq(top)",
+        "inverted",
+        test_window.test_every_pixel_is_read_once_a_row_of_windows,
+    ),
+    ("fixed", "Cat(chosen).any()", "r| becomes r&", lambda: test_fixed.test_lowest_bit(5)),
+    ("blocks.lanes", "group.end.eq(end)", "stuck at 1", lambda: test_lanes.test_sums(1, 1, 1, 1, 8)),
+    (
+        "blocks.head",
         "sums.restart.eq(clear & ~self.read_en)",
         "stuck at 1",
         lambda: test_head.test_equals_the_golden_sum(4, 1, "back to back"),
     ),
     (
-        "lif",
+        "blocks.lif",
         "Mux(self.first, 0, h)",
         "arms swapped",
         lambda: test_lif.test_every_sequence_with_a_constant_threshold(unsigned(2), 3),
     ),
     (
-        "axi",
+        "bus.axi",
         "transfer & dropping & self.tlast",
         "right side only",
         lambda: test_axi.test_receiver_drops_malformed_frames("very long", "random"),
     ),
-    ("pool", "write.en.eq(self.en)", "inverted", lambda: test_pool.test_sizes(3, 3, 3, 1)),
+    ("blocks.pool", "write.en.eq(self.en)", "inverted", lambda: test_pool.test_sizes(3, 3, 3, 1)),
     (
-        "residual",
+        "blocks.residual",
         "held.eq(address[: len(held)])",
         "loses its top bit",
         test_residual.test_first_writer_ignores_what_an_image_left_behind,
     ),
     (
-        "weights",
+        "blocks.weights",
         "self.place_free.eq((received ^ complete) != tile_ring)",
         "stuck at 1",
         test_weights.test_constants_hold_four_tiles,
@@ -185,7 +190,7 @@ def test_every_site_of_a_unit_can_be_altered_and_elaborated():
     changes = [elaborated(n) for n, site in enumerate(sites) if site.kind != "reset"]
     assert original not in changes and len(changes) > 20
     assert {site.kind for site in sites} == {"operator", "constant", "enable", "width", "reset"}
-    assert all(site.place.module == "scanner" and site.place.text for site in sites)
+    assert all(site.place.module == "blocks.scanner" and site.place.text for site in sites)
 
 
 def test_code_outside_of_the_hardware_is_not_altered():
@@ -219,10 +224,10 @@ def test_a_mutant_of_which_the_process_dies_is_killed():
 
 def verdicts():
     return [
-        Verdict("a", "axi", "reset", "killed", by="t", how="failed"),
-        Verdict("b", "axi", "width", "survived"),
-        Verdict("c", "pool", "width", "survived", networks=True),
-        Verdict("d", "pool", "width", "uncovered"),
+        Verdict("a", "bus.axi", "reset", "killed", by="t", how="failed"),
+        Verdict("b", "bus.axi", "width", "survived"),
+        Verdict("c", "blocks.pool", "width", "survived", networks=True),
+        Verdict("d", "blocks.pool", "width", "uncovered"),
     ]
 
 
@@ -230,9 +235,9 @@ def test_report_counts_by_unit_and_leaves_out_the_equivalent():
     figures = report(verdicts(), {"b": "the same"})
     assert (figures["mutants"], figures["killed"], figures["equivalent"]) == (4, 1, 1)
     assert figures["killed_percent"] == pytest.approx(33.33)
-    assert figures["units"]["axi"]["killed_percent"] == 100
+    assert figures["units"]["bus.axi"]["killed_percent"] == 100
     assert (figures["survivors"], figures["waiting_for_networks"]) == (["c"], ["d"])
-    assert (figures["units"]["pool"]["survived"], figures["units"]["pool"]["waiting"]) == (1, 1)
+    assert (figures["units"]["blocks.pool"]["survived"], figures["units"]["blocks.pool"]["waiting"]) == (1, 1)
     assert figures["equivalent_because"] == {"b": "the same"}
 
 
@@ -262,7 +267,7 @@ def test_a_campaign_goes_on_where_it_was(tmp_path):
     path = tmp_path / "log.jsonl"
     for verdict in verdicts():
         Log(path).add(verdict)
-    Log(path).add(Verdict("c", "pool", "width", "killed", by="u", how="failed", networks=True))
+    Log(path).add(Verdict("c", "blocks.pool", "width", "killed", by="u", how="failed", networks=True))
     again = Log(path).verdicts
     assert [again[name].status for name in "abcd"] == ["killed", "survived", "killed", "uncovered"]
 

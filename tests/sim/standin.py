@@ -14,10 +14,10 @@ import numpy as np
 
 from s2tdpt.golden.config import NetworkConfig
 from s2tdpt.golden.trace import trace_shapes
-from s2tdpt.hw.machine import Machine
-from s2tdpt.hw.pool import OrPool
-from s2tdpt.hw.program import Port, Program, Sink, Step, Trace
-from s2tdpt.hw.schedule import build_program
+from s2tdpt.hw.blocks.pool import OrPool
+from s2tdpt.hw.plan.machine import Machine
+from s2tdpt.hw.plan.program import Port, Program, Sink, Step, Trace
+from s2tdpt.hw.plan.schedule import build_program
 
 MODULE = "standin"
 NETWORK = NetworkConfig(

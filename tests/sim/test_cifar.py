@@ -13,7 +13,7 @@ from s2tdpt.golden.config import load_config
 from s2tdpt.golden.network import GoldenNetwork
 from s2tdpt.golden.params import Params, random_params
 from s2tdpt.golden.samples import sample_images
-from s2tdpt.hw.machine import Machine, load_machine
+from s2tdpt.hw.plan.machine import Machine, load_machine
 from s2tdpt.sim.cases import build_case, liveliness
 from s2tdpt.sim.cosim import Options, cosimulate
 from s2tdpt.sim.report import CosimReport

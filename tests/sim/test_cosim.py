@@ -11,8 +11,8 @@ from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.neuron import NEURONS
 from s2tdpt.golden.neuron.plif import PlifLaw
 from s2tdpt.golden.params import Params
-from s2tdpt.hw.cycles import FrameModel
-from s2tdpt.hw.machine import Machine
+from s2tdpt.hw.estimate.cycles import FrameModel
+from s2tdpt.hw.plan.machine import Machine
 from s2tdpt.sim.cases import build_case, network
 from s2tdpt.sim.cosim import Options, check_images, cosimulate
 from s2tdpt.sim.design import generate, layer_program

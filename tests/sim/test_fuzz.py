@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.params import Params
-from s2tdpt.hw.machine import Machine
+from s2tdpt.hw.plan.machine import Machine
 from s2tdpt.scripts.cli import main
 from s2tdpt.sim import campaign
 from s2tdpt.sim.campaign import case_of, check_cases, check_episode, expected_words, numbers_of

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from s2tdpt.golden.errors import UserError
-from s2tdpt.hw import processes
-from s2tdpt.hw.processes import Process, check_room, interruptible
+from s2tdpt.hw.tools import processes
+from s2tdpt.hw.tools.processes import Process, check_room, interruptible
 from s2tdpt.sim.build import build
 from s2tdpt.sim.runner import Job, Run, run
 from tests.sim import standin

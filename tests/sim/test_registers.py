@@ -10,9 +10,9 @@ import pytest
 
 from s2tdpt.golden.register_map import MAP
 from s2tdpt.golden.registers import Registers
-from s2tdpt.hw import registers as hardware
-from s2tdpt.hw.cycles import frame_cycles
-from s2tdpt.hw.machine import Machine
+from s2tdpt.hw.bus import registers as hardware
+from s2tdpt.hw.estimate.cycles import frame_cycles
+from s2tdpt.hw.plan.machine import Machine
 from s2tdpt.hw.top import Accelerator
 from s2tdpt.hw.verilog import emit
 from s2tdpt.sim.build import build

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from s2tdpt.golden.network import GoldenNetwork
-from s2tdpt.hw.machine import Machine
+from s2tdpt.hw.plan.machine import Machine
 from s2tdpt.sim.cases import build_case, network
 from s2tdpt.sim.cosim import Options, cosimulate
 from s2tdpt.sim.design import generate

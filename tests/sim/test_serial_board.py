@@ -9,7 +9,7 @@ from s2tdpt.golden.params import random_params
 from s2tdpt.golden.shipped import load
 from s2tdpt.host import Accelerator
 from s2tdpt.host.port import SerialPort
-from s2tdpt.hw.machine import Machine, load_machine
+from s2tdpt.hw.plan.machine import Machine, load_machine
 from s2tdpt.sim.cases import network
 from s2tdpt.sim.line import FaultyPort
 from s2tdpt.sim.serial_board import CLOCK, CYCLES, SimulatedBoard

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from s2tdpt.golden.network import GoldenNetwork
-from s2tdpt.hw.cycles import FrameModel
+from s2tdpt.hw.estimate.cycles import FrameModel
 from s2tdpt.sim.report import CosimReport
 from s2tdpt.sim.timing import Times, _interval, check_cycles, collect_times, measure, model_cycles
 from tests.sim import standin

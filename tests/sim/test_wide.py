@@ -11,7 +11,7 @@ from s2tdpt.golden.config import load_config
 from s2tdpt.golden.neuron import NEURONS
 from s2tdpt.golden.params import random_params
 from s2tdpt.hw.attention import HARDWARE
-from s2tdpt.hw.machine import load_machine
+from s2tdpt.hw.plan.machine import load_machine
 from s2tdpt.sim.cases import build_case, random_machine, random_network
 from s2tdpt.sim.cosim import Options, cosimulate
 from s2tdpt.sim.stalls import PATTERNS

@@ -1,0 +1,1 @@
+"""On a board: clocks, pins, the serial link, bitstreams."""

@@ -1,0 +1,1 @@
+"""Figures without simulation or synthesis: cycles, accesses, energy, logic, memory; search for machines."""

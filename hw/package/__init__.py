@@ -1,0 +1,1 @@
+"""What `s2tdpt generate` writes beside the Verilog."""

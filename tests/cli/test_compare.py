@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
 import s2tdpt.sw.comparison as comparison
 from s2tdpt.golden.config import load_config
+from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.params import Params
 from s2tdpt.hw.attention import HARDWARE
+from s2tdpt.hw.attention_area import markdown, read_units
+from s2tdpt.scripts.compare_results import markdown_tables
 from s2tdpt.scripts.estimate import check_kinds
 from s2tdpt.sim.cases import network
 from s2tdpt.sw.ablation import ABLATIONS
@@ -139,3 +143,20 @@ def test_every_kind_fits_the_digits(kind):
     assert base.network(kind).attention.kind == kind
     assert base.network(kind).name == f"digits-{kind}"
     assert base.network("stdp").attention == base.config.attention
+
+
+def test_tables_of_the_page_are_the_committed_result():
+    root = Path(__file__).parents[2]
+    result = json.loads((root / "benchmarks" / "compare-digits.json").read_text())
+    assert markdown_tables(result) in (root / "docs" / "attentions.md").read_text()
+    assert result["counted"]["command"] in (root / "docs" / "attentions.md").read_text()
+
+
+def test_committed_cells_are_those_of_the_page(shell):
+    page = (Path(__file__).parents[2] / "docs" / "attentions.md").read_text()
+    for kind, cells in read_units().items():
+        assert markdown(kind, cells) in page, kind
+    for text in ("", "{}", '{"format": "s2tdpt-area"}'):
+        (place := Path("units.json")).write_text(text)
+        with pytest.raises(UserError, match="is no table of attention units"):
+            read_units(place)

@@ -143,6 +143,7 @@ def compare(
     from s2tdpt.sw.comparison import Base, alike
     from s2tdpt.sw.controls import check_fit, shrink, weak_stem
     from s2tdpt.sw.datasets import load_dataset
+    from s2tdpt.sw.stage import deterministic
 
     check_kinds(kinds)
     chosen, numbers, counts = list(dict.fromkeys(kinds or HARDWARE)), read_seeds(seeds), read_tokens(tokens)
@@ -163,7 +164,7 @@ def compare(
         base.network(kind)
     open_folder(out, base)
     runs = train_missing(out, base, chosen, numbers, command_line())
-    with telling("costs") as tell:
+    with telling("costs") as tell, deterministic(settings.threads):
         weigh_runs(out, base, runs, machine, cost_images, tell)
         units = weigh_units(out, chosen, machine, counts, tell)
     setting = {"command": command_line(), "machine": machine.model_dump(mode="json"), "images": cost_images}

@@ -24,6 +24,7 @@ from s2tdpt.sw.datasets import Dataset
 from s2tdpt.sw.export import from_params, tool_versions
 from s2tdpt.sw.preflight import STAGES
 from s2tdpt.sw.settings import Phase, TrainSettings, default_settings
+from s2tdpt.sw.stage import deterministic
 from s2tdpt.sw.train import train_pipeline
 
 MONITORED = 64
@@ -123,7 +124,8 @@ def train_run(
     if report.params is None:
         raise KeyboardInterrupt
     data, found = base.dataset, report.qat_result.evaluation
-    ablated = ablate(from_params(report.params), data.test_images, data.test_labels, seed=seed)
+    with deterministic(base.settings.threads):  # more threads wait for each other where cores are shared
+        ablated = ablate(from_params(report.params), data.test_images, data.test_labels, seed=seed)
     return {
         "kind": kind,
         "seed": seed,

@@ -39,7 +39,7 @@ def points(value: float | None, digits: int = 2) -> str:
 
 def _accuracy(found: dict[str, Any]) -> str:
     deviation = found["deviation"]
-    return points(found["mean"]) + ("" if deviation is None else f" ± {points(deviation)}")
+    return points(found["mean"]) + ("" if deviation is None else f"±{points(deviation)}")
 
 
 def accuracy_rows(result: dict[str, Any]) -> tuple[list[str], Rows]:
@@ -48,7 +48,7 @@ def accuracy_rows(result: dict[str, Any]) -> tuple[list[str], Rows]:
     rows = []
     for kind, found in result["kinds"].items():
         drops = (found["drops"].get(name) for name in ABLATED)
-        words = ("-" if d is None else f"{points(d['mean'], 1)} ± {points(d['error'], 1)}" for d in drops)
+        words = ("-" if d is None else f"{points(d['mean'], 1)}±{points(d['error'], 1)}" for d in drops)
         rates = (points(found["rates"].get(part), 1) for part in RATES)
         accuracies = (_accuracy(found[part]) for part in ("float", "integer"))
         rows.append([kind, str(len(found["seeds"])), *accuracies, *words, *rates])
@@ -56,25 +56,24 @@ def accuracy_rows(result: dict[str, Any]) -> tuple[list[str], Rows]:
 
 
 def cost_rows(result: dict[str, Any]) -> tuple[list[str], Rows]:
-    """Parameters, cycles and bits of the compared network, LUTs of the small unit, energy in nJ."""
+    """Parameters, cycles and state of the compared network, LUTs of the small unit, energy in nJ."""
     heads = [
         "kind",
-        "parameters",
-        "cycles of an image",
-        "attention",
+        "params",
+        "cycles",
+        "attention cycles",
         "share, %",
-        "memory bits",
-        "register bits",
+        "state bits",
         "LUTs",
         "theory, nJ",
         "counted, nJ",
-        "of that attention",
+        "attention, nJ",
     ]
     rows = []
     for kind, found in result["kinds"].items():
         cost = found["cost"]
         numbers = [cost[name] for name in ("cycles", "attention_cycles")]
-        bits = [cost["memory_bits"], cost["register_bits"], found["unit"]["lut"]]
+        bits = [state_bits(cost), found["unit"]["lut"]]
         energies = [cost[f"{name}_pj"] / 1e3 for name in ("theory", "counted", "attention_counted")]
         rows.append(
             [
@@ -121,9 +120,9 @@ def tables(result: dict[str, Any], title: str) -> Iterable[Table]:
     """For a terminal."""
     for words, make in TITLES:
         heads, rows = make(result)
-        table = Table(title=f"{title}: {words}", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        table = Table(title=f"{title}: {words}", box=SIMPLE_HEAD, padding=0)
         for head in heads:
-            table.add_column(head.replace(", ", ",\n"), justify="left" if head == "kind" else "right")
+            table.add_column(head.replace(" ", "\n", 1), justify="left" if head == "kind" else "right")
         for row in rows:
             table.add_row(*row)
         yield table

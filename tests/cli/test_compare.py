@@ -63,7 +63,7 @@ def test_trains_counts_writes_and_never_repeats(shell, small, monkeypatch):
     assert trained == [("none", 2)]
     assert again["runs"][0] == found["runs"][0]
     assert again["kinds"]["none"]["seeds"] == [0, 2] and again["kinds"]["none"]["integer"]["deviation"] >= 0
-    assert "± " in shell.good(*small, "--out", "runs", "--kind", "none", "--seeds", "0,2")
+    assert "±" in shell.good(*small, "--out", "runs", "--kind", "none", "--seeds", "0,2")
     assert trained == [("none", 2)]
 
 

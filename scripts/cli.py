@@ -19,6 +19,7 @@ COMMANDS = {
     "explain": ("explain", "What the network looks at: Grad-CAM, firing-rate maps, confusion matrix."),
     "ablate": ("controls", "What the attention of a trained network contributes."),
     "controls": ("controls", "Is the attention needed? Controls, trained alike."),
+    "compare": ("compare", "All attentions trained, quantised and counted alike."),
     "export": ("export", "Checkpoint of a run, or calibrated firing rates, to parameter file."),
     "estimate": ("estimate", "Cycles, memories, LUTs of a network on a machine, before synthesis."),
     "explore": ("explore", "Which machine? Search by estimate, Pareto front, plot."),

@@ -208,6 +208,12 @@ def read_result(path: Path, head: dict[str, Any]) -> dict[str, Any]:
             f"--out {path} is no file of this command; expected JSON that `s2tdpt controls` wrote; "
             "name another file"
         ) from None
+    check_base(f"--out {path}", "file", head, data)
+    return data
+
+
+def check_base(place: str, what: str, head: dict[str, Any], data: dict[str, Any]) -> None:
+    """UserError unless `data`, which a `what` (file or folder) at `place` holds, has the base of `head`."""
     for part in ("network", "settings", "data", "tools"):
         mine, theirs = head[part], data.get(part)
         theirs = theirs if isinstance(theirs, dict) else {}
@@ -215,10 +221,9 @@ def read_result(path: Path, head: dict[str, Any]) -> dict[str, Any]:
         if differing:
             name = differing[0]
             raise UserError(
-                f"--out {path} holds runs with {part} {name} {theirs.get(name)}, not {mine.get(name)}; "
-                "expected the same base for all runs of a file; name another file"
+                f"{place} holds runs with {part} {name} {theirs.get(name)}, not {mine.get(name)}; "
+                f"expected the same base for all runs of a {what}; name another {what}"
             )
-    return data
 
 
 def train_missing(

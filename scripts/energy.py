@@ -274,9 +274,10 @@ GROUPS = {
 
 
 def theory_of(name: str, report: EnergyReport) -> float:
-    """Theory of a row of the counted table; the attention has both of its products."""
+    """Theory of a row of the counted table; the attention has all of its rows."""
     block, _, part = name.rpartition(".")
-    wanted = {f"{block}.qk", f"{block}.av"} if part == "attention" else {name}
+    rows = report.config.attention.rows(report.config)
+    wanted = {f"{block}.{row.name}" for row in rows} if part == "attention" else {name}
     return sum(layer.theory for layer in report.layers if layer.name in wanted)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -180,23 +181,42 @@ def table(out, anew) -> None:
 
 @estimate.command(short_help="Synthesise the attention units, one by one.")
 @click.option("--kind", "kinds", multiple=True, metavar="KIND", help="Only this attention; may be repeated.")
-def units(kinds) -> None:
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    callback=check_file,
+    help="Also put the rows into this table (JSON, made if it is not there); `s2tdpt compare` reads "
+    "hw/estimate/attention_units.json.",
+)
+def units(kinds, out) -> None:
     """Logic of every attention's unit alone in a small network: the table of docs/attentions.md, in Markdown.
 
     16 tokens, 2 heads of 16 channels, 4 steps, random weights; Yosys' synth_ecp5, not placed.
     """
     from s2tdpt.hw.attention import HARDWARE
-    from s2tdpt.hw.estimate.attention_area import COLUMNS, markdown, measure_unit
+    from s2tdpt.hw.estimate.attention_area import COLUMNS, markdown, measure_unit, read_units, units_table
     from s2tdpt.hw.tools.external import find_tool
+
+    check_kinds(kinds)
+    find_tool("yosys")
+    rows = read_units(out) if out is not None and out.exists() else {}
+    click.echo(f"| kind | {' | '.join(COLUMNS)} |")
+    click.echo("|---" * (len(COLUMNS) + 1) + "|")
+    for kind in kinds or HARDWARE:
+        rows[kind] = measure_unit(kind)
+        click.echo(markdown(kind, rows[kind]))
+        if out is not None:
+            write_json(out, units_table(rows))
+
+
+def check_kinds(kinds: Sequence[str]) -> None:
+    """UserError if one of `kinds` is no attention in hardware."""
+    from s2tdpt.hw.attention import HARDWARE
 
     for kind in kinds:
         if kind not in HARDWARE:
             raise UserError(f"--kind is {kind[:60]!r}; expected one of {', '.join(HARDWARE)}; choose one")
-    find_tool("yosys")
-    click.echo(f"| kind | {' | '.join(COLUMNS)} |")
-    click.echo("|---" * (len(COLUMNS) + 1) + "|")
-    for kind in kinds or HARDWARE:
-        click.echo(markdown(kind, measure_unit(kind)))
 
 
 @estimate.command(short_help="STDP, SSA and N x N engines: cycles and state by tokens.")

@@ -28,6 +28,7 @@ from s2tdpt.golden.attention import MECHANISMS
 from s2tdpt.golden.attention.stdp import LUT
 from s2tdpt.golden.bounds import Bounds, derive_bounds
 from s2tdpt.golden.config import NetworkConfig
+from s2tdpt.golden.layers import Kind
 from s2tdpt.golden.params import Params, random_params
 from s2tdpt.golden.rates import Rates
 from s2tdpt.hw.attention import attention_of
@@ -36,10 +37,12 @@ from s2tdpt.hw.attention.records import HeadSizes
 from s2tdpt.hw.attention.store import store_memories
 from s2tdpt.hw.plan.machine import Machine
 from s2tdpt.hw.plan.program import Program
+from s2tdpt.hw.plan.records import Sizes
 from s2tdpt.hw.plan.schedule import program_of
 from s2tdpt.hw.plan.widths import derive_widths
+from s2tdpt.hw.state import state_of
 
-__all__ = ["ENGINES", "EngineCost", "compare"]
+__all__ = ["ENGINES", "EngineCost", "compare", "unit_cost"]
 
 ENGINES = ("stdp", "ssa", "explicit matrix", "explicit, on the fly")
 
@@ -61,9 +64,11 @@ class EngineCost:
     sum_bits : int
         Width of Y.
     state_bits : int
-        What is kept beside q, k and v.
+        Memories beside q, k and v.
     store_bits : int
         What is kept of q, k and v.
+    register_bits : int or None
+        Flip-flops of the unit, counted in its elaborated netlist; None where they were not counted.
     """
 
     engine: str
@@ -73,6 +78,7 @@ class EngineCost:
     sum_bits: int
     state_bits: int
     store_bits: int
+    register_bits: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -135,6 +141,47 @@ def draw_spikes(tokens: int, head_dim: int, timesteps: int, rates: Rates, seed: 
     return tuple(rng.random(shape, np.float32) < rate for rate in (rates.q, rates.k, rates.q))
 
 
+def unit_cost(
+    kind: str,
+    tokens: int,
+    machine: Machine,
+    head_dim: int = 32,
+    timesteps: int = 4,
+    seed: int = 0,
+    registers: bool = False,
+) -> EngineCost:
+    """One head of `tokens` tokens (a power of two from 4 on) on the unit of an attention, by exact models;
+    random spikes, published rates.
+
+    Parameters
+    ----------
+    machine : Machine
+        `attention_steps` are the engines; lanes and post lanes as for any network.
+    registers : bool
+        Also build the unit and count its flip-flops: some seconds.
+    """
+    setting = _Setting(kind, tokens, head_dim, timesteps, machine)
+    drawn = draw_spikes(tokens, head_dim, timesteps, Rates(), seed)
+    spikes = zip((Kind.Q, Kind.K, Kind.V), drawn, strict=True)
+    program, hardware = setting.program, attention_of(setting.program)
+    present = setting.params.config.attention.projections
+    own = hardware.own_memories(program, setting.bounds)
+    store = store_memories(program, hardware.ports)
+    counted = None
+    if registers:
+        counted = state_of(hardware.unit(setting.params, program, Sizes(program), setting.bounds)).registers
+    return EngineCost(
+        engine=kind,
+        formula=False,
+        tokens=tokens,
+        cycles=hardware.head_cycles(program, *(s if p in present else None for p, s in spikes)),
+        sum_bits=setting.sum_bits,
+        state_bits=sum(memory.total_bits for memory in own),
+        store_bits=sum(memory.total_bits for memory in store),
+        register_bits=counted,
+    )
+
+
 def compare(
     tokens: int, machine: Machine, head_dim: int = 32, timesteps: int = 4, seed: int = 0
 ) -> list[EngineCost]:
@@ -145,25 +192,9 @@ def compare(
     machine : Machine
         `attention_steps` are the engines; lanes and post lanes as for any network.
     """
-    q, k, v = draw_spikes(tokens, head_dim, timesteps, Rates(), seed)
-    found = []
-    settings = {kind: _Setting(kind, tokens, head_dim, timesteps, machine) for kind in ("stdp", "ssa")}
-    for kind, setting in settings.items():
-        hardware = attention_of(setting.program)
-        own = hardware.own_memories(setting.program, setting.bounds)
-        store = store_memories(setting.program, hardware.ports)
-        found.append(
-            EngineCost(
-                engine=kind,
-                formula=False,
-                tokens=tokens,
-                cycles=hardware.head_cycles(setting.program, q, k, v),
-                sum_bits=setting.sum_bits,
-                state_bits=sum(memory.total_bits for memory in own),
-                store_bits=sum(memory.total_bits for memory in store),
-            )
-        )
-    stdp = settings["stdp"]
+    found = [unit_cost(kind, tokens, machine, head_dim, timesteps, seed) for kind in ENGINES[:2]]
+    stdp = _Setting(ENGINES[0], tokens, head_dim, timesteps, machine)
+    v = draw_spikes(tokens, head_dim, timesteps, Rates(), seed)[2]
     engines = HeadSizes(stdp.program).engines
     spiking = v.any(-1).sum(-1)  # tokens of every step
     added = tokens * sum(

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from s2tdpt.golden import strictjson
 from s2tdpt.golden.attention import MECHANISMS
 from s2tdpt.golden.bounds import derive_bounds
 from s2tdpt.golden.config import NetworkConfig
+from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.params import Params, random_params
 from s2tdpt.hw.attention import attention_of
 from s2tdpt.hw.attention.unit import AttentionUnit
@@ -13,9 +19,15 @@ from s2tdpt.hw.plan.machine import Machine
 from s2tdpt.hw.plan.records import Sizes
 from s2tdpt.hw.plan.schedule import program_of
 from s2tdpt.hw.plan.widths import derive_widths
+from s2tdpt.hw.tools.external import find_tool
 from s2tdpt.hw.verilog import emit
 
-__all__ = ["COLUMNS", "MACHINE", "markdown", "measure_unit", "unit_of"]
+__all__ = ["COLUMNS", "MACHINE", "TABLE", "markdown", "measure_unit", "read_units", "unit_of", "units_table"]
+
+TABLE = Path(__file__).with_name("attention_units.json")
+"""The committed rows, those of docs/attentions.md."""
+
+FORMAT = "s2tdpt-attention-units"
 
 MACHINE = Machine(name="unit", lanes=16, banks=4, post_lanes=4, queue=8, attention_steps=1)
 
@@ -71,3 +83,32 @@ def measure_unit(kind: str) -> dict[str, int]:
 def markdown(kind: str, cells: dict[str, int]) -> str:
     """A row of the table in docs/attentions.md."""
     return f"| `{kind}` | " + " | ".join(f"{cells.get(cell, 0):,}" for cell in COLUMNS.values()) + " |"
+
+
+def units_table(rows: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
+    """Cells by kind as plain values: the columns of `COLUMNS`, without those that are 0."""
+    kept = {
+        kind: {cell: cells[cell] for cell in COLUMNS.values() if cells.get(cell)}
+        for kind, cells in rows.items()
+    }
+    return {"format": FORMAT, "tools": {"yosys": find_tool("yosys").version}, "rows": kept}
+
+
+def read_units(path: Path = TABLE) -> dict[str, dict[str, int]]:
+    """Cells by kind of every unit that was measured.
+
+    Raises
+    ------
+    UserError
+        The file is none of `units_table`.
+    """
+    try:
+        found = strictjson.read(path)
+        if found["format"] == FORMAT:
+            return found["rows"]
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    raise UserError(
+        f"{path} is no table of attention units; expected JSON that `s2tdpt estimate units --out` wrote; "
+        "check the path"
+    )

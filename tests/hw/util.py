@@ -1,14 +1,11 @@
-"""Simulation helpers: Amaranth's simulator with a watchdog; the state of a component."""
+"""Simulation helpers: Amaranth's simulator with a watchdog; the memories of a design."""
 
 import warnings
 
-from amaranth import Const, Value
-from amaranth.hdl import Fragment
-from amaranth.hdl._ir import build_netlist
 from amaranth.hdl._mem import MemoryInstance
-from amaranth.hdl._nir import FlipFlop
-from amaranth.hdl._nir import Memory as MemoryCell
 from amaranth.sim import Simulator
+
+from s2tdpt.hw.state import state_of as state_of
 
 PERIOD = 20e-9
 
@@ -46,16 +43,6 @@ def evaluate(dut, testbench):
     sim = Simulator(dut)
     sim.add_testbench(testbench)
     sim.run()
-
-
-def state_of(component):
-    """``(flip-flop bits, memory bits)`` of a component, counted in its elaborated netlist."""
-    members = [Value.cast(member) for _, _, member in component.signature.flatten(component)]
-    ports = [member for member in members if not isinstance(member, Const)]  # always ready
-    netlist = build_netlist(Fragment.get(component, None), ports=ports)
-    flops = sum(len(cell.data) for cell in netlist.cells if isinstance(cell, FlipFlop))
-    memories = sum(cell.width * cell.depth for cell in netlist.cells if isinstance(cell, MemoryCell))
-    return flops, memories
 
 
 def memories_of(fragment, path=()):

@@ -47,19 +47,19 @@ __all__ = [
 
 _MODULES = {
     "Accelerator": "top",
-    "Estimate": "estimate",
-    "Machine": "machine",
-    "Program": "program",
-    "build_program": "schedule",
-    "count_cycles": "estimate",
+    "Estimate": "estimate.layers",
+    "Machine": "plan.machine",
+    "Program": "plan.program",
+    "build_program": "plan.schedule",
+    "count_cycles": "estimate.layers",
     "emit": "verilog",
-    "generate": "package",
+    "generate": "package.folder",
     "lint": "verilog",
-    "load_machine": "machine",
-    "named_machines": "machine",
-    "plan_of": "memory_plan",
-    "survey": "tools",
-    "synthesize": "synthesis",
+    "load_machine": "plan.machine",
+    "named_machines": "plan.machine",
+    "plan_of": "estimate.memory_plan",
+    "survey": "tools.external",
+    "synthesize": "netlist.synthesis",
 }
 
 __getattr__ = lazy(__name__, _MODULES)

@@ -171,9 +171,18 @@ def test_intervals_hold_and_are_attained(law):
 
 @pytest.mark.parametrize("law", LAWS, ids=repr)
 def test_additions_and_slopes_by_hand(law):
-    """Input to membrane, membrane to threshold; a leak of 6 or 7 eighths and what is taken cost one each."""
-    taken = law.linear is not None or law.soft > 0
-    assert law.additions == len(["input", "threshold", *["leak"] * (law.leak in (6, 7)), *["taken"] * taken])
+    """Input to membrane, membrane to threshold; a leak of 6 or 7 eighths and what is taken cost one each.
+
+    A sign takes a second threshold; levels are four bits of a quotient, a subtraction each, and no membrane.
+    """
+    if isinstance(law, LevelsLaw):
+        additions = ["eights", "fours", "twos", "ones"]
+    elif isinstance(law, TernaryLaw):
+        additions = ["input", "upper threshold", "lower threshold"]
+    else:
+        taken = getattr(law, "linear", None) is not None or getattr(law, "soft", 0) > 0
+        additions = ["input", "threshold", *["leak"] * (law.leak in (6, 7)), *["taken"] * taken]
+    assert law.additions == len(additions)
     for step in range(2):
         shift = law.conduct[step] if law.conduct else 0
         assert law.drive_slope(step) == 1 / (1 << shift)

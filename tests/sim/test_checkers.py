@@ -24,6 +24,8 @@ from tests.sim.recording import COUNT, FIRST, RESULT_AFTER, built, design_of, go
 
 pytestmark = pytest.mark.usefixtures("wide_fields")
 
+RESULT_WIDTH = 32
+
 
 @pytest.fixture
 def no_model(monkeypatch):
@@ -33,7 +35,7 @@ def no_model(monkeypatch):
 
 def checked(params, images, shares) -> CosimReport:
     report = CosimReport(images=len(images))
-    cosim._check(report, design_of(params), params, images, built(), shares)
+    cosim._check(report, design_of(params), params, images, RESULT_WIDTH, shares)
     return report
 
 
@@ -102,7 +104,7 @@ def test_missing_and_odd_results(params, images):
     ]
     for results, findings in cases:
         report = CosimReport(images=COUNT)
-        check_results(report, params, images, results, built())
+        check_results(report, params, images, results, RESULT_WIDTH)
         assert (report.findings, report.differences) == (findings, [])
         assert [(report.logits[n] == logits[n]).all() for n in results if len(results[n]) == 4].count(
             False

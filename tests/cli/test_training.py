@@ -209,7 +209,8 @@ def test_the_guide_names_the_options_that_exist():
         for parameter in main.get_command(None, "train").params
         for name in (*parameter.opts, *parameter.secondary_opts)
     }
-    others = {"--nproc-per-node", "--qat-logits", "--limit", "--count", "--json"}  # of other commands
+    # Of other commands.
+    others = {"--nproc-per-node", "--qat-logits", "--limit", "--count", "--json", "--machine", "--set"}
     named = set(re.findall(r"--[a-z][a-z-]+", GUIDE)) - others
     assert named <= options
     table = GUIDE.split("## Options")[1].split("## ")[0]

@@ -23,6 +23,7 @@ from s2tdpt.scripts.options import (
     notes,
     positive,
     telling,
+    trial_options,
 )
 from s2tdpt.scripts.output import check_file, check_folder, json_option, quiet, write_json, write_text
 
@@ -56,23 +57,7 @@ TOKENS = "16,64,256,1024"
 @click.option("--float-epochs", type=click.IntRange(1), help="Epochs of a float network.")
 @click.option("--qat-epochs", type=click.IntRange(1), help="Epochs of an integer network.")
 @click.option("--budget-minutes", type=float, callback=positive, help="CPU minutes a run instead of epochs.")
-@click.option("--images", type=click.IntRange(2), help="Only the first N training images.")
-@click.option("--test-images", type=click.IntRange(2), help="Only the first N test images.")
-@click.option(
-    "--stem",
-    type=click.Choice(["strong", "weak"]),
-    default="strong",
-    show_default=True,
-    help="weak: one convolution, every pixel a token, so that the blocks must do the work.",
-)
-@click.option(
-    "--shrink",
-    "times",
-    type=click.IntRange(0, 5),
-    default=0,
-    show_default=True,
-    help="Halve the images so often by 2x2 means: fewer tokens.",
-)
+@trial_options
 @machine_options
 @click.option(
     "--cost-images",

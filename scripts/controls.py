@@ -18,7 +18,15 @@ from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.strictjson import LARGEST_RESULT, read
 from s2tdpt.scripts.images import data_option as images_data_option
 from s2tdpt.scripts.images import labelled_images
-from s2tdpt.scripts.options import console, data_option, folder_option, load_params, notes, params_option
+from s2tdpt.scripts.options import (
+    console,
+    data_option,
+    folder_option,
+    load_params,
+    notes,
+    params_option,
+    trial_options,
+)
 from s2tdpt.scripts.output import check_file, json_option, quiet, write_bytes, write_json
 from s2tdpt.sw.names import NAMED_CASES
 from s2tdpt.sw.settings import default_settings
@@ -71,23 +79,7 @@ DEFAULT_CASES = ("window", "autodiff", "detached", "ssa", "random")
 )
 @click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="Seeds 0, 1, ... a case.")
 @click.option("--epochs", type=click.IntRange(1), default=20, show_default=True, help="Epochs a run.")
-@click.option("--images", type=click.IntRange(2), default=None, help="Only the first N training images.")
-@click.option("--test-images", type=click.IntRange(2), default=None, help="Only the first N test images.")
-@click.option(
-    "--stem",
-    type=click.Choice(["strong", "weak"]),
-    default="strong",
-    show_default=True,
-    help="weak: one convolution, every pixel a token, so that the blocks must do the work.",
-)
-@click.option(
-    "--shrink",
-    "times",
-    type=click.IntRange(0, 5),
-    default=0,
-    show_default=True,
-    help="Halve the images so often by 2x2 means: fewer tokens.",
-)
+@trial_options
 @click.option("--augment/--no-augment", default=None, help="Move (digits) or flip and crop (CIFAR) images.")
 @click.option(
     "--out",

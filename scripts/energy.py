@@ -118,11 +118,11 @@ def energy(params, data, data_dir, limit, against, plot, machine, counted, mhz, 
     from s2tdpt.golden.network import GoldenNetwork
 
     if liberty is not None:
+        from s2tdpt.hw.netlist.liberty import read_liberty_text
         from s2tdpt.hw.tools.external import find_tool
-        from s2tdpt.scripts.hardware import check_liberty
         from s2tdpt.scripts.netlist_energy import as_dict, block_table, frame_table, measure_netlist
 
-        check_liberty(liberty)
+        read_liberty_text(liberty)
         find_tool("yosys")
     if not 0 < mhz < math.inf:
         raise UserError(f"--mhz is {mhz:g}; expected a positive number of MHz; for instance 100")

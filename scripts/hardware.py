@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
 import math
 import tempfile
-import zlib
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +13,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from s2tdpt.golden.errors import UserError
+from s2tdpt.hw.netlist.liberty import read_liberty_text
 from s2tdpt.hw.netlist.synthesis import TARGETS, synthesize
 from s2tdpt.hw.package.constraints import FREQUENCY, check_frequency
 from s2tdpt.hw.plan.machine import Machine
@@ -264,7 +263,7 @@ def check_netlist(netlist: str, waveform, layers, per_layer, jobs) -> None:
             "of them; leave one out"
         )
     if netlist != ECP5:
-        check_liberty(Path(netlist))
+        read_liberty_text(netlist)  # before anything long begins
 
 
 def read_steps(text: str | None) -> tuple[int, int] | None:
@@ -375,7 +374,7 @@ def synth(params, machine, target, seeds, frequency, liberty, logs, work, force,
         if folder is not None:
             check_folder(folder)
     if liberty is not None:
-        check_liberty(liberty)
+        read_liberty_text(liberty)  # before anything long begins
     if (target == "liberty") != (liberty is not None):
         raise UserError("--target liberty and --liberty FILE go together; expected both or none; mend this")
     for tool in ("yosys",) if liberty is not None else ("yosys", "nextpnr-ecp5"):
@@ -391,22 +390,6 @@ def synth(params, machine, target, seeds, frequency, liberty, logs, work, force,
         write_json(json_path, report.as_dict() | what | {"machine": machine.model_dump(mode="json")})
     if not quiet(json_path):
         console.print(report.table())
-
-
-def check_liberty(path: Path) -> None:
-    """Refuse a file that is no Liberty library before anything long begins."""
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            start = file.read(1 << 16)
-    except (OSError, EOFError, zlib.error) as error:
-        reason = getattr(error, "strerror", None) or "not a gzip file"
-        raise UserError(
-            f"no cell library {path}: {reason}; expected a Liberty file; check the path"
-        ) from None
-    if b"library" not in start:
-        raise UserError(
-            f"{path} is no Liberty file: it does not begin with a library; expected one; check the path"
-        )
 
 
 def read_seeds(text: str) -> list[int]:

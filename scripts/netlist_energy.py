@@ -16,9 +16,9 @@ from s2tdpt.golden.network import GoldenNetwork
 from s2tdpt.hw.estimate.counted_energy import count_energy
 from s2tdpt.hw.estimate.layers import image_traces
 from s2tdpt.hw.netlist.gate_bench import measure_window
-from s2tdpt.hw.netlist.liberty import read_library
+from s2tdpt.hw.netlist.liberty import read_liberty_text, read_library
 from s2tdpt.hw.netlist.library_gates import GateModel
-from s2tdpt.hw.netlist.mapping import map_to_cells, read_liberty_text
+from s2tdpt.hw.netlist.mapping import map_to_cells
 from s2tdpt.hw.netlist.netlist_power import NetlistPower, sum_power
 from s2tdpt.hw.plan.machine import Machine
 from s2tdpt.hw.plan.schedule import program_of

@@ -59,6 +59,31 @@ folder_option = click.option(
 force_option = click.option("--force", is_flag=True, help="Replace what an earlier run wrote.")
 
 
+def trial_options(function):
+    """--images, --test-images, --stem and --shrink: how much of a data set is tried, and what of its images."""
+    for option in (
+        click.option(
+            "--shrink",
+            "times",
+            type=click.IntRange(0, 5),
+            default=0,
+            show_default=True,
+            help="Halve the images so often by 2x2 means: fewer tokens.",
+        ),
+        click.option(
+            "--stem",
+            type=click.Choice(["strong", "weak"]),
+            default="strong",
+            show_default=True,
+            help="weak: one convolution, every pixel a token, so that the blocks must do the work.",
+        ),
+        click.option("--test-images", type=click.IntRange(2), help="Only the first N test images."),
+        click.option("--images", type=click.IntRange(2), help="Only the first N training images."),
+    ):
+        function = option(function)
+    return function
+
+
 def machine_options(function):
     """--machine and --set; the command gets a `Machine` named `machine`."""
 

@@ -21,9 +21,9 @@ from s2tdpt.hw.estimate.cycles import FrameModel
 from s2tdpt.hw.netlist.ecp5_gates import map_to_ecp5
 from s2tdpt.hw.netlist.gate_bench import Traffic, stream
 from s2tdpt.hw.netlist.gates import GateSimulator
-from s2tdpt.hw.netlist.liberty import read_library
+from s2tdpt.hw.netlist.liberty import read_liberty_text, read_library
 from s2tdpt.hw.netlist.library_gates import GateModel
-from s2tdpt.hw.netlist.mapping import Module, map_to_cells, read_liberty_text, unchanged
+from s2tdpt.hw.netlist.mapping import Module, map_to_cells, unchanged
 from s2tdpt.hw.plan.machine import Machine
 from s2tdpt.hw.plan.program import Program
 from s2tdpt.hw.tools.processes import interruptible

@@ -13,12 +13,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from s2tdpt.golden import strictjson
 from s2tdpt.golden.config import NetworkConfig
-from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.params import Params, random_params
+from s2tdpt.hw.estimate.cell_table import cell_table, read_cell_table
 from s2tdpt.hw.plan.machine import Machine
-from s2tdpt.hw.tools.external import find_tool, run_tool
+from s2tdpt.hw.tools.external import run_tool
 from s2tdpt.hw.top import Accelerator
 from s2tdpt.hw.verilog import emit
 
@@ -155,28 +154,9 @@ def measure(params: Params, machine: Machine) -> dict[str, int]:
 
 def table_of(rows: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
     """The table as plain values, rows in the order of `CASES`."""
-    return {
-        "format": FORMAT,
-        "tools": {"yosys": find_tool("yosys").version},
-        "rows": {case.name: dict(rows[case.name]) for case in CASES if case.name in rows},
-    }
+    return cell_table(FORMAT, {case.name: rows[case.name] for case in CASES if case.name in rows})
 
 
 def read_table(path: Path = TABLE) -> dict[str, dict[str, int]]:
-    """Cells by type of every case that was measured.
-
-    Raises
-    ------
-    UserError
-        The file is none of `table_of`.
-    """
-    try:
-        found = strictjson.read(path)
-        if found["format"] == FORMAT:
-            return found["rows"]
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    raise UserError(
-        f"{path} is no table of synthesis runs; expected JSON that `s2tdpt estimate table` wrote; "
-        "check the path"
-    )
+    """Cells by type of every case that was measured; a UserError if the file is none of `table_of`."""
+    return read_cell_table(path, FORMAT, "synthesis runs", "s2tdpt estimate table")

@@ -6,20 +6,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from s2tdpt.golden import strictjson
 from s2tdpt.golden.attention import MECHANISMS
 from s2tdpt.golden.bounds import derive_bounds
 from s2tdpt.golden.config import NetworkConfig
-from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.params import Params, random_params
 from s2tdpt.hw.attention import attention_of
 from s2tdpt.hw.attention.unit import AttentionUnit
 from s2tdpt.hw.estimate.area_table import cells_of
+from s2tdpt.hw.estimate.cell_table import cell_table, read_cell_table
 from s2tdpt.hw.plan.machine import Machine
 from s2tdpt.hw.plan.records import Sizes
 from s2tdpt.hw.plan.schedule import program_of
 from s2tdpt.hw.plan.widths import derive_widths
-from s2tdpt.hw.tools.external import find_tool
 from s2tdpt.hw.verilog import emit
 
 __all__ = ["COLUMNS", "MACHINE", "TABLE", "markdown", "measure_unit", "read_units", "unit_of", "units_table"]
@@ -91,24 +89,9 @@ def units_table(rows: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
         kind: {cell: cells[cell] for cell in COLUMNS.values() if cells.get(cell)}
         for kind, cells in rows.items()
     }
-    return {"format": FORMAT, "tools": {"yosys": find_tool("yosys").version}, "rows": kept}
+    return cell_table(FORMAT, kept)
 
 
 def read_units(path: Path = TABLE) -> dict[str, dict[str, int]]:
-    """Cells by kind of every unit that was measured.
-
-    Raises
-    ------
-    UserError
-        The file is none of `units_table`.
-    """
-    try:
-        found = strictjson.read(path)
-        if found["format"] == FORMAT:
-            return found["rows"]
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    raise UserError(
-        f"{path} is no table of attention units; expected JSON that `s2tdpt estimate units --out` wrote; "
-        "check the path"
-    )
+    """Cells by kind of every unit that was measured; a UserError if the file is none of `units_table`."""
+    return read_cell_table(path, FORMAT, "attention units", "s2tdpt estimate units --out")

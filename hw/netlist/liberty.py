@@ -8,16 +8,19 @@ capacitances to fF, transitions to ns, leakage to nW.
 
 from __future__ import annotations
 
+import gzip
 import re
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
 from s2tdpt.golden.errors import UserError
 from s2tdpt.hw.netlist.truth import truth_table
 
-__all__ = ["Cell", "Library", "Pin", "Power", "Table", "read_library"]
+__all__ = ["Cell", "Library", "Pin", "Power", "Table", "read_liberty_text", "read_library"]
 
 
 @dataclass(frozen=True)
@@ -150,6 +153,32 @@ _TOKEN = re.compile(
     r"(?P<open>\{)?|:\s*(?P<value>\"[^\"]*\"|[^;\n}]*))\s*;?)"
 )
 _CELL = re.compile(r"\bcell\s*\(\s*\"?(\w+)\"?\s*\)\s*\{")
+
+
+def read_liberty_text(path: Path | str) -> str:
+    """The text of a Liberty file, plain or packed as ``.gz``.
+
+    Raises
+    ------
+    UserError
+        It cannot be read whole, or does not begin with a library.
+    """
+    path = Path(path)
+    try:
+        if path.exists() and not path.is_file():
+            raise OSError(0, "not a regular file")
+        data = path.read_bytes()
+        text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode(errors="replace")
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or "not a whole gzip file"
+        raise UserError(
+            f"no cell library {path}: {reason}; expected a Liberty file; check the path"
+        ) from None
+    if "library" not in text[: 1 << 16]:
+        raise UserError(
+            f"{path} is no Liberty file: it does not begin with a library; expected one; check the path"
+        )
+    return text
 
 
 def read_library(text: str, names: Iterable[str], *, powers: bool = True) -> Library:

@@ -12,7 +12,6 @@ import hashlib
 import json
 import re
 import tempfile
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +30,6 @@ __all__ = [
     "map_to_cells",
     "mapped_module",
     "number_of",
-    "read_liberty_text",
 ]
 
 _COARSE = """\
@@ -102,18 +100,6 @@ class Netlist:
     def block(self, name: str) -> str:
         """Block of a cell or macro."""
         return next((block for block in self.blocks if name.startswith(block + ".")), self.top)
-
-
-def read_liberty_text(path: Path) -> str:
-    """The text of a Liberty file, plain or ``.gz``; UserError if it cannot be read."""
-    try:
-        data = path.read_bytes()
-        return (gzip.decompress(data) if path.suffix == ".gz" else data).decode(errors="replace")
-    except (OSError, EOFError, zlib.error) as error:
-        reason = getattr(error, "strerror", None) or "not a whole gzip file"
-        raise UserError(
-            f"no cell library {path}: {reason}; expected a Liberty file; check the path"
-        ) from None
 
 
 def blocks_of(verilog: str, top: str) -> list[str]:

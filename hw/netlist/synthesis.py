@@ -10,7 +10,6 @@ a size limit are left as macros and reported in bits.
 
 from __future__ import annotations
 
-import gzip
 import re
 import statistics
 import tempfile
@@ -24,6 +23,7 @@ from rich.table import Table
 
 from s2tdpt.golden.errors import UserError
 from s2tdpt.hw.estimate.macro_model import MACRO_BITS
+from s2tdpt.hw.netlist.liberty import read_liberty_text
 from s2tdpt.hw.netlist.synthesis_run import SynthesisRun
 from s2tdpt.hw.tools.external import find_tool
 
@@ -240,7 +240,8 @@ def synthesize(
         )
     if target != "liberty" and not seeds:
         raise UserError("No placement seed given; expected at least one; name a seed such as 1")
-    text = read_library(verilog)
+    text = _read(verilog)
+    library = None if liberty is None else read_liberty_text(liberty)
     if log_folder is not None:
         Path(log_folder).mkdir(parents=True, exist_ok=True)
     # A private folder and relative paths: the tools' sandbox hides the system's temporary folder.
@@ -250,19 +251,17 @@ def synthesize(
         run = SynthesisRun(Path(folder).resolve(), logs, step)
         (run.work / "design.sv").write_bytes(text)
         if target == "liberty":
-            return _cell_library(run, top, read_library(liberty), macro_bits)
+            return _cell_library(run, top, library, macro_bits)
         (run.work / "design.lpf").unlink(missing_ok=True)  # an earlier run's
         if lpf is not None:
-            (run.work / "design.lpf").write_bytes(read_library(lpf))
+            (run.work / "design.lpf").write_bytes(_read(lpf))
         return _ecp5(run, top, target, list(seeds), frequency, flags)
 
 
-def read_library(path: Path | str) -> bytes:
-    """Bytes of a file, unpacked if its name ends in ``.gz``; a `UserError` if it cannot be read."""
+def _read(path: Path | str) -> bytes:
     try:
-        data = Path(path).read_bytes()
-        return gzip.decompress(data) if str(path).endswith(".gz") else data
-    except (OSError, EOFError, gzip.BadGzipFile) as error:
+        return Path(path).read_bytes()
+    except OSError as error:
         raise UserError(f"Cannot read {path}: {error}; expected a readable file; check the path") from error
 
 
@@ -337,13 +336,13 @@ def _critical_path(paths: list[dict[str, Any]]) -> dict[str, Any]:
     return {}
 
 
-def _cell_library(run: SynthesisRun, top: str, library: bytes, macro_bits: int) -> Report:
-    (run.work / "cells.lib").write_bytes(library)
+def _cell_library(run: SynthesisRun, top: str, library: str, macro_bits: int) -> Report:
+    (run.work / "cells.lib").write_text(library, encoding="utf-8")
     macros = map_to_library(run, top, macro_bits)
     stat = run.load("stat.json")
     totals = stat["design"]
     cells = {name: count for name, count in totals["num_cells_by_type"].items() if not name.startswith("$")}
-    flip_flops = _flip_flops(library.decode(errors="replace"))
+    flip_flops = _flip_flops(library)
     used = {
         "cells": sum(cells.values()),
         "ff": sum(count for name, count in cells.items() if name in flip_flops),

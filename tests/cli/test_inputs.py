@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import random
 import struct
 import subprocess
 import sys
@@ -313,8 +315,18 @@ def test_synthesis_reports(shell, write, case):
 def test_liberty_file_is_looked_at_first(shell, write):
     write("cells.lib", "module cells; endmodule")
     write("cells.lib.gz", "no gzip")
-    for name, message in {"cells.lib": "is no Liberty file", "cells.lib.gz": "no cell library"}.items():
-        assert message in shell.refused("synth", "--target", "liberty", "--liberty", name)
+    whole = gzip.compress(b"library (cells) {" + random.Random(1).randbytes(100_000) + b"}")
+    (shell.folder / "cut.lib.gz").write_bytes(whole[:-1000])
+    messages = {
+        "cells.lib": "is no Liberty file",
+        "cells.lib.gz": "no cell library",
+        "cut.lib.gz": "no cell library cut.lib.gz: not a whole gzip file",
+        "/dev/zero": "no cell library /dev/zero: not a regular file",
+    }
+    for name, message in messages.items():
+        assert message in shell.refused("synth", "--target", "liberty", "--liberty", name, "--work", "work")
+        assert not (shell.folder / "work").exists()
+        assert message in shell.refused("energy", "--liberty", name)
 
 
 def test_baseline_that_does_not_exist(shell):

@@ -34,7 +34,6 @@ TESTS = {
     "blocks.counting": ("counting.py::", "walker.py::"),
     "board.image_buffer": ("responder.py::",),
     "blocks.lif": ("lif.py::", "lif_pipeline.py::"),
-    "plan.memory": (),
     "blocks.neuron": ("neuron.py::",),
     "plan.records": ("serial.py::test_images", "top.py::test_images_pass"),
     "blocks.scale": ("post.py::",),
@@ -148,12 +147,8 @@ def _attentions(unit: str) -> tuple[str, ...]:
 
 
 OF_NEURONS = (
-    "attention.neurons",
-    "attention.unit",
-    "blocks.lif",
-    "blocks.lif_pipeline",
-    "blocks.neuron",
-    "blocks.post",
+    *("attention.neurons", "attention.unit"),
+    *("blocks.lif", "blocks.lif_pipeline", "blocks.neuron", "blocks.post"),
 )
 """Units of which a part is there for certain neurons only."""
 
@@ -169,7 +164,7 @@ def all_mutants() -> list[Mutant]:
     cases = [build_case(*CASES[name], attempts=1) for name in CASES_WITH_MUTANTS]
     options = [
         *({"attention": {"kind": kind}} for kind in ATTENTIONS),
-        *({"blocks.neuron": {"kind": kind}, "depth": 2} for kind in NEURON_KINDS),
+        *({"neuron": {"kind": kind}, "depth": 2} for kind in NEURON_KINDS),
     ]
     cases += [build_case(network(**changes), machine, attempts=1) for changes in options]
     params = cases[0].params

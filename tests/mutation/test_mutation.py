@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 from amaranth import Module, Mux, unsigned
@@ -26,8 +27,9 @@ from tests.hw import (
     test_weights,
     test_window,
 )
-from tests.mutation import mutants
+from tests.mutation import hardware, mutants
 from tests.mutation.campaign import Verdict, _fork, _verdict, _write
+from tests.mutation.layers import LAYERS
 from tests.mutation.places import HARDWARE, traced
 from tests.mutation.results import Log, reasons, report, with_layer
 from tests.mutation.sites import sites_of
@@ -274,3 +276,16 @@ def test_a_campaign_goes_on_where_it_was(tmp_path):
 
 def test_every_equivalent_mutant_has_a_reason():
     assert all(isinstance(name, str) and len(reason) > 20 for name, reason in reasons().items())
+
+
+def test_what_is_said_of_mutants_is_said_of_some():
+    """The pools of all layers can be made; every equivalent mutant and every unit that is named is in one."""
+    pools = {name: layer.catalogue() for name, layer in LAYERS.items()}
+    known = {mutant.name for pool in pools.values() for mutant in pool}
+    assert [name for name in reasons() if name not in known] == []
+    units = {mutant.unit for mutant in pools["hw"]}
+    named = {*hardware.TESTS, *hardware.SOME_ATTENTIONS, *hardware.OTHER_ATTENTIONS, *hardware.AROUND}
+    assert named | set(hardware.OF_NEURONS) <= units
+    files = {path.name for path in (Path(__file__).parents[1] / "hw").glob("test_*.py")}
+    tests = [test for unit in units for test in hardware.TESTS.get(unit, ())]
+    assert [test for test in tests if f"test_{test.split('::')[0]}" not in files] == []

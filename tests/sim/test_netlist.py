@@ -13,8 +13,8 @@ from click.testing import CliRunner
 from s2tdpt.golden.errors import UserError
 from s2tdpt.golden.network import GoldenNetwork
 from s2tdpt.golden.shipped import load
-from s2tdpt.hw.netlist.liberty import read_library
-from s2tdpt.hw.netlist.mapping import Module, number_of, read_liberty_text
+from s2tdpt.hw.netlist.liberty import read_liberty_text, read_library
+from s2tdpt.hw.netlist.mapping import Module, number_of
 from s2tdpt.hw.plan.machine import Machine, load_machine
 from s2tdpt.scripts.cli import main
 from s2tdpt.sim.cases import build_case, network

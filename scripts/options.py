@@ -60,7 +60,7 @@ force_option = click.option("--force", is_flag=True, help="Replace what an earli
 
 
 def trial_options(function):
-    """--images, --test-images, --stem and --shrink: how much of a data set is tried, and what of its images."""
+    """--images, --test-images, --stem and --shrink: how much of a data set is tried, and in which form."""
     for option in (
         click.option(
             "--shrink",

@@ -34,6 +34,7 @@ TESTS = {
     "blocks.counting": ("counting.py::", "walker.py::"),
     "board.image_buffer": ("responder.py::",),
     "blocks.lif": ("lif.py::", "lif_pipeline.py::"),
+    "blocks.lif_pipeline": ("lif_pipeline.py::", "neuron.py::test_pipeline"),
     "blocks.neuron": ("neuron.py::",),
     "plan.records": ("serial.py::test_images", "top.py::test_images_pass"),
     "blocks.scale": ("post.py::",),
@@ -55,11 +56,11 @@ SOME_ATTENTIONS = {
     "attention.lrf_ssa": ("lrf-ssa",),
     "attention.lrf_stdp": ("lrf-stdp",),
     "attention.plain": ("none", "uniform"),
-    "attention.ssa": ("ssa", "lrf-ssa"),
+    "attention.ssa": ("ssa", "lrf-ssa", "a2os2a"),
     "attention.sssa": ("sssa",),
-    "attention.state_issue": ("ssa", "lrf-ssa"),
-    "attention.state_records": ("ssa", "lrf-ssa"),
-    "attention.state_rows": ("ssa", "lrf-ssa"),
+    "attention.state_issue": ("ssa", "lrf-ssa", "a2os2a"),
+    "attention.state_records": ("ssa", "lrf-ssa", "a2os2a"),
+    "attention.state_rows": ("ssa", "lrf-ssa", "a2os2a"),
 }
 """Units that only some attentions have."""
 
@@ -67,10 +68,13 @@ OTHER_ATTENTIONS = {
     "attention.neurons": ("none",),
     "attention.reader": ("uniform", "sssa"),
     "attention.sequencer": ("ssa",),
-    "attention.store": ("ssa",),
+    "attention.store": ("ssa", "a2os2a"),
     "attention.unit": ("none", "qkta"),
+    "blocks.delay": ("sssa", "lrf-dyn", "a2os2a"),
+    "blocks.lif_pipeline": ("a2os2a",),
+    "blocks.post": ("a2os2a",),
 }
-"""Those beside STDP that have other parts of a unit."""
+"""Those beside STDP that have other parts of a unit, or neurons of their own."""
 
 ATTENTION_TESTS = (
     "test_silent_projections",

@@ -165,8 +165,8 @@ def read_liberty_text(path: Path | str) -> str:
     """
     path = Path(path)
     try:
-        if path.exists() and not path.is_file():
-            raise OSError(0, "not a regular file")
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise OSError(0, "not a regular file")  # a device may have no end
         data = path.read_bytes()
         text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode(errors="replace")
     except (OSError, EOFError, zlib.error) as error:
